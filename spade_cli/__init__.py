@@ -1,0 +1,34 @@
+"""spade: why did this vision network say that, about this image?
+
+>>> import spade_cli                                                        # doctest: +SKIP
+>>> trace = spade_cli.trace(model, image, pruner="sparsegpt", sparsity=0.9)  # doctest: +SKIP
+>>> trace.model                                                             # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "Trace", "__version__", "load_image", "load_model", "trace"]
+
+if TYPE_CHECKING:
+    from spade_cli.images import load_image
+    from spade_cli.models import Classifier, load_model
+    from spade_cli.pipeline import trace
+    from spade_cli.pruning import Trace
+
+_HOME = {
+    "Classifier": "spade_cli.models",
+    "Trace": "spade_cli.pruning",
+    "load_image": "spade_cli.images",
+    "load_model": "spade_cli.models",
+    "trace": "spade_cli.pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import; `spade --help` must not pay for it.
+    if name not in _HOME:
+        raise AttributeError(f"module 'spade_cli' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

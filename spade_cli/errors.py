@@ -1,0 +1,13 @@
+"""The two ways a command ends badly: the user can put it right (exit 2), or something failed (exit 1)."""
+
+
+class SpadeError(Exception):
+    """Something failed that no change of the command line would mend; one line for the user, exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(SpadeError):
+    """The user's mistake: one line that says what was asked, what was found and what to do; exit code 2."""
+
+    exit_code = 2

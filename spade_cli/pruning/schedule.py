@@ -1,0 +1,96 @@
+"""layers -> shares: how one level of sparsity becomes a share per layer. A schedule is `(layers, level, ...) -> {name:
+share}`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from spade_cli.errors import UserError
+from spade_cli.pruning.layers import Layer
+
+
+def uniform(layers: Sequence[Layer], level: float) -> dict[str, float]:
+    """Every layer that can be pruned gets the level."""
+    return {layer.name: level for layer in layers if layer.reason is None}
+
+
+def late(layers: Sequence[Layer], level: float, *, last: float = 0.25) -> dict[str, float]:
+    """Only the last layers get the level: the share `last` of those that can be pruned, counted from the output, at
+    least one.
+
+    Sparse late layers sharpen explanations; sparse early ones mostly cost the prediction. A quarter of the layers is
+    ResNet50's last stage.
+    """
+    prunable = [layer.name for layer in layers if layer.reason is None]
+    if not 0 < last <= 1:
+        raise UserError(f"schedule.last={last:g} is not a share of the layers: give a number above 0, at most 1")
+    return dict.fromkeys(prunable[-max(1, round(len(prunable) * last)) :], level) if prunable else {}
+
+
+def none(layers: Sequence[Layer], level: float) -> dict[str, float]:
+    """No layer is pruned but those that `schedule.layers` names."""
+    return {}
+
+
+# Groups of the tuned tables, from the output to the input: the linear layer, then each residual block with its
+# downsample convolution.
+PAPER_GROUPS = (
+    *("fc", "layer4.2", "layer4.1", "layer4.0", "layer3.5", "layer3.4", "layer3.3", "layer3.2", "layer3.1", "layer3.0"),
+    *("layer2.3", "layer2.2", "layer2.1", "layer2.0", "layer1.2", "layer1.1", "layer1.0"),
+)
+
+
+def paper_resnet50(
+    layers: Sequence[Layer], level: float, *, tables: Mapping[str, Sequence[float]], method: str = "lrp"
+) -> dict[str, float]:
+    """The shares that the paper tuned for ResNet50, per saliency method; the level is not used.
+
+    `tables` holds one row per method, in the order of PAPER_GROUPS (configs/schedule/paper_resnet50.yaml). Raises
+    UserError for an unknown method and for a network that is not a ResNet50.
+    """
+    if method not in tables:
+        raise UserError(f"schedule.method={method} has no table: choose one of {', '.join(tables)}")
+    table = dict(zip(PAPER_GROUPS, tables[method], strict=True))
+    shares = {}
+    for layer in layers:
+        group = "fc" if layer.name == "fc" else ".".join(layer.name.split(".")[:2])
+        if layer.reason is None and table.get(group):
+            shares[layer.name] = table[group]
+    names = {layer.name for layer in layers}
+    if "fc" not in names or any(f"{group}.conv3" not in names for group in PAPER_GROUPS[1:]):
+        raise UserError(
+            "schedule=paper_resnet50 fits ResNet50 only, and this network's layers are others; "
+            "use schedule=late or uniform"
+        )
+    return shares
+
+
+def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float]) -> dict[str, float]:
+    """Apply `schedule.layers`: a dotted name or a glob -> share, later entries winning over earlier ones and over the
+    schedule.
+
+    A glob touches only layers that are prunable by default; an exact name also sets the stem or a depthwise
+    convolution. Raises UserError for a pattern that matches nothing and for a layer that cannot be pruned.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    result = dict(shares)
+    for pattern, share in patterns.items():
+        if pattern in by_name:
+            if not by_name[pattern].supported:
+                raise UserError(f"schedule.layers: {pattern} cannot be pruned ({by_name[pattern].reason}); take it out")
+            matched = [pattern]
+        else:
+            matched = [layer.name for layer in layers if layer.reason is None and fnmatchcase(layer.name, pattern)]
+        if not matched:
+            raise UserError(_no_match(pattern, by_name))
+        result.update(dict.fromkeys(matched, share))
+    return result
+
+
+def _no_match(pattern: str, by_name: Mapping[str, Layer]) -> str:
+    names = [name for name, layer in by_name.items() if layer.supported]
+    near = get_close_matches(re.sub(r"[*?\[\]]", "", pattern), names, n=3, cutoff=0.4)
+    hint = f"; close: {', '.join(near)}" if near else ""
+    return f"schedule.layers: {pattern} matches no layer that can be pruned{hint}; there are: {', '.join(names)}"

@@ -1,0 +1,158 @@
+"""The trace: a copy, exact counts, honest records; and the schedules that feed it."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.pruning import collect, find_layers, prune, schedule
+from spade_cli.pruning.obs import obs
+from spade_cli.pruning.sparsegpt import sparsegpt
+
+
+@pytest.fixture(scope="module")
+def measured():
+    torch.manual_seed(0)
+    model = models.resnet18(weights=None, num_classes=10).train()
+    layers = find_layers(model)
+    names = [layer.name for layer in layers if layer.reason is None]
+    samples = torch.randn(8, 3, 64, 64)
+    return model, layers, collect(model, samples.split(4), names, samples=8), samples
+
+
+def test_sparsity_0_changes_nothing(measured):
+    model, layers, statistics, _ = measured
+    trace = prune(model, layers, schedule.uniform(layers, 0.0), statistics, sparsegpt)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in trace.model.state_dict().items())
+    assert trace.weights_kept == trace.weights_total and trace.sparsity == 0
+
+
+@pytest.mark.parametrize("pruner", [obs, sparsegpt])
+def test_records_say_what_happened(measured, pruner):
+    model, layers, statistics, samples = measured
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    shares = {"fc": 0.95, "layer4.0.downsample.0": 0.5}
+    trace = prune(model, layers, shares, statistics, pruner)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), (
+        "the dense model is borrowed"
+    )
+    assert model.training and not trace.model.training
+    records = {record.name: record for record in trace.layers}
+    assert [record.name for record in trace.layers] == [layer.name for layer in layers]
+    for name, share in shares.items():
+        weight = dict(trace.model.named_modules())[name].weight
+        assert int((weight == 0).sum()) == round(weight.numel() * share)
+        assert records[name].achieved == pytest.approx(share, abs=1e-4) and records[name].asked == share
+        assert 0 < records[name].error < 1 and records[name].damping == 0.01 and records[name].left is None
+    assert records["conv1"].left.startswith("stem") and records["layer1.0.conv1"].left == "its share is 0"
+    kept = sum(int((dict(trace.model.named_modules())[layer.name].weight != 0).sum()) for layer in layers)
+    assert trace.weights_kept == kept and trace.weights_total == sum(layer.parameters for layer in layers)
+    with torch.no_grad():
+        torch.testing.assert_close(trace.logits, model.eval()(samples), atol=1e-4, rtol=1e-4)
+    model.train()
+
+
+def test_recorded_error_is_that_of_the_layers_output():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, bias=False)).eval()
+    layers, x = find_layers(model), torch.randn(5, 3, 12, 12)
+    statistics = collect(model, [x], ["2"], samples=5, rows_per_column=None)
+    trace = prune(model, layers, {"2": 0.7}, statistics, obs)
+    with torch.no_grad():
+        inputs = model[:2](x)
+        expected = (trace.model[2](inputs) - model[2](inputs)).square().sum() / model[2](inputs).square().sum()
+    assert trace.layers[1].error == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_layers_without_data_are_left_and_named():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.unused, self.starved = nn.Linear(4, 5), nn.Linear(4, 5), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(x) + self.starved(x * 0)
+
+    model = Network()
+    layers = find_layers(model)
+    statistics = collect(model, [torch.randn(8, 4)], [layer.name for layer in layers], samples=8)
+    trace = prune(model, layers, schedule.uniform(layers, 0.5), statistics, sparsegpt)
+    left = {record.name: record.left for record in trace.layers}
+    assert left == {
+        "head": None,
+        "unused": "saw no data: the network never called it",
+        "starved": "its inputs were all zero",
+    }
+    assert torch.equal(trace.model.unused.weight, model.unused.weight) and torch.equal(
+        trace.model.starved.weight, model.starved.weight
+    )
+
+
+@pytest.mark.parametrize("fault", [lambda w, *_: w * torch.nan, lambda w, *_: w[:, :1]])
+def test_pruner_that_breaks_its_promise_is_named(measured, fault):
+    model, layers, statistics, _ = measured
+    with pytest.raises(SpadeError, match="layer fc: the pruner returned"):
+        prune(model, layers, {"fc": 0.5}, statistics, fault)
+
+
+def test_vit_is_pruned_where_it_can_be_seen():
+    torch.manual_seed(0)
+    model = models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=3)
+    nn.init.normal_(model.heads.head.weight)  # torchvision starts it at zero
+    layers = find_layers(model)
+    names = [layer.name for layer in layers if layer.reason is None]
+    statistics = collect(model, [torch.randn(6, 3, 32, 32)], names, samples=6)
+    trace = prune(model, layers, schedule.uniform(layers, 0.5), statistics, obs)
+    achieved = {record.name: record.achieved for record in trace.layers}
+    assert achieved["encoder.layers.encoder_layer_0.mlp.0"] == 0.5 and achieved["heads.head"] == 0.5
+    assert achieved["encoder.layers.encoder_layer_0.self_attention.out_proj"] == 0
+
+
+def test_late_takes_the_last_layers():
+    layers = find_layers(models.resnet50(weights=None))
+    shares = schedule.late(layers, 0.9)
+    names = set(shares)
+    assert {"fc", "layer4.0.conv1", "layer4.0.downsample.0", "layer4.2.conv3"} <= names and len(names) == 13
+    assert set(shares.values()) == {0.9} and "layer3.0.conv1" not in names
+    assert list(schedule.late(layers, 0.9, last=1e-6)) == ["fc"]
+    assert schedule.late(layers, 0.5, last=1) == schedule.uniform(layers, 0.5)
+    with pytest.raises(UserError, match=r"schedule\.last"):
+        schedule.late(layers, 0.5, last=0)
+
+
+def test_uniform_and_none():
+    layers = find_layers(models.mobilenet_v2(weights=None))
+    uniform = schedule.uniform(layers, 0.7)
+    assert "features.0.0" not in uniform and "features.1.conv.0.0" not in uniform and uniform["classifier.1"] == 0.7
+    assert schedule.none(layers, 0.7) == {}
+
+
+TABLES = {"lrp": [0.99, 0.98, 0.97, 0.95, 0.8, 0.6, 0.95, 0, 0.8, 0.8, 0.2, 0.99, 0.4, 0.6, 0, 0, 0.1]}
+
+
+def test_papers_table_reaches_each_block_and_its_downsample():
+    layers = find_layers(models.resnet50(weights=None))
+    shares = schedule.paper_resnet50(layers, 0.5, tables=TABLES)
+    assert shares["fc"] == 0.99 and shares["layer4.2.conv1"] == 0.98 and shares["layer4.0.downsample.0"] == 0.95
+    assert shares["layer1.0.conv3"] == 0.1 and "layer1.1.conv1" not in shares and "layer3.2.conv1" not in shares
+    with pytest.raises(UserError, match="no table"):
+        schedule.paper_resnet50(layers, 0.5, tables=TABLES, method="gradcam")
+    with pytest.raises(UserError, match="ResNet50 only"):
+        schedule.paper_resnet50(find_layers(models.resnet18(weights=None)), 0.5, tables=TABLES)
+
+
+def test_override_by_name_and_glob():
+    layers = find_layers(models.mobilenet_v2(weights=None))
+    shares = schedule.override(
+        layers, {"classifier.1": 0.5}, {"features.1?.*": 0.8, "features.0.0": 0.1, "features.18.0": 0.3}
+    )
+    assert shares["classifier.1"] == 0.5 and shares["features.0.0"] == 0.1 and shares["features.18.0"] == 0.3
+    assert shares["features.10.conv.0.0"] == 0.8 and "features.10.conv.1.0" not in shares, (
+        "a glob spares depthwise convolutions"
+    )
+    with pytest.raises(UserError, match=r"classifer.1 matches no layer.*close: classifier.1"):
+        schedule.override(layers, {}, {"classifer.1": 0.5})
+    vit = find_layers(models.VisionTransformer(32, 16, 1, 2, 8, 16))
+    with pytest.raises(UserError, match="cannot be pruned"):
+        schedule.override(vit, {}, {"encoder.layers.encoder_layer_0.self_attention.out_proj": 0.5})
