@@ -22,7 +22,7 @@ def paper(
     hue: float = 0.3,
     erase: float = 0.0,
 ) -> Tensor:
-    """As published: random resized crop, flip, brightness and hue jitter, and (for ConvNeXt, erase=0.5) random erasing."""
+    """As published: random resized crop, flip, brightness and hue jitter, random erasing (0.5 for ConvNeXt)."""
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=tuple(scale), antialias=True),

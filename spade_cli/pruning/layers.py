@@ -79,7 +79,7 @@ def weight_matrix(module: nn.Module) -> Tensor:
     >>> weight_matrix(nn.Conv2d(8, 12, 3, groups=2)).shape
     torch.Size([2, 6, 36])
     """
-    weight = module.weight.detach()
+    weight: Tensor = module.weight.detach()  # type: ignore[operator]
     groups = module.groups if isinstance(module, nn.Conv2d) else 1
     return weight.reshape(groups, weight.shape[0] // groups, -1)
 
@@ -101,7 +101,7 @@ def input_matrix(module: nn.Module, x: Tensor, wanted: int | None, generator: to
 
 def _patches(conv: nn.Conv2d, x: Tensor, wanted: int | None, generator: torch.Generator) -> Tensor:
     """Gather the patches under the kernel at some output positions, never the whole unfolded map unless asked to."""
-    (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation  # type: ignore[misc]
+    (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
     images = x.shape[0]
     x = _pad(conv, x)
     out_h = (x.shape[2] - dilation_h * (kernel_h - 1) - 1) // stride_h + 1

@@ -111,7 +111,8 @@ def test_vit_is_pruned_where_it_can_be_seen():
 
 def test_late_takes_the_last_layers():
     layers = find_layers(models.resnet50(weights=None))
-    shares = schedule.late(layers, 0.9)
+    assert list(schedule.late(layers, 0.9)) == ["layer4.1.conv3", *(f"layer4.2.conv{i}" for i in (1, 2, 3)), "fc"]
+    shares = schedule.late(layers, 0.9, last=0.25)
     names = set(shares)
     assert {"fc", "layer4.0.conv1", "layer4.0.downsample.0", "layer4.2.conv3"} <= names and len(names) == 13
     assert set(shares.values()) == {0.9} and "layer3.0.conv1" not in names
