@@ -1,0 +1,57 @@
+"""Explanations of any network for one image: saliency maps and feature visualizations."""
+
+from collections.abc import Callable
+
+from spade_cli.interpretation.explainable import Explainable, explainable
+from spade_cli.interpretation.explanation import CannotExplain, Explanation
+from spade_cli.interpretation.gradients import (
+    deeplift,
+    gradient_shap,
+    guided_backprop,
+    guided_gradcam,
+    input_x_gradient,
+    integrated_gradients,
+    saliency,
+)
+from spade_cli.interpretation.lrp import lrp
+from spade_cli.interpretation.perturbation import lime, occlusion
+from spade_cli.interpretation.visualization import Channel, check_channels, is_blank, visualize
+
+# In the order of the paper's tables; a method's name is its function's.
+METHODS: dict[str, Callable[..., Explanation]] = {
+    method.__name__: method
+    for method in (
+        saliency,
+        input_x_gradient,
+        deeplift,
+        lrp,
+        guided_backprop,
+        guided_gradcam,
+        lime,
+        occlusion,
+        integrated_gradients,
+        gradient_shap,
+    )
+}
+
+__all__ = [
+    "METHODS",
+    "CannotExplain",
+    "Channel",
+    "Explainable",
+    "Explanation",
+    "check_channels",
+    "deeplift",
+    "explainable",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_gradcam",
+    "input_x_gradient",
+    "integrated_gradients",
+    "is_blank",
+    "lime",
+    "lrp",
+    "occlusion",
+    "saliency",
+    "visualize",
+]

@@ -1,0 +1,99 @@
+"""What every saliency method returns, and the checks no map leaves without."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation.explainable import Explainable
+
+# Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
+INTEGRATION_ERROR = 0.05  # of the difference in output
+# DeepLift is exact where every layer has a rule: rounding leaves 1e-4 at most, a layer without a rule 0.1 and more.
+DEEPLIFT_ERROR = 0.01  # of the difference in output
+# The LRP rules used conserve relevance but for units that only their bias switches on, and rounding.
+CONSERVATION_ERROR = 0.05  # of the output
+
+
+class CannotExplain(SpadeError):  # noqa: N818
+    """A method has nothing sound to say about this network; one line with the reason."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A saliency map and how far it can be trusted.
+
+    map: raw attribution, float32 on the CPU, (3, H, W); a method with one channel repeats it three times.
+    checks: measured sums, by name.
+    warnings: one line each, for what a reader of the map has to know.
+    """
+
+    map: Tensor
+    checks: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
+    """The image as a fresh leaf on the network's device (1, 3, H, W). UserError where image or target do not fit."""
+    if image.dim() != 4 or image.shape[:2] != (1, 3):
+        raise UserError(f"an explanation takes one image (1, 3, H, W); got {tuple(image.shape)}")
+    if not 0 <= target < network.classes:
+        raise UserError(f"class {target} asked for; this network has classes 0 to {network.classes - 1}")
+    return image.detach().clone().to(network.device)
+
+
+def needs_safe_copy(network: Explainable, method: str) -> None:
+    """Refuse a method that hooks modules on a network that could not be rewritten."""
+    if network.reason is not None:
+        raise CannotExplain(f"{method} needs a rewritten copy of the network, and there is none: {network.reason}")
+
+
+def explained(
+    method: str, attribution: Tensor, checks: dict[str, float] | None = None, notes: tuple[str, ...] = ()
+) -> Explanation:
+    """Attribution (1, 3 or 1, H, W) -> Explanation. CannotExplain where a value is not finite."""
+    saliency = attribution.detach().to("cpu", torch.float32)[0]  # (3 or 1, H, W)
+    saliency = saliency.expand(3, -1, -1).contiguous()  # (3, H, W)
+    if not torch.isfinite(saliency).all():
+        raise CannotExplain(f"{method} gave values that are not finite")
+    if saliency.min() == saliency.max():
+        notes = (*notes, f"{method}: the map has the same value everywhere ({saliency.min().item():.3g})")
+    return Explanation(saliency, checks or {}, notes)
+
+
+def completeness(
+    method: str, delta: float, difference: float, limit: float
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The checks and warnings of a method whose map should sum to output(image) - output(baseline) = `difference`."""
+    relative = abs(delta) / max(abs(difference), torch.finfo(torch.float32).tiny)
+    checks = {"convergence_delta": delta, "relative_delta": relative}
+    if relative <= limit:
+        return checks, ()
+    line = f"{method}: the map's sum is off by {relative:.1%} of what it explains (limit {limit:.0%})"
+    return checks, (line,)
+
+
+@torch.no_grad()
+def output_difference(model: nn.Module, image: Tensor, target: int) -> float:
+    """Output of the target on the image less that on the zero baseline."""
+    return (model(image)[0, target] - model(torch.zeros_like(image))[0, target]).item()
+
+
+@contextmanager
+def captum_on(model: nn.Module) -> Iterator[None]:
+    """Let captum hook our copy: its notices of that are silenced, and no hook stays, not even after an exception."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks", UserWarning)
+            warnings.filterwarnings("ignore", r"Input Tensor \d+ (did not already|has a dtype)", UserWarning)
+            yield
+    finally:
+        for hooks, kept in before:
+            for key in set(hooks) - kept:
+                del hooks[key]

@@ -1,0 +1,179 @@
+"""Feature visualization: pictures that a channel of a network responds to most, by gradient ascent from noise.
+
+Lucent's Fourier parameterisation, decorrelated colours, transforms and objective (Olah et al. 2017), in a loop of our
+own: lucent's own loop leaves hooks behind, swallows errors, and runs on the device it found at import.
+"""
+
+import difflib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation.randomness import seeded
+
+# The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
+BLANK = 0.01
+CLOSE_NAMES = 3  # as many as fit on the error's line
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a picture is to excite; layer: dotted name as in named_modules, None for the network's output."""
+
+    layer: str | None
+    channel: int
+
+    def __str__(self) -> str:
+        return f"{self.layer or 'output'}:{self.channel}"
+
+
+def visualize(
+    model: nn.Module,
+    targets: Sequence[Channel],
+    *,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    steps: int = 512,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
+
+    Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W), over tokens of
+    (N, T, C), or the value itself of a vector (N, C). At each step the batch is moved, scaled and turned a little, by
+    lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to the network.
+
+    on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
+    Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
+    grey, as over a dead channel, is returned: ask `is_blank`.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
+    with torch.enable_grad(), seeded(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
+        (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
+        optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
+
+        def pictures() -> Tensor:
+            return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
+
+        with _observed(model, [target.layer for target in targets]) as observe:
+            for step in range(1, steps + 1):
+                seen = transforms(pictures())
+                seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
+                outputs = observe((seen - to_mean) / to_std)
+                responses = [_response(outputs[t.layer][n : n + 1], t.channel) for n, t in enumerate(targets)]
+                loss = -torch.stack(responses).sum()  # the sum, so that no picture's step depends on the others
+                (spectrum.grad,) = torch.autograd.grad(
+                    loss, [spectrum]
+                )  # of the picture alone: none lands on the model
+                if not (torch.isfinite(loss) and torch.isfinite(spectrum.grad).all()):
+                    asked = ", ".join(map(str, targets))
+                    raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
+                optimizer.step()
+                if on_step is not None:
+                    on_step(step, steps)
+        return pictures().detach().float().cpu()
+
+
+def is_blank(picture: Tensor) -> bool:
+    """Whether a picture (3, H, W) in [0, 1] shows nothing: grey all over, or not finite."""
+    if not torch.isfinite(picture).all():
+        return True
+    return bool(picture.flatten(1).std(dim=1).max() < BLANK)
+
+
+def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
+    """UserError where a layer or a channel does not exist, found by one pass of `image` (1, 3, H, W)."""
+    names = [name for name, _ in model.named_modules() if name]
+    for asked in channels:
+        if asked.layer is not None and asked.layer not in names:
+            close = difflib.get_close_matches(asked.layer, names, CLOSE_NAMES)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise UserError(
+                f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
+            )
+    device = next(model.parameters(), image).device
+    with torch.no_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
+        outputs = observe(image.to(device))
+    for asked in channels:
+        where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
+        if asked.layer not in outputs:
+            raise UserError(f"{where} was not run as a module, so it has no channels; take another (`spade layers`)")
+        output = outputs[asked.layer]
+        if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise UserError(
+                f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer"
+            )
+        count = output.shape[_channel_axis(output)]
+        if not 0 <= asked.channel < count:
+            raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
+
+
+def _channel_axis(output: Tensor) -> int:
+    """Channels are the last axis of tokens (N, T, C), the second of everything else."""
+    return 2 if output.dim() == 3 else 1
+
+
+def _response(output: Tensor, channel: int) -> Tensor:
+    """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
+    return output.select(_channel_axis(output), channel).mean()
+
+
+@contextmanager
+def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
+    """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before."""
+    outputs: dict[str | None, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            # a copy: an in-place ReLU behind the layer would change what was kept
+            outputs[name] = output.clone() if isinstance(output, Tensor) else output
+
+        return hook
+
+    def observe(image: Tensor) -> dict[str | None, Tensor]:
+        outputs.clear()
+        outputs[None] = model(image)
+        return outputs
+
+    modes = {module: module.training for module in model.modules()}
+    handles = []
+    try:
+        handles += [model.get_submodule(name).register_forward_hook(keep(name)) for name in set(layers) if name]
+        model.eval()
+        yield observe
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _lucent_on(device: torch.device) -> Iterator[tuple[Callable, Tensor, Callable]]:
+    """Lucent's (Fourier image, colour matrix (3, 3), standard transforms) on a device of our choice.
+
+    Lucent fixes its device at import in two of its modules; they are set for the time of the `with`. Imported here: it
+    takes seconds, and kornia 0.4.1, which it needs, greets today's torch with a deprecation notice for every function
+    it scripts.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*torch\.jit\.script", Warning)
+        from lucent.optvis import transform
+        from lucent.optvis.param import color, spatial
+    was = spatial.device, transform.device
+    spatial.device = transform.device = device
+    try:
+        colours = torch.tensor(color.color_correlation_normalized, device=device)
+        yield spatial.fft_image, colours, transform.compose(transform.standard_transforms)
+    finally:
+        spatial.device, transform.device = was

@@ -1,0 +1,300 @@
+"""Each method against its definition, restated slowly; the limits; what is refused and warned of."""
+
+import numpy as np
+import pytest
+import torch
+from captum import attr
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule
+from test_explainable import hooks
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from zoo import FOUND_AT, Spellings, Untraceable, picture, randomised, small_convolutional, torchvision_network
+
+from spade_cli import interpretation
+from spade_cli.errors import UserError
+from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
+from spade_cli.interpretation.explanation import INTEGRATION_ERROR, captum_on, completeness, explained
+from spade_cli.interpretation.lrp import SharedSum, with_rules
+from spade_cli.interpretation.perturbation import RidgeModel, segmented
+
+QUICK = {"lime": {"samples": 20}, "occlusion": {"window": 16, "stride": 16}, "gradient_shap": {"samples": 4}}
+
+
+@pytest.fixture(scope="module")
+def small() -> Explainable:
+    return explainable(small_convolutional(), picture(24))
+
+
+def gradient(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    image = image.clone().requires_grad_()
+    return torch.autograd.grad(network(image)[0, FOUND_AT], image)[0]
+
+
+def output(network: nn.Module, image: torch.Tensor) -> float:
+    with torch.no_grad():
+        return network(image)[0, FOUND_AT].item()
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_saliency_and_input_x_gradient(small):
+    image = picture(24)
+    assert close(interpretation.saliency(small, image, FOUND_AT).map, gradient(small.model, image)[0].abs())
+    product = interpretation.input_x_gradient(small, image, FOUND_AT).map
+    assert close(product, (image * gradient(small.model, image))[0])
+
+
+def test_integrated_gradients(small):
+    image = picture(24)
+    points, weights = np.polynomial.legendre.leggauss(50)
+    total = torch.zeros_like(image)
+    for point, weight in zip((points + 1) / 2, weights / 2, strict=True):  # from [-1, 1] to [0, 1]
+        total += float(weight) * gradient(small.model, float(point) * image)
+    found = interpretation.integrated_gradients(small, image, FOUND_AT, batch_size=7)
+    assert close(found.map, (image * total)[0])
+    difference = output(small.model, image) - output(small.model, 0 * image)
+    assert found.checks["convergence_delta"] == pytest.approx(found.map.sum().item() - difference, abs=1e-4)
+    assert found.checks["relative_delta"] == pytest.approx(abs(found.checks["convergence_delta"] / difference))
+    assert completeness("ig", 0.04, -1.0, INTEGRATION_ERROR)[1] == ()
+    assert "off by 6.0%" in completeness("ig", -0.06, -1.0, INTEGRATION_ERROR)[1][0]
+
+
+def test_gradient_shap_without_noise_lies_between_its_baselines():
+    torch.manual_seed(0)
+    linear = explainable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), picture(8))
+    weight = linear.model.get_parameter("1.weight")[FOUND_AT].view(3, 8, 8)
+    found = interpretation.gradient_shap(linear, picture(8), FOUND_AT, stdev=0.0, batch_size=3)
+    share = (found.map / (weight * picture(8)[0])).flatten()  # samples whose baseline was zero, of all
+    assert close(share, torch.full_like(share, round(share[0].item() * 50) / 50)) and 0 < share[0] < 1
+
+
+def test_occlusion(small):
+    image, window, stride = picture(24), 9, 5
+    drops, counts = torch.zeros(3, 24, 24), torch.zeros(3, 24, 24)
+    for top in range(0, 24 - window + stride, stride):
+        for left in range(0, 24 - window + stride, stride):
+            covered = image.clone()
+            covered[:, :, top : top + window, left : left + window] = 0
+            drops[:, top : top + window, left : left + window] += output(small.model, image) - output(
+                small.model, covered
+            )
+            counts[:, top : top + window, left : left + window] += 1
+    assert close(interpretation.occlusion(small, image, FOUND_AT, window=window, stride=stride).map, drops / counts)
+    with pytest.raises(UserError, match="window 25"):
+        interpretation.occlusion(small, image, FOUND_AT, window=25)
+
+
+def test_guided_backprop():
+    torch.manual_seed(0)
+    first, second = torch.randn(4, 12), torch.randn(5, 4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU6(), nn.Linear(4, 5))
+    network[1].weight.data, network[3].weight.data = first, second
+    image = picture(2)
+    hidden = first @ image.flatten() + network[1].bias
+    guided = second[FOUND_AT] * (second[FOUND_AT] > 0) * ((hidden > 0) & (hidden < 6))
+    found = interpretation.guided_backprop(explainable(network, image), image, FOUND_AT)
+    assert close(found.map.flatten(), guided @ first)
+    assert found.warnings == ()
+
+
+def test_guided_gradcam_is_guided_backprop_times_gradcam(small):
+    image = picture(24)
+    kept = []
+    handle = small.model.get_submodule(small.feature_map).register_forward_hook(lambda *args: kept.append(args[2]))
+    logit = small.model(image.clone().requires_grad_())[0, FOUND_AT]
+    handle.remove()
+    slope = torch.autograd.grad(logit, kept[0])[0]  # (1, C, h, w)
+    cam = (slope.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu()
+    cam = nn.functional.interpolate(cam, size=(24, 24), mode="nearest")[0]  # (1, 24, 24)
+    guided = interpretation.guided_backprop(small, image, FOUND_AT).map
+    assert close(interpretation.guided_gradcam(small, image, FOUND_AT).map, guided * cam.detach())
+    vector = explainable(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU()), picture(8))
+    with pytest.raises(CannotExplain, match="spatial feature map"):
+        interpretation.guided_gradcam(vector, picture(8), FOUND_AT)
+
+
+def test_lime_finds_the_segments_that_matter():
+    """A linear network: a segment's effect is the sum of weight times pixel, and ridge shrinks it a little."""
+    half = torch.full((1, 3, 32, 32), 5.0)
+    half[..., 16:] = -3
+    network = explainable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), half)
+    network.model.get_parameter("1.weight").fill_(0.01)
+    weight = network.model.get_parameter("1.weight")[FOUND_AT].view(3, 32, 32)
+    segments = segmented(half[0], 0)
+    effects = torch.stack([(weight * half[0] * (segments == s)).sum() for s in range(int(segments.max()) + 1)])
+    found = interpretation.lime(network, half, FOUND_AT).map
+    assert effects.min() < 0 < effects.max() and found.shape == (3, 32, 32) and torch.equal(found[0], found[2])
+    expected = effects.clamp(min=0)[segments]
+    assert torch.allclose(found[0], expected, atol=0.1 * effects.abs().max().item())
+    assert found.min() == 0
+
+
+def test_ridge_model_solves_its_normal_equations():
+    torch.manual_seed(0)
+    visible, outputs, similarity = torch.rand(30, 4).round(), torch.randn(30), torch.rand(30)
+    model = RidgeModel()
+    model.fit([(visible[:9], outputs[:9], similarity[:9]), (visible[9:], outputs[9:], similarity[9:])])
+    weights = torch.zeros(5, dtype=torch.float64, requires_grad=True)  # the last is the intercept
+    visible, outputs, similarity = visible.double(), outputs.double(), similarity.double()
+    solver = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+
+    def loss():
+        solver.zero_grad()
+        error = similarity * (visible @ weights[:4] + weights[4] - outputs) ** 2
+        (value := error.sum() + (weights[:4] ** 2).sum()).backward()
+        return value
+
+    solver.step(loss)
+    assert torch.allclose(model.representation()[0].double(), weights[:4].detach(), atol=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_lrp_by_hand(sign):
+    """Bach et al. 2015, equation 60, unit by unit; with a negative output by its negative contributions."""
+    torch.manual_seed(3)
+    first, second, bias = torch.randn(4, 12), sign * torch.rand(5, 4), torch.rand(4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 5, bias=False))
+    network[1].weight.data, network[1].bias.data, network[3].weight.data = first, bias, second
+    image = picture(2)
+    pixels = image.flatten()
+    hidden = (first @ pixels + bias).relu()
+    contributions = hidden * second[FOUND_AT]
+    relevance_hidden = contributions / contributions.sum() * output(network, image)
+    relevance = torch.zeros(12)
+    for unit in range(4):
+        positive = (first[unit] * pixels).clamp(min=0)
+        relevance += positive / positive.sum() * relevance_hidden[unit]
+    found = interpretation.lrp(explainable(network, image), image, FOUND_AT)
+    assert (hidden > 0).any() and close(found.map.flatten(), relevance)
+    assert found.checks["conservation"] == pytest.approx(1, abs=1e-5)
+    assert any("not positive" in line for line in found.warnings) == (sign < 0)
+
+
+def test_lrp_of_a_sum_and_of_a_batch_norm():
+    first, second = torch.tensor([10.0, 2.0], requires_grad=True), torch.tensor([-9.0, 6.0], requires_grad=True)
+    slopes = torch.autograd.grad(SharedSum()(first, second).sum(), (first, second))
+    assert close((first * slopes[0]).detach(), torch.tensor([1.0, 2.0]))  # 10 - 9: not 10 and -9
+    assert close((second * slopes[1]).detach(), torch.tensor([0.0, 6.0]))
+    network = randomised(
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5)
+        )
+    )
+    folded = nn.Sequential(fuse_conv_bn_eval(network[0], network[1]), *network[2:])
+    maps = [interpretation.lrp(explainable(each, picture(24)), picture(24), FOUND_AT).map for each in (network, folded)]
+    assert close(*maps)
+
+
+def test_lrp_agrees_with_captums_where_captums_holds():
+    """Layers in a row, ReLU between them, an image without negative values, and a positive output."""
+    torch.manual_seed(1)
+
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AvgPool2d(2)]
+            self.layers, self.head = nn.Sequential(*layers), nn.Linear(32, 5)
+
+        def forward(self, x):
+            return self.head(self.layers(x).flatten(1))
+
+    network = Row().eval()
+    image = picture(14).abs()
+    target = int(network(image).argmax())
+    found = interpretation.lrp(explainable(network, image), image, target).map
+    for layer in (network.layers[0], network.layers[3], network.head):
+        layer.rule = Alpha1_Beta0_Rule(set_bias_to_zero=True)
+    assert network(image)[0, target] > 0
+    # captum keeps the final bias in its output but not in its shares, as we do
+    assert close(found, attr.LRP(network).attribute(image.requires_grad_(), target=target)[0].detach())
+
+
+@pytest.mark.parametrize(
+    ("name", "conservation"),
+    [("resnet18", 0.02), ("resnet50", 0.02), ("squeezenet1_1", 0.02), ("googlenet", 0.02), ("mobilenet_v2", None)],
+)
+def test_lrp_and_deeplift_on_torchvision(name, conservation):
+    settings = {"transform_input": True, "init_weights": True} if name == "googlenet" else {}
+    network = explainable(torchvision_network(name, **settings), picture())
+    target = int(network.model(picture()).argmax())
+    lift = interpretation.deeplift(network, picture(), target)
+    assert lift.checks["relative_delta"] < 1e-3 and lift.warnings == ()
+    relevance = interpretation.lrp(network, picture(), target)
+    assert relevance.map.min() >= -1e-6 * relevance.map.max()  # a positive output's evidence is positive
+    ruled = with_rules(network.model)
+    assert close(ruled(picture()).detach(), network.model(picture()).detach())
+    if conservation is None:  # depthwise kernels read few values: often only a bias switches a unit on
+        assert relevance.checks["conservation"] < 1 and any(
+            "biases kept the rest" in line for line in relevance.warnings
+        )
+    else:
+        assert relevance.checks["conservation"] == pytest.approx(1, abs=conservation) and relevance.warnings == ()
+
+
+def test_deeplift_where_tensors_are_shared_and_windows_overlap(small):
+    for network, image in ((small, picture(24)), (explainable(randomised(Spellings()), picture(24)), picture(24))):
+        found = interpretation.deeplift(network, image, FOUND_AT)
+        difference = output(network.model, image) - output(network.model, 0 * image)
+        assert found.map.sum().item() == pytest.approx(difference, rel=1e-3)
+
+
+def test_what_has_no_rule_is_named_or_warned_of():
+    network = explainable(torchvision_network("convnext_tiny"), picture())
+    with pytest.raises(CannotExplain, match="GELU, LayerNorm"):
+        interpretation.lrp(network, picture(), FOUND_AT)
+    assert any("off by" in line for line in interpretation.deeplift(network, picture(), FOUND_AT).warnings)
+    guided = interpretation.guided_backprop(network, picture(), FOUND_AT)
+    assert any("plain gradient" in line for line in guided.warnings)
+    assert torch.allclose(guided.map, gradient(network.model, picture())[0])
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_method(method, small):
+    image, settings = picture(24), QUICK.get(method.__name__, {})
+    before = torch.get_rng_state(), np.random.get_state()[1].tobytes()
+    first, second = (method(small, image, FOUND_AT, **settings) for _ in range(2))
+    assert first.map.shape == (3, 24, 24) and first.map.dtype == torch.float32 and first.map.abs().max() > 0
+    assert first.map.numpy().tobytes() == second.map.numpy().tobytes()
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tobytes()
+    if "seed" in (method.__kwdefaults__ or {}):
+        assert not torch.equal(first.map, method(small, image, FOUND_AT, **settings, seed=1).map)
+    assert hooks(small.model) == 0 and not image.requires_grad
+    with pytest.raises(UserError, match="classes 0 to 4"):
+        method(small, image, 5, **settings)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_untraceable_networks_are_explained_or_refused(method):
+    network = explainable(Untraceable(), picture(24))
+    if method.__name__ in ("deeplift", "lrp", "guided_backprop", "guided_gradcam"):
+        with pytest.raises(CannotExplain, match=r"torch\.fx cannot trace"):
+            method(network, picture(24), FOUND_AT)
+    else:
+        assert method(network, picture(24), FOUND_AT, **QUICK.get(method.__name__, {})).map.abs().max() > 0
+
+
+def test_maps_that_say_nothing():
+    dead = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    dead[1].weight.data.zero_()
+    assert any(
+        "same value" in line for line in interpretation.saliency(explainable(dead, picture(4)), picture(4), 0).warnings
+    )
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    broken[1].weight.data.fill_(float("nan"))
+    with pytest.raises(CannotExplain, match="not finite"):
+        interpretation.saliency(explainable(broken, picture(4)), picture(4), 0)
+    assert explained("lime", torch.rand(1, 1, 4, 4)).map.shape == (3, 4, 4)
+
+
+def test_no_hook_stays_after_an_exception(small):
+    with pytest.raises(ZeroDivisionError), captum_on(small.model):
+        small.model.register_forward_hook(lambda *_: None)
+        raise ZeroDivisionError
+    assert hooks(small.model) == 0
+
+
+def test_methods_are_named_after_their_functions():
+    assert len(METHODS) == 10
+    assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
