@@ -1,0 +1,136 @@
+"""The composed configuration -> what the program below the command line takes: checked, plain, with functions bound."""
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.front import Asked
+from spade_cli.cli.source import model_source
+from spade_cli.cli.values import bound, fitting, number, section, shares, text, whole
+from spade_cli.errors import UserError
+from spade_cli.interpretation import METHODS, visualize
+from spade_cli.request import Request
+
+MAX_SEED = 2**32 - 1  # NumPy takes no larger one
+# What each group's function is given by the pipeline; the rest of its arguments are settings.
+GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2}
+
+
+def request(config: dict[str, Any], asked: Asked) -> Request:
+    """Everything that one run was asked for. Raises UserError at the first value that makes no sense."""
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    calibration = section(config, "calibration")
+    augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
+    interpreter = section(config, "interpreter")
+    rows = calibration.get("rows_per_column")
+    return Request(
+        image=Path(text("image", config.get("image"), "PATH")).expanduser(),
+        model=model_source(section(config, "model"), asked.choices.get("model")),
+        output=_output(text("output", config.get("output"), "FOLDER")),
+        augmentation_name=asked.choices["augmentation"],
+        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1),
+        augmentation=_function("augmentation", augmentation),
+        pruner_name=asked.choices["pruner"],
+        sparsity=number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1),
+        damping=number("pruner.damping", pruner.pop("damping", None)),
+        pruner=_function("pruner", pruner),
+        schedule_name=asked.choices["schedule"],
+        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
+        schedule=_function("schedule", schedule),
+        rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
+        batch_size=whole("calibration.batch_size", calibration.get("batch_size"), 1),
+        saliency=_methods(interpreter, seed),
+        visualize=_visualize(interpreter),
+        visualization_targets=_targets(interpreter.get("targets", [])),
+        target=text("target", config.get("target"), "predicted"),
+        seed=seed,
+        device=_device(config.get("device")),
+        command=asked.command,
+        config=asked.yaml,
+    )
+
+
+def _function(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
+    function, keywords = bound(group, settings, taken=GIVEN[group])
+    return partial(function, **keywords)
+
+
+def _methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..., object]]:
+    asked = interpreter.get("methods", [])
+    if asked == "all":
+        asked = list(METHODS)
+    if isinstance(asked, str):
+        asked = [asked]
+    if not isinstance(asked, list) or ("methods" in interpreter and not asked):
+        raise UserError(
+            f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
+        )
+    for name in asked:
+        if name not in METHODS:
+            near = get_close_matches(str(name), METHODS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
+    # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
+    settled = {name: _method(name, interpreter.get(name) or {}, seed) for name in METHODS}
+    return {name: settled[name] for name in asked}
+
+
+def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
+    function = METHODS[name]
+    key = f"interpreter.{name}"
+    keywords = fitting(key, function, settings, GIVEN["method"])
+    for setting, value in keywords.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # Counts start at one; the rest (a noise's deviation) at zero.
+            number(
+                f"{key}.{setting}",
+                value,
+                1 if isinstance(value, int) and isinstance(_default(function, setting), int) else 0,
+            )
+    if "seed" in inspect.signature(function).parameters:
+        keywords.setdefault("seed", seed)
+    return partial(function, **keywords)
+
+
+def _default(function: Callable[..., object], setting: str) -> object:
+    return inspect.signature(function).parameters[setting].default
+
+
+def _visualize(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
+    if "steps" not in interpreter:
+        return None
+    return partial(
+        visualize,
+        steps=whole("interpreter.steps", interpreter["steps"], 1),
+        learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate")),
+    )
+
+
+def _targets(value: Any) -> tuple[str | int, ...]:
+    listed = value if isinstance(value, list) else [value]
+    for target in listed:
+        if isinstance(target, bool) or not isinstance(target, str | int) or target == "":
+            raise UserError(f"interpreter.targets: {target} is no class or channel; write [tabby,281,layer4.2:17]")
+    return tuple(listed)
+
+
+def _device(value: Any) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
+        raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
+    return str(value)
+
+
+def _output(written: str) -> Path:
+    """The folder for the runs; it is made later, but that it can be made is seen now."""
+    output = Path(written).expanduser()
+    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(f"output={output}: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"output={output}: {nearest} cannot be written to; give another folder")
+    return output

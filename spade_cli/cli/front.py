@@ -1,0 +1,143 @@
+"""The door that every command behind Hydra goes through: help, flags, Hydra itself, and exit codes."""
+
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NoReturn
+
+from spade_cli.cli.manual import manual
+from spade_cli.cli.options import CONFIGS
+from spade_cli.cli.overrides import CONFIG_DIRS, MULTIRUN, arrange
+from spade_cli.errors import SpadeError, UserError
+
+Task = Callable[[dict[str, Any], "Asked"], None]
+
+
+class Asked:
+    """What was typed and chosen, beside the configuration itself."""
+
+    def __init__(self, command: str, choices: dict[str, str], yaml: str) -> None:
+        self.command = command  # as typed
+        self.choices = choices  # group -> choice: {"pruner": "obs"}
+        self.yaml = yaml  # the composed configuration
+
+
+def run_command(name: str, arguments: list[str], task: Task, usage: str, examples: tuple[str, ...]) -> int:
+    """Compose with Hydra and do the task, once or (-m) once for each combination; returns the worst exit code."""
+    flags, overrides = arrange(arguments)
+    folders = [Path(folder) for folder in _config_dirs(flags)]
+    if {"-h", "--help"} & set(flags):
+        print(manual(name, usage, examples, folders))
+        return 0
+    from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
+
+    try:
+        _check_flags([*flags, *overrides], name)
+        return _under_hydra(name, [*flags, *overrides], _described(name, arguments), task)
+    except HYDRA_ERRORS as error:
+        raise translate(error, name, overrides, folders) from error
+
+
+def _described(name: str, arguments: list[str]) -> str:
+    return shlex.join(["spade", name, *arguments])
+
+
+def _config_dirs(flags: list[str]) -> Iterator[str]:
+    for flag, following in zip_longest(flags, flags[1:], fillvalue=""):
+        option, _, value = flag.partition("=")
+        if option in CONFIG_DIRS:
+            yield value or following
+
+
+def _check_flags(arguments: list[str], name: str) -> None:
+    """Let Hydra's own parser look first: its complaint would be a screen of usage."""
+    from hydra._internal.utils import get_args_parser
+
+    def complain(message: str) -> NoReturn:
+        raise UserError(f"spade {name}: {message}; see spade {name} --help")
+
+    parser = get_args_parser()
+    parser.error = complain  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
+def _under_hydra(name: str, arguments: list[str], command: str, task: Task) -> int:
+    import hydra
+
+    sweep = any(flag in arguments for flag in MULTIRUN)
+    with tempfile.TemporaryDirectory(prefix="spade-") as folder:
+        # A launcher may do the tasks in other processes, and Hydra drops what they return: codes go through a file.
+        codes = Path(folder, "codes")
+
+        def job(config: Any) -> None:
+            code = _do(config, command, task, sweep)
+            with codes.open("a") as file:
+                file.write(f"{code}\n")
+
+        with _hydra_manners([f"spade {name}", *arguments]):
+            hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(job)()
+        return max(map(int, codes.read_text().split())) if codes.exists() else 0
+
+
+@contextmanager
+def _hydra_manners(argv: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv, and raises its errors instead of printing them only where its debugging variable is set."""
+    old_argv, old_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    except SystemExit as end:  # Hydra's own --hydra-help and the like
+        if end.code not in (0, None):
+            raise
+    finally:
+        sys.argv = old_argv
+        if old_errors is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old_errors
+
+
+def _do(config: Any, command: str, task: Task, sweep: bool) -> int:
+    """One task; its failure is told here and becomes a code, so that the other tasks of a multirun go on."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
+
+    _import_from_here()
+    runtime = HydraConfig.get()
+    which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+        asked = Asked(command, dict(runtime.runtime.choices), OmegaConf.to_yaml(config, resolve=True))
+        task(plain, asked)  # type: ignore[arg-type]
+        return 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except HYDRA_ERRORS as error:
+        return _tell(translate(error, "run", [], []), which)
+    except SpadeError as error:
+        return _tell(error, which)
+    except Exception:  # a fault of the program's or of the user's own code keeps its traceback
+        print(f"spade: failed{which}", file=sys.stderr)
+        traceback.print_exc()
+        return 1
+
+
+def _tell(error: SpadeError, which: str) -> int:
+    print(f"spade: {' '.join(str(error).split())}{which}", file=sys.stderr)
+    return error.exit_code
+
+
+def _import_from_here() -> None:
+    """The user's factories and `_target_`s may live in the caller's folder; last, so that they shadow nothing."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)

@@ -1,0 +1,64 @@
+"""spade layers: list a network's convolution and linear layers, and which of them can be pruned."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from spade_cli.cli.front import Asked, run_command
+
+if TYPE_CHECKING:
+    from spade_cli.pruning.layers import Layer
+
+USAGE = "spade layers [model=NAME] [OPTION=VALUE ...]"
+EXAMPLES = (
+    "spade layers model=vit_b_16",
+    "spade layers model=torchvision model.name=densenet121",
+    "spade layers model=python model.factory=mynet.model:build model.size=64",
+)
+HEADER = ("layer", "kind", "weight", "share", "prunable", "why not")
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and print the table."""
+    return run_command("layers", arguments, _layers, USAGE, EXAMPLES)
+
+
+def _layers(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.cli.source import model_source
+    from spade_cli.cli.values import section
+    from spade_cli.models import load_model
+    from spade_cli.pruning.layers import find_layers
+
+    classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")))
+    layers = find_layers(classifier.model)
+    total = sum(parameter.numel() for parameter in classifier.model.parameters())
+    prunable = [layer for layer in layers if layer.reason is None]
+    _print([_row(layer, total) for layer in layers])
+    share = sum(layer.parameters for layer in prunable) / max(total, 1)
+    print(
+        f"{classifier.name}: {len(prunable)} of {len(layers)} layers can be pruned; "
+        f"they hold {share:.1%} of {total:,} parameters"
+    )
+
+
+def _row(layer: "Layer", total: int) -> tuple[str, ...]:
+    prunable = "yes" if layer.reason is None else "no"
+    shape = " x ".join(map(str, layer.shape))
+    return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", prunable, layer.reason or ""
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    """A table for people, and columns that nothing cuts off for a pipe."""
+    if not sys.stdout.isatty():
+        widths = [max(len(row[column]) for row in (HEADER, *rows)) for column in range(len(HEADER))]
+        for row in (HEADER, *rows):
+            print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in HEADER:
+        table.add_column(title, overflow="fold", justify="right" if title == "share" else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)

@@ -1,0 +1,33 @@
+"""spade run: explain one image by the trace of a network on it."""
+
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+
+USAGE = "spade run image=PATH [OPTION=VALUE ...]"
+EXAMPLES = (
+    "spade run image=cat.jpg",
+    "spade run image=cat.jpg model=resnet18 target='tiger cat' pruner.sparsity=0.95",
+    "spade run image=cat.jpg model=squeezenet1_1 model.weights=mine.safetensors model.labels=classes.txt",
+    "spade run image=cat.jpg model=python model.factory=mynet.model:build model.size=64",
+    "spade run image=cat.jpg interpreter=saliency interpreter.methods=all",
+    "spade run image=cat.jpg interpreter=visualization 'interpreter.targets=[tabby,layer4.2:17]'",
+    "spade run image=cat.jpg schedule=uniform 'schedule.layers={layer4.*: 0.95, fc: 0}'",
+    "spade run -m image=cat.jpg,dog.jpg pruner=obs,sparsegpt   (a comma in a path: \"image='a,b.jpg'\")",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and run it."""
+    return run_command("run", arguments, _run, USAGE, EXAMPLES)
+
+
+def _run(config: dict[str, Any], asked: Asked) -> None:
+    from rich.console import Console
+
+    from spade_cli import pipeline
+    from spade_cli.cli.door import request
+
+    # Lines keep their length in a pipe or a log: a path that is broken in two can't be copied.
+    folder = pipeline.run(request(config, asked), Console(soft_wrap=True, highlight=False))
+    print(folder)

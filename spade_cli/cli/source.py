@@ -1,0 +1,38 @@
+"""The group `model` of the configuration -> a ModelSource: checked and plain."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from spade_cli.cli.values import MISSING, number, text, whole
+from spade_cli.errors import UserError
+from spade_cli.models import ModelSource
+
+
+def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSource:
+    """The group `model` as plain values."""
+    unknown = set(model) - set(inspect.signature(ModelSource).parameters)
+    if unknown:
+        raise UserError(f"model.{min(unknown)} is no option of a model; see spade run --help")
+    if model.get("name") == MISSING:
+        raise UserError(f"model={choice} needs a name: add model.name=NAME, such as model.name=resnet34")
+    if model.get("name") is None and model.get("factory") is None:
+        raise UserError(f"model={choice} needs a factory: add model.factory=package.module:function")
+    size = model.get("size")
+    return ModelSource(
+        name=None if model.get("name") is None else str(model["name"]),
+        factory=model.get("factory"),
+        weights=text("model.weights", model.get("weights"), "default"),
+        labels=None if model.get("labels") is None else str(model["labels"]),
+        size=None if size is None else whole("model.size", size, 1),
+        mean=_colour("model.mean", model.get("mean"), -10),
+        std=_colour("model.std", model.get("std"), 1e-6),
+    )
+
+
+def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 3:
+        raise UserError(f"{key}={value} is not three numbers; write for example {key}=[0.5,0.5,0.5]")
+    return tuple(number(key, part, low) for part in value)

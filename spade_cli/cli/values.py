@@ -1,0 +1,134 @@
+"""Checks of single values: what was asked, what was found, what to do."""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from spade_cli.errors import UserError
+
+MISSING = "???"  # OmegaConf's word for what must be given
+
+
+def number(key: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
+    """A finite number within bounds."""
+    bounds = f"a number from {low:g} to {high:g}" if high < math.inf else f"a number of at least {low:g}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not low <= value <= high
+        or not math.isfinite(value)
+    ):
+        raise UserError(f"{key}={value} is not {bounds}; give one")
+    return float(value)
+
+
+def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
+    """A whole number within bounds."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise UserError(f"{key}={value} is not a whole number {bounds}; give one")
+    return value
+
+
+def text(key: str, value: Any, example: str) -> str:
+    """A text that was given."""
+    if value in (None, "", MISSING):
+        raise UserError(f"{key} is not given; add {key}={example}")
+    if isinstance(value, bool | dict | list):
+        raise UserError(f"{key}={value} is not a text; write {key}={example}")
+    return str(value)
+
+
+def section(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A group of the configuration, which a user may have taken out with `~key`."""
+    found = config.get(key)
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{key} is missing from the configuration; leave its default in place, or choose with {key}=..."
+        )
+    return dict(found)
+
+
+def shares(key: str, value: Any) -> dict[str, float]:
+    """{PATTERN: SHARE} as a mapping from a YAML file, or as text from the command line."""
+    if isinstance(value, str):
+        entries = value.strip().removeprefix("{").removesuffix("}")
+        pairs = [entry.rpartition(":") for entry in entries.split(",") if entry.strip()]
+        value = {pattern.strip().strip("'\""): _as_number(share.strip()) for pattern, _, share in pairs}
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or "" in value:
+        raise UserError(
+            f"{key} is not of the form {{PATTERN: SHARE}}; write for example '{key}={{layer4.*: 0.95, fc: 0}}'"
+        )
+    return {str(pattern): number(f"{key}: the share of {pattern}", share, 0, 1) for pattern, share in value.items()}
+
+
+def _as_number(written: str) -> float | str:
+    try:
+        return float(written)
+    except ValueError:
+        return written
+
+
+def bound(group: str, settings: dict[str, Any], *, taken: int) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that a group's `_target_` names, and its settings, checked; `taken` arguments are the pipeline's."""
+    function = find_function(group, settings.pop("_target_", None))
+    return function, fitting(group, function, settings, taken)
+
+
+def find_function(group: str, target: Any) -> Callable[..., Any]:
+    """Import `package.module.function`."""
+    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
+        raise UserError(
+            f"{group}: _target_ is {target!r}; write the function as package.module.function in the YAML file"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        function = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{group}: _target_ {target} cannot be imported (no module {error.name}); check it in the YAML file"
+        ) from None
+    except AttributeError:
+        raise UserError(f"{group}: _target_ {target}: {module} has no {name}; check it in the YAML file") from None
+    if not callable(function):
+        raise UserError(
+            f"{group}: _target_ {target} is {type(function).__name__} and no function; check it in the YAML file"
+        )
+    return function
+
+
+def fitting(group: str, function: Callable[..., Any], settings: Mapping[str, Any], taken: int) -> dict[str, Any]:
+    """Settings that the function takes, of the kinds that its defaults have."""
+    parameters = list(inspect.signature(function).parameters.values())[taken:]
+    known = {parameter.name: parameter.default for parameter in parameters}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for name, value in settings.items():
+        if name not in known and not open_ended:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"{group}.{name} is no setting of {function.__name__}; its settings: {listed}")
+        default = known.get(name, inspect.Parameter.empty)
+        if default not in (None, inspect.Parameter.empty) and not _same_kind(default, value):
+            raise UserError(
+                f"{group}.{name}={value} is of the wrong kind; write it like the default, {_shown(default)}"
+            )
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+
+
+def _shown(default: Any) -> str:
+    return str(list(default)) if isinstance(default, tuple) else str(default)
+
+
+def _same_kind(default: Any, value: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(default, tuple | list):
+        fits = isinstance(value, tuple | list) and len(value) == len(default)
+        return fits and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
+    return isinstance(value, type(default))

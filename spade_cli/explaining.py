@@ -1,0 +1,142 @@
+"""trace -> explanations: every method on both networks, side by side. Knows the two networks only by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from spade_cli import interpretation
+from spade_cli.interpretation import CannotExplain, Channel, explainable, is_blank
+from spade_cli.models import Classifier
+from spade_cli.progress import Stages
+from spade_cli.report.explanations import write_saliency, write_visualization
+from spade_cli.report.overview import Pair
+
+if TYPE_CHECKING:
+    from spade_cli.request import Question
+
+
+@dataclass
+class Result:
+    """What a stage adds to the report: entries of summary.json and pairs for the overview."""
+
+    saliency: list[dict[str, Any]] = field(default_factory=list)
+    visualizations: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def explain(
+    methods: Mapping[str, Callable[..., Any]],
+    networks: Mapping[str, nn.Module],
+    question: Question,
+    photograph: Image.Image,
+    folder: Path,
+    stages: Stages,
+) -> Result:
+    """Every saliency method on every network; a method that cannot explain one is skipped with its reason.
+
+    Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view of the image.
+    """
+    result = Result()
+    if not methods:
+        return result
+    with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
+        safe = {name: explainable(network, question.x) for name, network in networks.items()}
+        for method, function in methods.items():
+            explained, reasons = {}, {}
+            for name in networks:
+                started = time.perf_counter()
+                try:
+                    explanation = function(safe[name], question.x, question.target)
+                    explained[name] = (explanation, time.perf_counter() - started)
+                    result.flags += [f"{warning} (on the {name})" for warning in explanation.warnings]
+                except CannotExplain as error:
+                    reasons[name] = str(error)
+                advance(1)
+            result.skipped += _skipped(method, reasons, len(networks))
+            if explained:
+                records, overlays = write_saliency(folder, method, explained, photograph)
+                result.saliency += records
+                result.pairs.append(Pair(method.replace("_", " "), overlays.get("dense"), overlays.get("trace")))
+    return result
+
+
+def _skipped(method: str, reasons: Mapping[str, str], networks: int) -> list[dict[str, str]]:
+    if len(reasons) == networks and len(set(reasons.values())) == 1:
+        return [{"what": method, "why": next(iter(reasons.values()))}]
+    return [{"what": f"{method} ({name})", "why": why} for name, why in reasons.items()]
+
+
+def channels(targets: Sequence[str | int], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
+    """`interpreter.targets` -> what to visualize, by name: a class (index or label) or `layer:channel`.
+
+    x (1, 3, H, W) normalised. Raises UserError for a class, layer or channel that is not there.
+    """
+    found: dict[str, Channel] = {}
+    for target in targets:
+        layer, colon, channel = str(target).rpartition(":")
+        if colon and layer and channel.isdigit():
+            found[f"{layer}-{channel}"] = Channel(layer, int(channel))
+        else:
+            index = classifier.class_index(target)
+            found[f"{index}-{classifier.label(index)}"] = Channel(None, index)
+    interpretation.check_channels(classifier.model, x, list(found.values()))
+    return found
+
+
+def visualize(
+    function: Callable[..., Tensor] | None,
+    networks: Mapping[str, nn.Module],
+    question: Question,
+    folder: Path,
+    stages: Stages,
+) -> Result:
+    """What each channel responds to most, on each network: its channels in one batch, from the same noise."""
+    result = Result()
+    if function is None or not question.channels:
+        return result
+    pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in question.channels}
+    own = question.classifier.preprocessing
+    with stages.stage("visualization", total=100 * len(networks)) as advance:
+        for name, network in networks.items():
+            started = time.perf_counter()
+            values = function(
+                network,
+                list(question.channels.values()),
+                size=own.size,
+                mean=own.mean,
+                std=own.std,
+                seed=question.request.seed,
+                on_step=_percent(advance),
+            )  # (targets, 3, size, size)
+            seconds = (time.perf_counter() - started) / len(values)
+            for target, one in zip(pictures, values, strict=True):
+                record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
+                result.visualizations.append(record)
+                if is_blank(one):
+                    result.flags.append(
+                        f"the visualization of {target} is blank: raise interpreter.steps (on the {name})"
+                    )
+    result.pairs += [Pair(target, both.get("dense"), both.get("trace")) for target, both in pictures.items()]
+    return result
+
+
+def _percent(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn (step, steps) into whole percents: the bar's total is settled before the number of steps is known."""
+    shown = 0
+
+    def on_step(step: int, steps: int) -> None:
+        nonlocal shown
+        percent = 100 * step // steps
+        advance(percent - shown)
+        shown = percent
+
+    return on_step

@@ -1,0 +1,68 @@
+"""What a person sees while a run goes on: a bar with the time left on a terminal, plain lines elsewhere; and the
+seconds of each stage.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger("spade")
+
+
+class Stages:
+    """The stages of a run, their progress and their seconds."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(quiet=True)
+        self.seconds: dict[str, float] = {}
+        self.started = time.perf_counter()
+
+    def total(self) -> dict[str, float]:
+        """Seconds by stage, and from the first moment to now."""
+        return {**self.seconds, "total": time.perf_counter() - self.started}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Time a stage under `name`; yields a function that says how many of its `total` steps were just done."""
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        started = time.perf_counter()
+        # The bar is only for a terminal; elsewhere (a pipe, a log) one plain line is printed at the end of the stage.
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            task = progress.add_task(name, total=total)
+            yield lambda steps: progress.advance(task, steps)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        log.info("%s: %.1f s", name, self.seconds[name])
+        self.console.print(f"{name:<14} {self.seconds[name]:6.1f} s", highlight=False)
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Everything spade logs, and every Python warning, goes into this file within the block."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [log, logging.getLogger("py.warnings")]
+    levels = [logger.level for logger in loggers]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,70 @@
+"""The files of one explanation: raw array, map, overlay; and their entries in summary.json."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from spade_cli.report.folder import slug
+from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top
+
+
+class Explained(Protocol):
+    """What a saliency method returned (interpretation's Explanation has these)."""
+
+    map: Tensor  # (3, H, W)
+    checks: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+def write_saliency(
+    folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], photograph: Image.Image
+) -> tuple[list[dict[str, Any]], dict[str, Image.Image]]:
+    """Write one method's maps of all networks on one scale: `saliency/<method>_<network>.npy`, `.png` and
+    `_overlay.png`.
+
+    `explained` maps the network (dense, trace) to its explanation and the seconds it took. Returns the summary's
+    entries and the overlays.
+    """
+    (folder / "saliency").mkdir(exist_ok=True)
+    pixels = {network: aggregate(explanation.map) for network, (explanation, _) in explained.items()}
+    top = shared_top(list(pixels.values()))
+    records, overlays = [], {}
+    for network, (explanation, seconds) in explained.items():
+        stem = f"saliency/{method}_{network}"
+        np.save(folder / f"{stem}.npy", explanation.map.numpy())
+        heat(pixels[network], top).save(folder / f"{stem}.png")
+        overlays[network] = overlay(pixels[network], top, photograph)
+        overlays[network].save(folder / f"{stem}_overlay.png")
+        records.append(
+            {
+                "method": method,
+                "network": network,
+                "array": f"{stem}.npy",
+                "picture": f"{stem}.png",
+                "overlay": f"{stem}_overlay.png",
+                "aggregation": "absolute channel sum",
+                "scale_top": top,
+                "checks": {name: value if math.isfinite(value) else None for name, value in explanation.checks.items()},
+                "warnings": list(explanation.warnings),
+                "seconds": seconds,
+            }
+        )
+    return records, overlays
+
+
+def write_visualization(
+    folder: Path, target: str, network: str, values: Tensor, seconds: float
+) -> tuple[dict[str, Any], Image.Image]:
+    """Write `visualization/<target>_<network>.png` from (3, H, W) in [0, 1]; returns the summary's entry and the
+    picture.
+    """
+    (folder / "visualization").mkdir(exist_ok=True)
+    path = f"visualization/{slug(target)}_{network}.png"
+    image = picture(values)
+    image.save(folder / path)
+    return {"target": target, "network": network, "picture": path, "seconds": seconds}, image

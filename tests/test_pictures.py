@@ -1,0 +1,61 @@
+"""Maps to pictures: the documented aggregation, one scale for both networks, and an overview that shows both."""
+
+import numpy as np
+import pytest
+import torch
+from networks import photograph
+from PIL import Image
+
+from spade_cli.report.overview import TILE, Pair, overview
+from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top
+
+
+def brightness(image):
+    return np.asarray(image.convert("L"), dtype=float)
+
+
+def test_aggregation_is_the_absolute_channel_sum():
+    attribution = torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]], [[-3.0, 1.0]]])  # (3, 1, 2)
+    assert aggregate(attribution).tolist() == [[4.5, 3.0]]
+
+
+def test_scale_is_that_of_both_maps_together():
+    weak, strong = np.full((10, 10), 0.001, np.float32), np.full((10, 10), 1.0, np.float32)
+    top = shared_top([weak, strong])
+    assert top == pytest.approx(1.0)
+    assert brightness(heat(weak, top)).max() < 5 < 200 < brightness(heat(strong, top)).min(), "weak stays weak"
+
+
+def test_single_pixel_and_zero_maps_have_a_scale():
+    spot = np.zeros((100, 100), np.float32)
+    assert shared_top([spot, spot]) == 1.0
+    spot[3, 4] = 2.0  # far less than half a percent of the pixels
+    assert shared_top([spot, np.zeros_like(spot)]) == 2.0
+
+
+def test_overlay_brightens_where_the_map_is_and_shows_the_photograph_elsewhere():
+    pixels = np.zeros((40, 48), np.float32)
+    pixels[:20] = 1.0
+    photo = photograph()
+    found, grey = np.asarray(overlay(pixels, 1.0, photo), float), brightness(photo)
+    assert found[:20].mean() > found[20:].mean() + 50
+    assert np.corrcoef(found[20:, :, 0].ravel(), grey[20:].ravel())[0, 1] > 0.99
+    assert (found[20:].std(2) == 0).all(), "grey where nothing is attributed"
+
+
+def test_picture_of_floats_and_bytes():
+    assert np.asarray(picture(torch.tensor([0.0, 0.5, 2.0])[:, None, None])).tolist() == [[[0, 128, 255]]]
+    assert np.asarray(picture(torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None])).tolist() == [[[1, 2, 3]]]
+
+
+def test_overview_puts_dense_above_trace_in_bands():
+    red, blue = (Image.new("RGB", (50, 50), colour) for colour in ("red", "blue"))
+    pairs = [Pair(f"method {i}", red, blue if i else None) for i in range(7)]
+    sheet = np.asarray(overview(photograph(), "why?", ["a line", "ligne très longue " * 30], pairs))
+    reds, blues = ((sheet == colour).all(2) for colour in ((255, 0, 0), (0, 0, 255)))
+    assert reds.sum() == 7 * TILE * TILE and blues.sum() == 6 * TILE * TILE
+    assert reds.any(1).nonzero()[0].min() < blues.any(1).nonzero()[0].min()
+
+
+def test_overview_of_nothing_is_still_a_picture():
+    assert overview(photograph(), "why?", [], []).width > TILE

@@ -1,0 +1,205 @@
+"""One run from a picture to a folder: what is in it, that it is right, repeatable, and whole or not there."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from networks import photograph, small
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from spade_cli import augment, interpretation, pipeline
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.models import ModelSource
+from spade_cli.pruning import pruner_named, schedule
+from spade_cli.report import export, load_trace
+
+METHODS = ("saliency", "deeplift", "lrp", "lime")
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "héron (1)=x,.png"
+    photograph().save(path)
+    return path
+
+
+def request(picture, output, **changes):
+    settings = dict(
+        image=picture,
+        model=ModelSource(None, factory="networks:small", size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
+        output=output,
+        augmentation=augment.paper,
+        augmentation_name="paper",
+        samples=40,
+        pruner=pruner_named("sparsegpt"),
+        pruner_name="sparsegpt",
+        sparsity=0.5,
+        damping=0.01,
+        schedule=schedule.uniform,
+        schedule_name="uniform",
+        batch_size=16,
+        saliency={name: interpretation.METHODS[name] for name in METHODS},
+        visualize=partial(interpretation.visualize, steps=3),
+        visualization_targets=(1, "conv2:4"),
+        command="spade run",
+        config="seed: 0\n",
+    )
+    return pipeline.Request(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(picture, tmp_path_factory):
+    return pipeline.run(request(picture, tmp_path_factory.mktemp("outputs")))
+
+
+@pytest.fixture(scope="module")
+def summary(finished):
+    return json.loads((finished / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_folder_holds_what_the_summary_names(finished, summary):
+    assert finished.name.endswith("-héron-1-x")
+    named = {"summary.json", "trace.safetensors", "overview.png", "config.yaml", "run.log"}
+    for record in summary["saliency"]:
+        named |= {record["array"], record["picture"], record["overlay"]}
+    named |= {record["picture"] for record in summary["visualizations"]}
+    assert {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()} == named
+    assert [path.name for path in finished.parent.iterdir()] == [finished.name], "no hidden folder is left"
+    assert {record["target"] for record in summary["visualizations"]} == {"1-class 1", "conv2-4"}
+
+
+def test_summary_says_what_was_done(summary, picture):
+    assert summary["schema_version"] == 1 and summary["seed"] == 0 and summary["device"] == "cpu"
+    assert summary["image"]["path"] == str(picture.resolve()) and summary["image"]["size"] == [48, 40]
+    assert {record["method"] for record in summary["saliency"]} == set(METHODS) and summary["skipped"] == []
+    layers = {layer["name"]: layer for layer in summary["layers"]}
+    assert set(layers) == {"stem", "conv1", "conv2", "head"} and layers["stem"]["left"].startswith("stem")
+    assert layers["conv1"]["achieved"] == 0.5 and layers["conv1"]["shape"] == [8, 8, 3, 3]
+    assert summary["sparsity"]["weights_total"] == 3 * 8 * 9 + 2 * 8 * 8 * 9 + 8 * 5
+    assert summary["sparsity"]["weights_kept"] == 3 * 8 * 9 + 8 * 8 * 9 + 4 * 5
+    assert {"load", "augment", "calibrate", "prune", "saliency", "visualization", "total"} <= set(summary["seconds"])
+
+
+def test_predictions_and_fidelity_are_those_of_the_networks(finished, summary, picture):
+    trace = small()
+    trace.load_state_dict(load_trace(finished / "trace.safetensors"))
+    copies = augment.paper(torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1), 40, 32, 0)
+    with torch.no_grad():
+        p, q = (network((copies / 255 - 0.5) / 0.2).log_softmax(1) for network in (small(), trace))
+    assert summary["fidelity"]["agreement"] == pytest.approx(float((p.argmax(1) == q.argmax(1)).float().mean()))
+    kl = (p.exp() * (p - q)).sum(1).mean()
+    assert summary["fidelity"]["kl"] == pytest.approx(float(kl), rel=1e-3, abs=1e-6)
+    dense, traced = summary["prediction"]["dense"], summary["prediction"]["trace"]
+    assert summary["target"]["index"] == dense["index"] and dense["probability"] == dense["target_probability"]
+    assert summary["fidelity"]["same_prediction"] == (dense["index"] == traced["index"])
+
+
+def test_maps_are_raw_and_pictures_share_a_scale(finished, summary):
+    records = {(record["method"], record["network"]): record for record in summary["saliency"]}
+    for method in METHODS:
+        dense, trace = (records[method, network] for network in ("dense", "trace"))
+        assert dense["scale_top"] == trace["scale_top"]
+        for record in (dense, trace):
+            raw = np.load(finished / record["array"])
+            assert raw.shape == (3, 32, 32) and raw.dtype == np.float32 and np.isfinite(raw).all() and raw.any()
+            assert Image.open(finished / record["picture"]).size == (32, 32)
+    assert abs(records["deeplift", "dense"]["checks"]["relative_delta"]) < 0.01
+    assert not np.array_equal(
+        *(np.load(finished / f"saliency/saliency_{network}.npy") for network in ("dense", "trace"))
+    )
+
+
+def test_same_request_same_bytes(finished, picture, tmp_path):
+    again = pipeline.run(request(picture, tmp_path))
+    for path in finished.rglob("*.npy"):
+        assert path.read_bytes() == (again / path.relative_to(finished)).read_bytes(), path
+    one, two = (load_trace(run / "trace.safetensors") for run in (finished, again))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_two_runs_in_the_same_second_get_two_folders(picture, tmp_path, monkeypatch):
+    class Noon:
+        @staticmethod
+        def now():
+            from datetime import datetime
+
+            return datetime(2030, 1, 1, 12)
+
+    monkeypatch.setattr("spade_cli.report.folder.datetime", Noon)
+    quick = dict(saliency={}, visualize=None, samples=2)
+    folders = [pipeline.run(request(picture, tmp_path, **quick)) for _ in range(3)]
+    assert [folder.name for folder in folders] == ["12-00-00-héron-1-x" + suffix for suffix in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize("error", [SpadeError("disk full"), KeyboardInterrupt()])
+def test_failed_run_leaves_nothing(picture, tmp_path, error):
+    def fails(*_):
+        raise error
+
+    with pytest.raises(type(error)):
+        pipeline.run(request(picture, tmp_path / "new" / "outputs", saliency={"saliency": fails}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(target="zebra"), "zebra"),
+        (dict(target=5), "0 to 4"),
+        (dict(layer_shares={"conv9": 0.5}), "conv9 matches no layer"),
+        (dict(visualization_targets=("conv9:1",)), "conv9"),
+        (dict(visualization_targets=("conv2:8",)), "0 to 7|8 channels"),
+        (dict(device="tpu"), "device=tpu"),
+        (dict(device="cuda:99"), "device=cuda:99"),
+    ],
+)
+def test_users_mistakes_come_before_anything_is_written(picture, tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        pipeline.run(request(picture, tmp_path / "outputs", **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_cannot_be_made_is_the_users_mistake(picture, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="output="):
+        pipeline.run(request(picture, tmp_path / "file" / "outputs"))
+
+
+def test_changed_prediction_is_flagged_first(picture, tmp_path):
+    run = pipeline.run(request(picture, tmp_path, layer_shares={"head": 1.0}, saliency={}, visualize=None))
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert not found["fidelity"]["same_prediction"] and "is not faithful" in found["flags"][0]
+
+
+def test_method_that_cannot_explain_is_skipped_with_its_reason(picture, tmp_path):
+    def cannot(*_):
+        raise interpretation.CannotExplain("no rule for it")
+
+    methods = {"lrp": cannot, "saliency": interpretation.METHODS["saliency"]}
+    run = pipeline.run(request(picture, tmp_path, saliency=methods, visualize=None))
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert found["skipped"] == [{"what": "lrp", "why": "no rule for it"}]
+    assert [record["method"] for record in found["saliency"]] == ["saliency", "saliency"]
+
+
+def test_plain_lines_where_the_output_is_no_terminal(picture, tmp_path, capsys):
+    pipeline.run(request(picture, tmp_path, saliency={}, visualize=None), Console())
+    lines = capsys.readouterr().out.splitlines()
+    stages, told = ["load", "augment", "calibrate", "prune", "fidelity"], ["dense", "trace", "fidelity", "sparsity"]
+    assert [line.split()[0] for line in lines][:9] == stages + told
+    assert all(line.startswith("flag ") for line in lines[9:])
+    assert not any("\x1b" in line for line in lines)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_export_is_a_plain_state_dict(finished, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    export(finished, out)
+    state = load_file(out) if suffix == ".safetensors" else torch.load(out, weights_only=True)
+    network = small()
+    network.load_state_dict(state)
+    assert int((network.conv1.weight == 0).sum()) == 288 and list(tmp_path.iterdir()) == [out]
