@@ -1,0 +1,89 @@
+"""Every YAML file: it composes, its function is there and takes its settings, and every key has a meaning."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from spade_cli.cli.door import GIVEN
+from spade_cli.cli.options import CONFIGS, describe, read_command, read_options
+from spade_cli.cli.values import bound
+from spade_cli.interpretation import METHODS
+
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+CHOICES = [(file.parent.name, file.stem) for file in FILES if file.parent != CONFIGS and not file.stem.startswith("_")]
+
+
+def composed(*overrides: str, name: str = "run") -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return OmegaConf.to_container(compose(name, list(overrides)), resolve=True)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONFIGS)))
+def test_every_file_and_key_has_a_meaning(file: Path) -> None:
+    assert describe(file), f"{file}: the first comment says what the file is"
+    group = "" if file.parent == CONFIGS else f"{file.parent.name}."
+    assert not [option.key for option in read_options(file, group) if not option.meaning]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_its_function_takes_its_settings(group: str, choice: str) -> None:
+    settings = composed(f"{group}={choice}")[group]
+    if group in ("augmentation", "pruner", "schedule"):
+        for key in ("samples", "sparsity", "damping", "layers"):
+            settings.pop(key, None)
+        function, _ = bound(group, settings, taken=GIVEN[group])
+        assert function.__name__ == choice
+
+
+def test_the_help_knows_every_key_that_hydra_composes() -> None:
+    own, groups = read_command("run", [])
+    known = {option.key for option in own}
+    for group in groups:
+        for choice in group.choices:
+            keys = flat(composed(f"{group.name}={choice.name}")[group.name], f"{group.name}.")
+            listed = {option.key for option in choice.options}
+            assert {key for key in keys if not key.endswith("_target_")} <= listed, (group.name, choice.name)
+            known |= listed
+    assert {key for key in flat(composed(), "") if not key.endswith("_target_")} <= known
+
+
+def flat(settings: dict[str, Any], prefix: str) -> set[str]:
+    found = set()
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}"}
+    return found
+
+
+def test_a_file_is_read_with_what_it_is_composed_of(tmp_path: Path) -> None:
+    (tmp_path / "pruner").mkdir()
+    file = tmp_path / "pruner" / "mine.yaml"
+    file.write_text(
+        "# Mine.\ndefaults:\n  - _level\n\nextra: 3  # how much\nbare: x\nlist:  # section\n  inner: '#1'\n"
+    )
+    options = {option.key: (option.default, option.meaning) for option in read_options(file, "pruner.")}
+    assert options["pruner.sparsity"][0] == "0.9" and options["pruner.extra"] == ("3", "how much")
+    assert options["pruner.bare"] == ("x", "") and options["pruner.list"] == ("", "section")
+    assert options["pruner.list.inner"] == ("'#1'", "")
+
+
+def test_methods_have_their_settings_in_yaml() -> None:
+    interpreter = composed()["interpreter"]
+    assert set(interpreter["methods"]) <= set(METHODS)
+    for name, method in METHODS.items():
+        wanted = {key for key, default in (method.__kwdefaults__ or {}).items() if key != "seed"}
+        assert set(interpreter.get(name, {})) == wanted
+        assert all(interpreter[name][key] == method.__kwdefaults__[key] for key in wanted)
+
+
+def test_the_ten_methods_have_a_row_in_the_papers_tables() -> None:
+    tables = composed("schedule=paper_resnet50")["schedule"]["tables"]
+    assert set(tables) == set(METHODS) | {"fast_lrp", "visualization"}
+    assert all(len(row) == 17 and all(0 <= share < 1 for share in row) for row in tables.values())
+
+
+def test_layers_needs_no_weights() -> None:
+    for choice in ("resnet50", "torchvision", "python"):
+        assert composed(f"model={choice}", name="layers")["model"]["weights"] == "none"
