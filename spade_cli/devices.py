@@ -1,5 +1,9 @@
 """Where a network runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -12,27 +16,40 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or mps -> a device that is there. Raises UserError otherwise."""
-    if wanted == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+    """auto (cuda where there is one, else cpu), cpu, cuda, cuda:N or mps. Raises UserError for what is not there."""
+    if wanted == "auto":  # mps only when asked for: it lacks float64, and not every method has been seen to work there
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
-    except RuntimeError as error:
-        raise UserError(f"device={wanted} is unknown: choose auto, cpu, cuda, cuda:N or mps") from error
-    _require(
-        device.type in ("cpu", "cuda", "mps"),
-        f"device={wanted} is not supported: choose auto, cpu, cuda, cuda:N or mps",
-    )
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
-    _require(
-        (device.index or 0) < there,
-        f"device={wanted} is not there ({there} {device.type} devices found): choose another or device=auto",
-    )
+    except RuntimeError:
+        device = torch.device("meta")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in there:
+        raise UserError(f"device={wanted} is unknown: choose auto, cpu, cuda, cuda:N or mps")
+    found = there[device.type]
+    if (device.index or 0) >= found:
+        raise UserError(
+            f"device={wanted} is not there ({found} {device.type} devices found): choose another or device=auto"
+        )
     return device
 
 
-def _require(fine: bool, otherwise: str) -> None:
-    if not fine:
-        raise UserError(otherwise)
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 on CUDA: its 10-bit mantissa is coarser than the damping of a well-conditioned Hessian."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    old: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+    new = [(part, "fp32_precision", "ieee") for part in (matmul, getattr(cudnn, "conv", None))]
+    # torch >= 2.9 has the new switches, and refuses a mix of both.
+    switches = new if all(hasattr(part, name) for part, name, _ in new) else old
+    before = [getattr(part, name) for part, name, _ in switches]
+    try:
+        for part, name, exact in switches:
+            setattr(part, name, exact)
+        yield
+    finally:
+        for (part, name, _), value in zip(switches, before, strict=True):
+            setattr(part, name, value)

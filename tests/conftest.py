@@ -5,5 +5,6 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pruning")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir())) if folder.is_dir()]
 torch.set_num_threads(min(2, torch.get_num_threads()))

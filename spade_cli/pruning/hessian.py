@@ -8,18 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
+from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
-from spade_cli.pruning.layers import input_matrix, weight_matrix
+from spade_cli.pruning.layers import block_of, input_matrix, weight_matrix
 
 DAMPING_STEP = (
     10.0  # a failed factorisation is retried with ten times the damping: few retries, and never 100 times too much
 )
 DAMPING_LEAST = 1e-8  # where escalation starts when no damping was asked for: the rounding of float32
 DAMPING_MOST = 1e3  # beyond this the Hessian is its own diagonal and something else is wrong
+
+GATHER_BYTES = 256 * 2**20  # of the patches gathered at once where all positions are asked for
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,6 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """No TF32: its 10-bit mantissa is coarser than the damping of a well-conditioned Hessian."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-
-
 @torch.no_grad()
 def collect(
     model: nn.Module,
@@ -71,23 +64,25 @@ def collect(
     Memory does not grow with the number of samples.
     """
     modules = dict(model.named_modules())
-    generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
     observations: dict[str, int] = {}
     batch_images = 0
 
     def watch(name: str) -> Callable[..., None]:
         columns = weight_matrix(modules[name]).shape[-1]
+        # One generator a layer: what is drawn for it does not depend on which other layers are calibrated.
+        generator = torch.Generator().manual_seed(seed + crc32(name.encode()))
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            x = args[0] if args else kwargs["input"]
+            x = (args[0] if args else kwargs["input"]).detach().float()
             wanted = None if rows_per_column is None else -(-rows_per_column * columns * batch_images // samples)
-            inputs = input_matrix(module, x.detach().float(), wanted, generator)  # (g, n, c)
-            if name not in sums:
-                sums[name] = inputs.new_zeros(inputs.shape[0], columns, columns)
-                observations[name] = 0
-            sums[name].baddbmm_(inputs.transpose(1, 2), inputs)
-            observations[name] += inputs.shape[1]
+            for part in (x,) if wanted is not None else _bites(module, x):
+                inputs = input_matrix(module, part, wanted, generator)  # (g, n, c)
+                if name not in sums:
+                    sums[name] = inputs.new_zeros(inputs.shape[0], columns, columns)
+                    observations[name] = 0
+                sums[name].baddbmm_(inputs.transpose(1, 2), inputs)
+                observations[name] += inputs.shape[1]
 
         return hook
 
@@ -107,23 +102,31 @@ def collect(
     return Statistics(hessians, observations, torch.cat(logits))
 
 
-def damp(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """Add `damping` x mean diagonal to the diagonal, ten times more until every group has a Cholesky factor.
+def _bites(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """The batch in parts whose patches, all positions of them, fit into GATHER_BYTES."""
+    patches = block_of(module) * x[0].numel() * x.element_size()  # of one image, at stride 1
+    return x.split(max(1, GATHER_BYTES // max(1, patches)))
 
-    hessian (g, c, c) -> the positive definite (g, c, c) and the damping that was needed, relative to the mean diagonal.
-    Raises SpadeError where nothing helps: infinite or NaN entries.
+
+def damp(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+    """Add `damping` x mean diagonal to each group's diagonal, ten times more until every group has a Cholesky factor.
+
+    hessian (g, c, c) -> the positive definite (g, c, c) and the damping that was needed, relative to the mean diagonal
+    of the group (of all groups, for one that saw only zeros). Raises SpadeError where nothing helps: infinite or NaN
+    entries.
     """
     if not torch.isfinite(hessian).all():
         raise SpadeError("its inputs hold infinite or NaN values, so it has no Hessian; check the network's weights")
-    mean = hessian.diagonal(dim1=1, dim2=2).mean()
-    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    mean = hessian.diagonal(dim1=1, dim2=2).mean(1)  # (g,)
+    mean = torch.where(mean > 0, mean, mean.mean())
     amount = damping
-    while amount <= DAMPING_MOST:
-        damped = hessian + amount * mean * identity
+    while amount <= max(damping, DAMPING_MOST):
+        damped = hessian.clone()
+        damped.diagonal(dim1=1, dim2=2).add_(amount * mean[:, None])
         if not torch.linalg.cholesky_ex(damped).info.any():
             return damped, amount
         amount = max(amount * DAMPING_STEP, DAMPING_LEAST)
-    raise SpadeError(f"its Hessian has no Cholesky factor even with damping {DAMPING_MOST:g}")
+    raise SpadeError(f"its Hessian has no Cholesky factor even with damping {max(damping, DAMPING_MOST):g}")
 
 
 def relative_error(weight: Tensor, pruned: Tensor, hessian: Tensor) -> float:

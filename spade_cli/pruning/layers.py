@@ -37,13 +37,14 @@ class Layer:
 def find_layers(model: nn.Module) -> list[Layer]:
     """Every convolution and linear layer in the order of `named_modules()`, prunable or not.
 
-    The stem (the first convolution, which sees the pixels) and depthwise convolutions are left alone by default, as in
-    the paper; naming them in `schedule.layers` prunes them all the same.
+    The stem (the first convolution in that order, which sees the pixels) and depthwise convolutions are left alone by
+    default, as in the paper; naming them in `schedule.layers` prunes them all the same.
     """
     functional = {  # attention multiplies with these weights itself and never calls the module
         f"{name}.out_proj" for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)
     }
     layers: list[Layer] = []
+    owner: dict[int, str] = {}  # the first layer that holds a parameter
     stem_seen = False
     for name, module in model.named_modules():
         reason, supported = None, True
@@ -62,8 +63,12 @@ def find_layers(model: nn.Module) -> list[Layer]:
             stem_seen = True
         else:
             continue
-        if supported and nn.utils.parametrize.is_parametrized(module, "weight"):
-            reason, supported = "its weight is parametrized", False
+        weight = module._parameters.get("weight")
+        if supported and weight is None:  # by torch's weight_norm, spectral_norm, prune or parametrize
+            reason, supported = "its weight is computed anew at each call", False
+        elif supported and id(weight) in owner:
+            reason, supported = f"shares its weight with {owner[id(weight)]}", False
+        owner.setdefault(id(weight), name)
         layers.append(Layer(name, kind, tuple(module.weight.shape), reason, supported))
     return layers
 
@@ -74,7 +79,7 @@ def block_of(module: nn.Module) -> int:
 
 
 def weight_matrix(module: nn.Module) -> Tensor:
-    """The layer's weight as (g, r, c), sharing memory with it.
+    """The layer's weight as (g, r, c); it may share the layer's memory.
 
     >>> weight_matrix(nn.Conv2d(8, 12, 3, groups=2)).shape
     torch.Size([2, 6, 36])
@@ -85,8 +90,7 @@ def weight_matrix(module: nn.Module) -> Tensor:
 
 
 def input_matrix(module: nn.Module, x: Tensor, wanted: int | None, generator: torch.Generator) -> Tensor:
-    """The inputs that the weight matrix is multiplied with, as (g, n, c): `weight_matrix @ input_matrix^T` is the
-    layer's output.
+    """What the weight matrix is multiplied with, as (g, n, c): `weight_matrix @ input_matrix^T` is the output.
 
     `x` is what the layer was called with: (N, C, H, W) for a convolution, (..., c) for a linear layer. About `wanted`
     observations are drawn at random (None: all of them); a convolution's are the same positions in every image of the

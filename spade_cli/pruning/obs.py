@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.refit import refit
+from spade_cli.pruning.refit import inverse_form, refit
 
 PIVOT_BYTES = 512 * 2**20  # of the pivot rows of one batch of rows; they are re-read at every removal
 
@@ -69,7 +69,7 @@ def removal_order(weight: Tensor, inverse: Tensor, unit: int) -> tuple[Tensor, T
         # A removed unit's diagonal block has become zero; the identity stands in so that the factorisation below
         # succeeds.
         safe = torch.where(gone[:, :, None, None], identity, diagonal)
-        price = _price(w.view(rows, units, unit), safe).masked_fill(gone, torch.inf)  # (b, u)
+        price = inverse_form(w.view(rows, units, unit), safe).masked_fill(gone, torch.inf)  # (b, u)
         chosen = price.argmin(1)  # (b,)
         order[:, step], cost[:, step] = chosen, price[at, chosen]
         past = pivots[:, : step * unit]  # (b, t*k, c)
@@ -86,13 +86,6 @@ def removal_order(weight: Tensor, inverse: Tensor, unit: int) -> tuple[Tensor, T
         of_unit = pivot.view(rows, unit, units, unit)  # (b, k, u, k)
         diagonal -= torch.einsum("bkui,bkuj->buij", of_unit, of_unit)
     return order, cost
-
-
-def _price(w: Tensor, diagonal: Tensor) -> Tensor:
-    """What removing each unit costs: w^T D^-1 w, (b, u), with w (b, u, k) and D (b, u, k, k)."""
-    if w.shape[-1] == 1:
-        return w[..., 0] ** 2 / diagonal[..., 0, 0]
-    return (w * torch.linalg.solve(diagonal, w[..., None])[..., 0]).sum(-1)
 
 
 def _spend(order: Tensor, cost: Tensor, removed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The best weights on a chosen support: one least-squares solve per row.
+"""What the solvers share: the best weights on a chosen support, and what a unit weighs.
 
 Axes: b rows (of any group), c columns, s kept weights of a row.
 """
@@ -36,3 +36,10 @@ def refit(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
         fitted = torch.zeros_like(result[rows]).scatter_add_(1, columns, solution * real)
         result[rows] = fitted
     return result
+
+
+def inverse_form(values: Tensor, blocks: Tensor) -> Tensor:
+    """v^T B^-1 v of every unit: values (b, u, k), blocks (b, u, k, k) positive definite -> (b, u)."""
+    if values.shape[-1] == 1:
+        return values[..., 0] ** 2 / blocks[..., 0, 0]
+    return (values * torch.linalg.solve(blocks, values[..., None])[..., 0]).sum(-1)

@@ -1,5 +1,6 @@
-"""layers -> shares: how one level of sparsity becomes a share per layer. A schedule is `(layers, level, ...) -> {name:
-share}`.
+"""layers -> shares: how one level of sparsity becomes a share per layer.
+
+A schedule is `(layers, level, ...) -> {name: share}`.
 """
 
 import re
@@ -33,6 +34,8 @@ def none(layers: Sequence[Layer], level: float) -> dict[str, float]:
     """No layer is pruned but those that `schedule.layers` names."""
     return {}
 
+
+NAMED = {schedule.__name__: schedule for schedule in (uniform, late, none)}
 
 # Groups of the tuned tables, from the output to the input: the linear layer, then each residual block with its
 # downsample convolution.
@@ -77,6 +80,8 @@ def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Map
     by_name = {layer.name: layer for layer in layers}
     result = dict(shares)
     for pattern, share in patterns.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"schedule.layers: {pattern}: {share} is not a share; give a number from 0 to 1")
         if pattern in by_name:
             if not by_name[pattern].supported:
                 raise UserError(f"schedule.layers: {pattern} cannot be pruned ({by_name[pattern].reason}); take it out")

@@ -8,22 +8,18 @@ from torch import Tensor
 
 
 def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, lazy_width: int = 128) -> Tensor:
-    """Prune column by column; the mask is chosen anew for every `block` columns (a kernel's width, as FastSPADE does),
-    over all rows.
+    """Prune column by column; the mask is chosen anew, over all rows, for every `block` columns (a kernel's width).
 
-    weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1. Returns (g, r, c) with exactly round(weights
-    * sparsity) zeros: each run of columns gets what the share asks for up to its end, so that rounding never adds up.
-    Columns beyond `lazy_width` are updated once per `lazy_width` columns, in one matrix product; this changes the speed
-    and nothing else (algorithm 1 of the paper).
+    weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1. Returns (g, r, c) with exactly
+    round(weights * sparsity) zeros: each run of columns gets what the share asks for up to its end, so that rounding
+    never adds up. Columns beyond `lazy_width` are updated once per `lazy_width` columns, in one matrix product; this
+    changes the speed and nothing else (algorithm 1 of the paper).
     """
     groups, rows, columns = weight.shape
     if round(weight.numel() * sparsity) == 0:
         return weight.clone()
     w = weight.to(hessian.dtype, copy=True)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    upper = torch.linalg.cholesky(
-        inverse, upper=True
-    )  # (g, c, c): row j is the inverse with all columns before j eliminated, scaled
+    upper = inverse_factor(hessian.double()).to(hessian.dtype)  # in float32 little damping would lose the answer
     wide = max(1, lazy_width // block) * block
     for start in range(0, columns, wide):
         end = min(start + wide, columns)
@@ -42,10 +38,19 @@ def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, l
     return w.to(weight.dtype)
 
 
-def _cheapest(w: Tensor, upper: Tensor, count: int) -> Tensor:
-    """The `count` weights of these columns that cost least to remove, w^2 / U_jj^2, over all groups and rows: (g, r,
-    block) bool.
+def inverse_factor(hessian: Tensor) -> Tensor:
+    """Upper U with U^T U = H^-1, (g, c, c): row j is, scaled, that of the inverse with the columns before j eliminated.
+
+    With H = M M^T, M upper, U is M^-1; M comes from the Cholesky factor of H with its axes reversed. One factorisation
+    and one triangular inverse, where inverting H and factorising that would square the error and cost three times more.
     """
+    upper = torch.linalg.cholesky(hessian.flip(1, 2)).flip(1, 2)  # M
+    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device).expand_as(hessian)
+    return torch.linalg.solve_triangular(upper, identity, upper=True)
+
+
+def _cheapest(w: Tensor, upper: Tensor, count: int) -> Tensor:
+    """Which `count` weights of these columns cost least to remove, w^2 / U_jj^2, in any row: (g, r, block) bool."""
     price = (w / upper.diagonal(dim1=1, dim2=2)[:, None, :]) ** 2
     lost = torch.zeros(price.numel(), dtype=torch.bool, device=w.device)
     lost[price.flatten().argsort(stable=True)[:count]] = True

@@ -139,3 +139,31 @@ def test_relative_error_is_that_of_the_outputs():
     expected = ((x @ v[0].T - x @ w[0].T) ** 2).sum() / ((x @ w[0].T) ** 2).sum()
     assert relative_error(w, v, hessian) == pytest.approx(float(expected), rel=1e-4)
     assert relative_error(w, w, hessian) == 0 and relative_error(w, v, torch.zeros(1, 6, 6)) == 0
+
+
+def test_each_group_is_damped_on_its_own_scale():
+    groups = torch.stack([torch.eye(3) * 1000, torch.eye(3) * 1e-3, torch.zeros(3, 3)])
+    damped, _ = damp(groups, 0.01)
+    torch.testing.assert_close(damped[0].diagonal(), torch.full((3,), 1010.0))
+    torch.testing.assert_close(damped[1].diagonal(), torch.full((3,), 1.01e-3))
+    assert (damped[2].diagonal() > 1).all(), "a dead group takes the mean of all"
+
+
+def test_damping_beyond_the_limit_is_tried_as_asked():
+    assert damp(torch.eye(2)[None], 1e5)[1] == 1e5
+
+
+def test_what_is_drawn_for_a_layer_does_not_depend_on_the_others(network):
+    x = torch.randn(9, 3, 20, 20)
+    together = statistics(network, x, rows_per_column=2).hessians["grouped"]
+    alone = collect(network, x.split(3), ["grouped"], samples=9, rows_per_column=2).hessians["grouped"]
+    assert torch.equal(together, alone)
+
+
+def test_large_maps_are_gathered_in_parts(network, monkeypatch):
+    x = torch.randn(8, 3, 6, 6)
+    whole = statistics(network, x, batch=8, rows_per_column=None)
+    monkeypatch.setattr("spade_cli.pruning.hessian.GATHER_BYTES", 2 * 9 * 3 * 36 * 4)  # two images at a time
+    parts = statistics(network, x, batch=8, rows_per_column=None)
+    torch.testing.assert_close(whole.hessians["first"], parts.hessians["first"])
+    assert whole.observations == parts.observations

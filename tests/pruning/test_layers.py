@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torchvision import models
 
 from spade_cli.pruning.layers import block_of, find_layers, input_matrix, weight_matrix
@@ -87,7 +88,7 @@ def test_other_convolutions_and_parametrized_weights_are_not_supported():
     assert (
         "Conv1d" in layers["0"].reason
         and "ConvTranspose2d" in layers["1"].reason
-        and "parametrized" in layers["2"].reason
+        and "computed anew" in layers["2"].reason
     )
 
 
@@ -95,3 +96,18 @@ def test_resnet50_has_the_papers_layers():
     layers = find_layers(models.resnet50(weights=None))
     assert len(layers) == 54 and [layer.name for layer in layers if layer.reason] == ["conv1"]
     assert sum(layer.parameters for layer in layers) == 25_502_912  # the paper's network without biases and BatchNorm
+
+
+@pytest.mark.parametrize("hook", [nn.utils.weight_norm, nn.utils.spectral_norm, lambda m: prune.identity(m, "weight")])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_that_a_hook_recomputes_are_not_supported(hook):
+    """The next forward pass would undo the pruning."""
+    layers = find_layers(nn.Sequential(nn.Conv2d(3, 4, 3), hook(nn.Conv2d(4, 4, 3))))
+    assert not layers[1].supported and "computed anew" in layers[1].reason
+
+
+def test_second_of_two_tied_layers_is_left_to_the_first():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    first, second = find_layers(model)
+    assert first.reason is None and second.reason == "shares its weight with 0" and not second.supported

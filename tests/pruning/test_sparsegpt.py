@@ -4,8 +4,9 @@ import pytest
 import torch
 from test_obs import problem
 
+from spade_cli.pruning.forward import forward
 from spade_cli.pruning.obs import obs
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning.sparsegpt import inverse_factor, sparsegpt
 
 
 def definition(weight, hessian, sparsity, block):
@@ -50,7 +51,7 @@ def test_groups_share_the_budget_but_not_the_columns():
     assert (crowd[1] == 0).sum() < (alone[0] == 0).sum()
 
 
-@pytest.mark.parametrize("pruner", [obs, sparsegpt])
+@pytest.mark.parametrize("pruner", [forward, obs, sparsegpt])
 @pytest.mark.parametrize(
     "shape, block", [((1, 10, 16), 1), ((1, 7, 18), 9), ((4, 1, 9), 9), ((1, 1, 1), 1), ((3, 2, 8), 4)]
 )
@@ -64,7 +65,7 @@ def test_counts_are_exact(pruner, shape, block, sparsity):
         assert torch.equal(found, weight) and found.data_ptr() != weight.data_ptr()
 
 
-@pytest.mark.parametrize("pruner", [obs, sparsegpt])
+@pytest.mark.parametrize("pruner", [forward, obs, sparsegpt])
 def test_dead_column_goes_first(pruner):
     weight, hessian = problem(rows=4, columns=6)
     hessian[:, 2], hessian[:, :, 2] = 0, 0
@@ -81,3 +82,29 @@ def test_obs_beats_sparsegpt_beats_plain_magnitude():
 
     magnitude = weight * (weight.abs() >= weight.abs().flatten().kthvalue(256).values)
     assert error(obs(weight, hessian, 0.5, 1)) < error(sparsegpt(weight, hessian, 0.5, 1)) < error(magnitude)
+
+
+def test_factor_is_that_of_the_inverse():
+    _, hessian = problem(groups=2)
+    upper = inverse_factor(hessian)
+    torch.testing.assert_close(upper.mT @ upper, torch.linalg.inv(hessian))
+    assert not upper.tril(-1).any()
+
+
+@pytest.mark.parametrize("pruner", [forward, obs, sparsegpt])
+def test_float32_keeps_the_answer_where_inputs_are_few_and_share_a_mean(pruner):
+    """Rank 64 of 256, a large common mean, little damping: what post-ReLU features of few samples look like."""
+    torch.manual_seed(0)
+    x = (torch.randn(64, 256, dtype=torch.double) + 3).relu()
+    hessian = (2 / 64 * x.T @ x)[None]
+    hessian = hessian + 1e-4 * hessian[0].diagonal().mean() * torch.eye(256, dtype=torch.double)
+    weight = torch.randn(1, 16, 256, dtype=torch.double)
+
+    def error(pruned):
+        change = pruned.double() - weight
+        return float(((change @ hessian) * change).sum())
+
+    exact, single = (
+        error(pruner(weight.to(dtype), hessian.to(dtype), 0.9, 1)) for dtype in (torch.double, torch.float)
+    )
+    assert single < 1.05 * exact

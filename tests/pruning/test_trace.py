@@ -7,6 +7,7 @@ from torchvision import models
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.pruning import collect, find_layers, prune, schedule
+from spade_cli.pruning.forward import forward
 from spade_cli.pruning.obs import obs
 from spade_cli.pruning.sparsegpt import sparsegpt
 
@@ -28,7 +29,7 @@ def test_sparsity_0_changes_nothing(measured):
     assert trace.weights_kept == trace.weights_total and trace.sparsity == 0
 
 
-@pytest.mark.parametrize("pruner", [obs, sparsegpt])
+@pytest.mark.parametrize("pruner", [forward, obs, sparsegpt])
 def test_records_say_what_happened(measured, pruner):
     model, layers, statistics, samples = measured
     before = {name: value.clone() for name, value in model.state_dict().items()}
