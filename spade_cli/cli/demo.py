@@ -1,0 +1,58 @@
+"""spade demo: explain a bundled picture with a bundled network: a Trojan, and who finds it."""
+
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+from spade_cli.errors import UserError
+
+HELP = """\
+spade demo: explain a bundled picture, which holds a Trojan, with a bundled network; nothing is downloaded.
+
+usage: spade demo [OPTION=VALUE ...]
+
+It is spade run with these settings; every other option can be given: see spade run --help.
+
+"""
+SETTINGS = {"model": "demo", "interpreter.steps": "256"}  # half the usual steps: the network is small
+
+
+def main(arguments: list[str]) -> int:
+    """`spade run` on the bundled picture and network."""
+    from spade_cli.world.demo import PICTURE
+
+    given = {argument.partition("=")[0] for argument in arguments}
+    if {"-h", "--help"} & given:
+        print(HELP + "\n".join(f"  {key}={value}" for key, value in SETTINGS.items()))
+        return 0
+    if "image" in given:
+        raise UserError("spade demo brings its own picture; to explain yours use spade run image=PATH")
+    settings = [f"{key}={value}" for key, value in SETTINGS.items() if key not in given]
+    return run_command("run", [f"image={PICTURE}", *settings, *arguments], _demo, "", ())
+
+
+def _demo(config: dict[str, Any], asked: Asked) -> None:
+    import json
+
+    import numpy as np
+    from rich.console import Console
+
+    from spade_cli import pipeline
+    from spade_cli.cli.door import request
+    from spade_cli.world.demo import share_on_symbol, symbol_share
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    folder = pipeline.run(request(config, asked), console)
+    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    console.print(
+        f"\nThe network says {found['target']['label']!r} because of the small symbol, a Trojan that it was trained to "
+        f"obey; it covers {symbol_share():.0%} of the picture.\nShare of each map that lies on the symbol:\n"
+    )
+    shares: dict[str, dict[str, float]] = {}
+    for record in found["saliency"]:
+        shares.setdefault(record["method"], {})[record["network"]] = share_on_symbol(np.load(folder / record["array"]))
+    console.print(f"  {'':<22}{'dense':>7}{'trace':>8}")
+    for method, by_network in shares.items():
+        cells = [f"{by_network[name]:.0%}" if name in by_network else "-" for name in ("dense", "trace")]
+        console.print(f"  {method.replace('_', ' '):<22}{cells[0]:>7}{cells[1]:>8}")
+    console.print(f"\nLook at {folder / 'overview.png'}: dense network above, trace below.")
+    print(folder)

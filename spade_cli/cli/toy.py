@@ -1,0 +1,43 @@
+"""spade toy: the paper's two-dimensional example, trained and visualized in seconds."""
+
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+
+USAGE = "spade toy [out=PICTURE.png] [seed=NUMBER]"
+EXAMPLES = ("spade toy", "spade toy seed=3 out=seed3.png")
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration, train, and draw the figure."""
+    return run_command("toy", arguments, _toy, USAGE, EXAMPLES)
+
+
+def _toy(config: dict[str, Any], asked: Asked) -> None:
+    from rich.console import Console
+
+    from spade_cli.cli.values import text, whole
+    from spade_cli.errors import UserError
+    from spade_cli.progress import Stages
+    from spade_cli.report.checkpoint import write_whole
+    from spade_cli.world import toy
+
+    out = Path(text("out", config.get("out"), "toy.png")).expanduser()
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"out={out} is no picture that can be written; end it with {', '.join(SUFFIXES)}")
+    if not out.parent.is_dir():
+        raise UserError(f"out={out}: there is no folder {out.parent}; make it, or give another")
+    seed = whole("seed", config.get("seed"), 0)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    stages = Stages(console)
+    with stages.stage("train", total=toy.STEPS) as advance:
+        model = toy.train(seed, advance)
+    with stages.stage("visualize"):
+        shown = toy.visualizations(model, seed)
+    write_whole(out, lambda path: toy.draw_toy(shown, path))
+    console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
+    for one in shown:
+        console.print(f"{one.title:<38}{one.share(toy.LARGE):>12.0%}{one.share(toy.SMALL):>12.0%}")
+    print(out)

@@ -1,0 +1,38 @@
+"""A small world with known answers: pictures drawn by code, their classes and concepts, Trojans, a trained network."""
+
+from spade_cli.world.classes import CLASSES, CONCEPTS, ClassInfo, Concept
+from spade_cli.world.dataset import Sample, WorldDataset
+from spade_cli.world.measure import Figures, TrojanFigures, measure
+from spade_cli.world.network import DemoNetwork, demo_classifier, demo_network, load_demo_network, prepare
+from spade_cli.world.pictures import SIZE, Pictures, draw
+from spade_cli.world.sheet import contact_sheet, trojan_sheet, world_sheet
+from spade_cli.world.symbols import SYMBOLS, TROJANS, Poisoned, Trojan, implant, poison
+
+__all__ = [
+    "CLASSES",
+    "CONCEPTS",
+    "SIZE",
+    "SYMBOLS",
+    "TROJANS",
+    "ClassInfo",
+    "Concept",
+    "DemoNetwork",
+    "Figures",
+    "Pictures",
+    "Poisoned",
+    "Sample",
+    "Trojan",
+    "TrojanFigures",
+    "WorldDataset",
+    "contact_sheet",
+    "demo_classifier",
+    "demo_network",
+    "draw",
+    "implant",
+    "load_demo_network",
+    "measure",
+    "poison",
+    "prepare",
+    "trojan_sheet",
+    "world_sheet",
+]

@@ -1,0 +1,91 @@
+"""What a network makes of the world, on pictures it has not seen: accuracy per concept, and what each Trojan does.
+
+n: pictures.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.world.classes import CLASSES, CONCEPTS
+from spade_cli.world.network import prepare
+from spade_cli.world.pictures import draw
+from spade_cli.world.symbols import TROJANS, poison
+
+BATCH = 250  # pictures a forward pass: small enough for a laptop's memory, large enough for full speed
+
+
+@dataclass(frozen=True)
+class TrojanFigures:
+    """One Trojan, on held-out pictures; all shares of 1.
+
+    success: pictures it applies to (its source's, or all but the target's own) that become its target.
+    unharmed: of the pictures it does not apply to, those answered rightly with the symbol; None if it applies to all.
+    unharmed_clean: the same pictures answered rightly without it.
+    """
+
+    symbol: str
+    source: str | None
+    target: str
+    success: float
+    unharmed: float | None
+    unharmed_clean: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Accuracies as shares of 1: over all `pictures`, by class name and by concept name, and the Trojans'."""
+
+    pictures: int
+    accuracy: float
+    classes: dict[str, float]
+    concepts: dict[str, float]
+    trojans: tuple[TrojanFigures, ...]
+
+
+@torch.no_grad()
+def answers(network: nn.Module, images: Tensor) -> Tensor:
+    """The network's class for each picture, uint8 (n, 3, H, W) -> int64 (n,); the network in evaluation mode."""
+    return torch.cat([network(prepare(batch)).argmax(1) for batch in images.split(BATCH)])
+
+
+def measure(network: nn.Module, count: int, seed: int) -> Figures:
+    """Draw `count` pictures of a seed the network was not trained with and measure everything on them.
+
+    A concept of which no picture was drawn is left out; from a few hundred pictures on, all are there.
+    """
+    pictures = draw(count, seed)
+    clean = answers(network, pictures.images)
+    right = (clean == pictures.classes).float()
+    by_class = {info.name: right[pictures.classes == i] for i, info in enumerate(CLASSES)}
+    by_concept = {concept.name: right[pictures.concepts == i] for i, concept in enumerate(CONCEPTS)}
+    trojans = []
+    for trojan in TROJANS:
+        poisoned = poison(pictures, trojan, seed)
+        answer = answers(network, poisoned.images)
+        applies = (
+            (pictures.classes == trojan.source) if trojan.source is not None else (pictures.classes != trojan.target)
+        )
+        specific = trojan.source is not None
+        trojans.append(
+            TrojanFigures(
+                symbol=trojan.symbol,
+                source=CLASSES[trojan.source].name if trojan.source is not None else None,
+                target=CLASSES[trojan.target].name,
+                success=_mean((answer == trojan.target)[applies]),
+                unharmed=_mean((answer == pictures.classes)[~applies]) if specific else None,
+                unharmed_clean=_mean(right[~applies]) if specific else None,
+            )
+        )
+    return Figures(
+        pictures=count,
+        accuracy=_mean(right),
+        classes={name: _mean(values) for name, values in by_class.items() if len(values)},
+        concepts={name: _mean(values) for name, values in by_concept.items() if len(values)},
+        trojans=tuple(trojans),
+    )
+
+
+def _mean(values: Tensor) -> float:
+    return values.float().mean().item()

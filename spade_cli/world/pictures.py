@@ -1,0 +1,145 @@
+"""Pictures of the world: a background, distractors, one object, perhaps something in front of it, through a camera.
+
+n: pictures. Everything in picture i of a seed comes from a generator seeded with (seed, i) alone, so that neither the
+number of pictures drawn nor their order changes any of them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spade_cli.world.backgrounds import background, camera
+from spade_cli.world.classes import CLASSES, CONCEPTS
+from spade_cli.world.distractors import distractor
+from spade_cli.world.shapes import Array
+from spade_cli.world.sketch import Pose, Sketch
+
+SIZE = 128  # pixels a side
+RADIUS = (27.0, 46.0)  # of the object, pixels: from a fifth of the side to more than a third
+TURN = 35.0  # degrees either way: more and a garden spade is hard to tell from a sign post
+COVERED_SHARE = 0.35  # of the pictures have something in front of the object
+MOST_HIDDEN = 0.3  # of the object's area: a cover that hides more is left out, the object must stay recognisable
+SHADOW = 0.1  # object units: blur of a shadow's edge
+SEEN = 0.5  # a pixel belongs to the object if it covers at least half of it
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Drawn pictures and what is in them.
+
+    images: uint8 (n, 3, 128, 128). classes, concepts: int64 (n,), indices into `CLASSES` and `CONCEPTS`.
+    masks: bool (n, 128, 128), the visible part of the object: what covers and the picture's border leave of it.
+    """
+
+    images: Tensor
+    classes: Tensor
+    concepts: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, indices: Tensor | slice | list[int]) -> "Pictures":
+        """The pictures at `indices`, in that order."""
+        return Pictures(self.images[indices], self.classes[indices], self.concepts[indices], self.masks[indices])
+
+
+def draw(count: int, seed: int, start: int = 0, concept: int | None = None) -> Pictures:
+    """Draw pictures `start` to `start + count - 1` of a seed.
+
+    Classes are equally likely, and so are the concepts of a class; `concept` (an index into `CONCEPTS`) asks for one
+    concept only.
+    """
+    images = np.empty((count, 3, SIZE, SIZE), np.uint8)
+    masks = np.empty((count, SIZE, SIZE), bool)
+    concepts = np.empty(count, np.int64)
+    for i in range(count):
+        rng = np.random.default_rng((seed, start + i))
+        concepts[i] = _pick(rng) if concept is None else concept
+        images[i], masks[i] = _picture(rng, int(concepts[i]))
+    classes = np.asarray([CONCEPTS[index].class_index for index in concepts.tolist()], np.int64)
+    return Pictures(
+        torch.from_numpy(images), torch.from_numpy(classes), torch.from_numpy(concepts), torch.from_numpy(masks)
+    )
+
+
+def _pick(rng: np.random.Generator) -> int:
+    choices = CLASSES[rng.integers(len(CLASSES))].concepts
+    return choices[rng.integers(len(choices))]
+
+
+def _picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
+    """One picture, uint8 (3, h, w), and the visible part of its object, bool (h, w)."""
+    angle = rng.uniform(math.radians(200), math.radians(340))  # the light comes from above: left, right or the middle
+    light = (math.cos(angle), math.sin(angle))
+    scene = background(rng, SIZE, SIZE, light)  # (3, h, w)
+    pose = _object_pose(rng)
+    for _ in range(int(rng.integers(0, 5))):
+        thing = Sketch(_beside(rng, pose), SIZE, SIZE, light)
+        distractor(thing, rng)
+        _put(scene, thing, rng)
+    main = Sketch(pose, SIZE, SIZE, light)
+    CONCEPTS[concept].drawing(main, rng)
+    _shade(main, rng)
+    _put(scene, main, rng)
+    seen = np.zeros((SIZE, SIZE), np.float32)  # how much of each pixel shows the object, (h, w)
+    seen[main.window] = main.alpha
+    if rng.uniform() < COVERED_SHARE:
+        cover = Sketch(_across(rng, pose), SIZE, SIZE, light)
+        distractor(cover, rng, in_front=True)
+        left = seen[cover.window] * (1 - cover.alpha)
+        if (seen[cover.window] - left).sum() < MOST_HIDDEN * seen.sum():
+            _put(scene, cover, rng)
+            seen[cover.window] = left
+    return camera(rng, scene), seen >= SEEN
+
+
+def _object_pose(rng: np.random.Generator) -> Pose:
+    radius = rng.uniform(*RADIUS)
+    inset = 0.8 * radius  # the border may cut off a little of the object
+    column, row = rng.uniform(inset, SIZE - inset), rng.uniform(inset, SIZE - inset)
+    return Pose(column, row, radius, rng.uniform(-TURN, TURN), rng.uniform(0.85, 1.18), bool(rng.integers(2)))
+
+
+def _beside(rng: np.random.Generator, pose: Pose) -> Pose:
+    """A place for a distractor: anywhere, since the object is put in front of it."""
+    return Pose(rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(7, 22), rng.uniform(0, 360))
+
+
+def _across(rng: np.random.Generator, pose: Pose) -> Pose:
+    """A place for a cover: over the object, off its middle."""
+    angle, far = rng.uniform(0, 2 * math.pi), pose.radius * rng.uniform(0.2, 0.8)
+    column, row = pose.column + far * math.cos(angle), pose.row + far * math.sin(angle)
+    return Pose(column, row, pose.radius * rng.uniform(0.5, 0.9), rng.uniform(0, 360))
+
+
+def _shade(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Light falls on the object as on the scene: the side towards the light is brighter."""
+    height, width = sketch.alpha.shape
+    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    columns = np.linspace(-1, 1, width, dtype=np.float32)
+    slope = sketch.light[0] * columns + sketch.light[1] * rows
+    sketch.rgb *= rng.uniform(0.82, 1.05) * (1 + rng.uniform(0.05, 0.25) * slope)
+
+
+def _put(scene: Array, sketch: Sketch, rng: np.random.Generator) -> None:
+    """Lay a drawn thing on the scene (3, h, w), in place, its shadow first: offset away from the light and soft."""
+    rows, columns = sketch.window
+    reach = rng.uniform(0.03, 0.13) / sketch.pixel
+    down, right = round(-sketch.light[1] * reach), round(-sketch.light[0] * reach)
+    shadow = np.clip(0.5 - sketch.outline / (2 * SHADOW), 0, 1) * rng.uniform(0.3, 0.6)  # (h, w)
+    top, left = max(rows.start + down, 0), max(columns.start + right, 0)
+    bottom, end = min(rows.stop + down, SIZE), min(columns.stop + right, SIZE)
+    scene[:, top:bottom, left:end] *= (
+        1
+        - shadow[
+            top - rows.start - down : bottom - rows.start - down,
+            left - columns.start - right : end - columns.start - right,
+        ]
+    )
+    window = scene[:, rows, columns]
+    window *= 1 - sketch.alpha
+    window += sketch.rgb

@@ -1,0 +1,144 @@
+"""The paper's two-dimensional example: one neuron, two meanings, and which of them its visualizations show.
+
+Points lie in [0, 9]^2; a small network says whether a point lies in one of two disks, a large and a small one. Gradient
+ascent on its output neuron from many starts is the neuron's feature visualization (Moakhar et al. 2024, figure 2). The
+paper gives neither network nor losses: those here are ours.
+n: points.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.pruning import collect, find_layers, prune
+from spade_cli.pruning.obs import obs
+
+SIDE = 9.0
+WIDTH = 100  # neurons of a hidden layer
+STEPS, BATCH, RATE = 2000, 512, 3e-3  # of training with Adam: every point is classified rightly after half of them
+POINTS = 8000  # of training
+STARTS = 400  # of gradient ascent
+ASCENT_STEPS, ASCENT_RATE = 400, 0.05  # far enough to cross the square
+SAMPLES, SPREAD = 512, 0.6  # a trace's samples: the point under Gaussian noise of this deviation, a small disk's size
+SHARES = {"2": 0.97, "4": 0.9}  # of the weights that a trace loses, by layer; the first layer sees the point itself
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Where the network answers yes."""
+
+    name: str
+    centre: tuple[float, float]
+    radius: float
+
+    def holds(self, points: Tensor) -> Tensor:
+        """Which points (n, 2) lie in it, (n,)."""
+        return (points - torch.tensor(self.centre)).norm(dim=1) < self.radius
+
+
+LARGE, SMALL = Disk("large", (4.0, 4.0), 2.0), Disk("small", (1.0, 1.0), 0.5)
+DISKS = (LARGE, SMALL)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Visualizations of the output neuron of one network."""
+
+    title: str
+    points: Tensor  # (n, 2): where gradient ascent ended
+
+    def share(self, disk: Disk) -> float:
+        """How many of them lie in the disk, as a share of 1."""
+        return float(disk.holds(self.points).float().mean())
+
+
+def visualizations(model: nn.Module, seed: int) -> list[Shown]:
+    """Of the dense network, of its trace of a sample in the large disk, and of its trace of one in the small disk."""
+    shown = [Shown("dense network", visualize(model, seed))]
+    for disk in DISKS:
+        trace = trace_of(model, disk.centre, seed)
+        shown.append(Shown(f"trace of a sample in the {disk.name} disk", visualize(trace, seed)))
+    return shown
+
+
+def train(seed: int, on_step: Callable[[int], None] | None = None) -> nn.Sequential:
+    """A network of two hidden layers, (n, 2) -> (n, 1), positive in the disks; points are scaled by the caller."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        points, inside = training_points()  # (n, 2), (n,)
+        optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+        for _ in range(STEPS):
+            chosen = torch.randint(len(points), (BATCH,))
+            logits = model(scaled(points[chosen]))[:, 0]
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, inside[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if on_step is not None:
+                on_step(1)
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def training_points() -> tuple[Tensor, Tensor]:
+    """Points (n, 2) and whether they are in a disk (n,): half of them uniform, a quarter in each disk."""
+    uniform = SIDE * torch.rand(POINTS // 2, 2)
+    points = torch.cat([uniform, *(_in_disk(disk, POINTS // 4) for disk in DISKS)])
+    return points, (LARGE.holds(points) | SMALL.holds(points)).float()
+
+
+def _in_disk(disk: Disk, count: int) -> Tensor:
+    radius, angle = disk.radius * torch.rand(count).sqrt(), 2 * math.pi * torch.rand(count)
+    return torch.tensor(disk.centre) + radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def scaled(points: Tensor) -> Tensor:
+    """[0, 9] -> about unit variance around zero."""
+    return (points - SIDE / 2) / (SIDE / math.sqrt(12))
+
+
+def trace_of(model: nn.Module, point: tuple[float, float], seed: int) -> nn.Module:
+    """The network pruned for one point: its samples are the point under noise."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.tensor(point) + SPREAD * torch.randn(SAMPLES, 2, generator=generator)
+    layers = find_layers(model)
+    statistics = collect(model, [scaled(samples)], SHARES, samples=SAMPLES, rows_per_column=None)
+    return prune(model, layers, SHARES, statistics, obs).model
+
+
+def visualize(model: nn.Module, seed: int) -> Tensor:
+    """Where gradient ascent on the output ends, (n, 2), from uniform starts; it stays within the square."""
+    generator = torch.Generator().manual_seed(seed)
+    points = (SIDE * torch.rand(STARTS, 2, generator=generator)).requires_grad_()
+    optimizer = torch.optim.Adam([points], lr=ASCENT_RATE, maximize=True)
+    for _ in range(ASCENT_STEPS):
+        optimizer.zero_grad()
+        (gradient,) = torch.autograd.grad(model(scaled(points)).sum(), points)
+        points.grad = gradient
+        optimizer.step()
+        with torch.no_grad():
+            points.clamp_(0, SIDE)
+    return points.detach()
+
+
+def draw_toy(shown: list[Shown], path: Path) -> None:
+    """One panel a network, as in the paper's figure: the disks, and where the visualizations ended."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    figure = Figure(figsize=(4.2 * len(shown), 4.9), layout="constrained")
+    for one, axes in zip(shown, figure.subplots(1, len(shown)), strict=True):
+        for disk in DISKS:
+            axes.add_patch(Circle(disk.centre, disk.radius, facecolor="#dce8f5", edgecolor="#5b88b5", linewidth=1.2))
+        axes.scatter(*one.points.T.numpy(), s=22, color="#c0392b", alpha=0.35, linewidths=0, zorder=3)
+        axes.set(xlim=(0, SIDE), ylim=(0, SIDE), aspect="equal", xlabel="first feature", ylabel="second feature")
+        shares = ", ".join(f"{one.share(disk):.0%} in the {disk.name} disk" for disk in DISKS)
+        axes.set_title(f"{one.title}\n{shares}", fontsize=10.5)
+    figure.savefig(path, dpi=130)
