@@ -8,11 +8,11 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Trace", "__version__", "load_image", "load_model", "trace"]
+__all__ = ["Classifier", "Trace", "__version__", "load_image", "load_model", "trace", "wrap"]
 
 if TYPE_CHECKING:
     from spade_cli.images import load_image
-    from spade_cli.models import Classifier, load_model
+    from spade_cli.models import Classifier, load_model, wrap
     from spade_cli.pipeline import trace
     from spade_cli.pruning import Trace
 
@@ -22,6 +22,7 @@ _HOME = {
     "load_image": "spade_cli.images",
     "load_model": "spade_cli.models",
     "trace": "spade_cli.pipeline",
+    "wrap": "spade_cli.models",
 }
 
 

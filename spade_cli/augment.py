@@ -1,19 +1,20 @@
-"""image -> samples: augmented copies of the image. An augmentation is `(image, samples, size, seed, ...) -> samples`.
+"""image -> samples: augmented copies of the image. An augmentation is `(image, samples, preprocessing, seed, ...)`.
 
-image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, size, size); normalising is the network's business. The
-same seed gives the same samples; the global random state is not touched.
+image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, size, size), size the preprocessing's; normalising comes
+later. The same seed gives the same samples; the global random state is not touched.
 """
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
+
+from spade_cli.models import Preprocessing
 
 
 def paper(
     image: Tensor,
     samples: int,
-    size: int,
+    preprocessing: Preprocessing,
     seed: int,
     *,
     scale: tuple[float, float] = (0.2, 1.0),
@@ -25,30 +26,39 @@ def paper(
     """As published: random resized crop, flip, brightness and hue jitter, random erasing (0.5 for ConvNeXt)."""
     transform = v2.Compose(
         [
-            v2.RandomResizedCrop(size, scale=tuple(scale), antialias=True),
+            v2.RandomResizedCrop(preprocessing.size, scale=tuple(scale), antialias=True),
             v2.RandomHorizontalFlip(flip),
             v2.ColorJitter(brightness=brightness, hue=hue),
             v2.RandomErasing(erase),
         ]
     )
-    # One call a sample: torchvision draws one crop and one hue a call, and every sample needs its own.
+    copies = _room(samples, preprocessing)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return torch.stack([transform(image) for _ in range(samples)])
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPU's as well
+        # One call a sample: torchvision draws one crop and one hue a call, and every sample needs its own.
+        for copy in copies:
+            copy.copy_(transform(image))
+    return copies
 
 
-def none(image: Tensor, samples: int, size: int, seed: int) -> Tensor:
+def none(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int) -> Tensor:
     """The picture as the network sees it, `samples` times."""
-    return _view(image, size).expand(samples, -1, -1, -1).contiguous()
+    return _room(samples, preprocessing).copy_((preprocessing.view(image) * 255).round())
 
 
-def noise(image: Tensor, samples: int, size: int, seed: int, *, std: float = 0.1) -> Tensor:
+def noise(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, *, std: float = 0.1) -> Tensor:
     """The picture as the network sees it under Gaussian noise; `std` as a share of the range from black to white."""
     generator = torch.Generator().manual_seed(seed)
-    view = _view(image, size).float()  # (3, size, size)
-    drawn = [view + 255 * std * torch.randn(view.shape, generator=generator) for _ in range(samples)]
-    return torch.stack([sample.round().clamp(0, 255).to(torch.uint8) for sample in drawn])
+    view = preprocessing.view(image)[0]  # (3, size, size) in [0, 1]
+    copies = _room(samples, preprocessing)
+    for copy in copies:
+        noisy = view + std * torch.randn(view.shape, generator=generator)
+        copy.copy_((noisy * 255).round().clamp(0, 255))
+    return copies
 
 
-def _view(image: Tensor, size: int) -> Tensor:
-    return F.center_crop(F.resize(image, [size], antialias=True), [size])
+NAMED = {augmentation.__name__: augmentation for augmentation in (paper, none, noise)}
+
+
+def _room(samples: int, preprocessing: Preprocessing) -> Tensor:
+    return torch.empty((samples, 3, preprocessing.size, preprocessing.size), dtype=torch.uint8)

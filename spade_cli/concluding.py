@@ -10,25 +10,30 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
+from spade_cli import __version__
 from spade_cli.explaining import Result
 from spade_cli.pruning import Trace
 from spade_cli.report import summary
 from spade_cli.request import Question
 
+LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
+LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
+
 
 @torch.no_grad()
-def conclude(
-    question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result], seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """The content of summary.json; `trace_logits` (samples, classes) is what the trace says about the samples."""
+def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result]) -> dict[str, Any]:
+    """summary.json but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
     dense = summary.prediction(question.dense_logits, target, classifier.label)
     traced = summary.prediction(trace.model(question.x)[0].cpu(), target, classifier.label)
-    versions = summary.versions()
+    fidelity: dict[str, Any] = {
+        "same_prediction": dense["index"] == traced["index"],
+        **summary.fidelity(trace.logits, trace_logits),
+    }
     return {
         "schema_version": summary.SCHEMA_VERSION,
-        "spade_version": versions["spade-cli"],
-        "versions": versions,
+        "spade_version": __version__,
+        "versions": summary.versions(),
         "command": request.command,
         "seed": request.seed,
         "device": str(question.x.device),
@@ -39,33 +44,39 @@ def conclude(
         "pruner": request.pruner_name,
         "schedule": request.schedule_name,
         "prediction": {"dense": dense, "trace": traced},
-        "fidelity": {
-            "same_prediction": dense["index"] == traced["index"],
-            **summary.fidelity(trace.logits, trace_logits),
-        },
+        "fidelity": fidelity,
         "sparsity": summary.sparsity(trace, request.sparsity),
-        "flags": _flags(question, trace, dense, traced, results),
+        "flags": _flags(question, trace, dense, traced, fidelity["agreement"], results),
         "layers": summary.layer_records(trace),
         "saliency": [record for result in results for record in result.saliency],
         "visualizations": [record for result in results for record in result.visualizations],
         "skipped": [record for result in results for record in result.skipped],
-        "seconds": dict(seconds),
     }
 
 
 def _flags(
-    question: Question, trace: Trace, dense: Mapping[str, Any], traced: Mapping[str, Any], results: Sequence[Result]
+    question: Question,
+    trace: Trace,
+    dense: Mapping[str, Any],
+    traced: Mapping[str, Any],
+    agreement: float,
+    results: Sequence[Result],
 ) -> list[str]:
     """What a reader of the pictures has to know, most important first; one line each."""
     flags = list(question.classifier.notes)
     if question.classifier.weights == "none":
         flags.insert(0, "the network is untrained (model.weights=none): its explanations mean nothing")
+    before, after = dense["target_probability"], traced["target_probability"]
+    advice = "lower pruner.sparsity or prune fewer layers"
     if dense["index"] != traced["index"]:
         flags.insert(
             0,
-            f"the trace predicts {traced['label']}, the dense network {dense['label']}: "
-            "it is not faithful; lower pruner.sparsity or prune fewer layers",
+            f"the trace predicts {traced['label']}, the dense network {dense['label']}: it is not faithful; {advice}",
         )
+    elif after < before * LEAST_KEPT:
+        flags.insert(0, f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; {advice}")
+    if agreement < LEAST_AGREEMENT:
+        flags.append(f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}")
     for layer in trace.layers:
         if layer.left and question.shares.get(layer.name):
             flags.append(f"layer {layer.name} was left dense: {layer.left}")

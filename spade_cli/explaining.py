@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
 
-from spade_cli import interpretation
-from spade_cli.interpretation import CannotExplain, Channel, explainable, is_blank
-from spade_cli.models import Classifier
+from spade_cli.errors import SpadeError
+from spade_cli.interpretation import explainable, is_blank
 from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
 from spade_cli.report.overview import Pair
-
-if TYPE_CHECKING:
-    from spade_cli.request import Question
+from spade_cli.request import Question
 
 
 @dataclass
@@ -41,7 +38,7 @@ def explain(
     folder: Path,
     stages: Stages,
 ) -> Result:
-    """Every saliency method on every network; a method that cannot explain one is skipped with its reason.
+    """Every saliency method on every network; where a method cannot explain one it is skipped with its reason.
 
     Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view of the image.
     """
@@ -58,7 +55,7 @@ def explain(
                     explanation = function(safe[name], question.x, question.target)
                     explained[name] = (explanation, time.perf_counter() - started)
                     result.flags += [f"{warning} (on the {name})" for warning in explanation.warnings]
-                except CannotExplain as error:
+                except SpadeError as error:  # one method's end is not the run's
                     reasons[name] = str(error)
                 advance(1)
             result.skipped += _skipped(method, reasons, len(networks))
@@ -73,23 +70,6 @@ def _skipped(method: str, reasons: Mapping[str, str], networks: int) -> list[dic
     if len(reasons) == networks and len(set(reasons.values())) == 1:
         return [{"what": method, "why": next(iter(reasons.values()))}]
     return [{"what": f"{method} ({name})", "why": why} for name, why in reasons.items()]
-
-
-def channels(targets: Sequence[str | int], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
-    """`interpreter.targets` -> what to visualize, by name: a class (index or label) or `layer:channel`.
-
-    x (1, 3, H, W) normalised. Raises UserError for a class, layer or channel that is not there.
-    """
-    found: dict[str, Channel] = {}
-    for target in targets:
-        layer, colon, channel = str(target).rpartition(":")
-        if colon and layer and channel.isdigit():
-            found[f"{layer}-{channel}"] = Channel(layer, int(channel))
-        else:
-            index = classifier.class_index(target)
-            found[f"{index}-{classifier.label(index)}"] = Channel(None, index)
-    interpretation.check_channels(classifier.model, x, list(found.values()))
-    return found
 
 
 def visualize(
@@ -108,15 +88,13 @@ def visualize(
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
             started = time.perf_counter()
-            values = function(
-                network,
-                list(question.channels.values()),
-                size=own.size,
-                mean=own.mean,
-                std=own.std,
-                seed=question.request.seed,
-                on_step=_percent(advance),
-            )  # (targets, 3, size, size)
+            settings = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
+            try:
+                # (targets, 3, size, size)
+                values = function(network, list(question.channels.values()), on_step=_percent(advance), **settings)
+            except SpadeError as error:
+                result.skipped.append({"what": f"visualization ({name})", "why": str(error)})
+                continue
             seconds = (time.perf_counter() - started) / len(values)
             for target, one in zip(pictures, values, strict=True):
                 record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)

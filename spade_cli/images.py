@@ -1,5 +1,6 @@
 """A path to an image: file -> uint8 tensor (3, H, W), or one line that says why not."""
 
+import stat
 import struct
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from spade_cli.errors import UserError
+from spade_cli.paths import expanded
 
 # Formats that Pillow decodes by itself; others would start helper programs (EPS) or are no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
@@ -21,14 +23,14 @@ DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, Type
 
 def load_image(path: str | Path) -> Tensor:
     """Read a picture as uint8 (3, H, W), upright, on white where transparent; a UserError says why it can't be."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     _check_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns where this file refuses or converts
         try:
             opened = Image.open(path, formats=_formats())
         except Image.DecompressionBombError:
-            raise UserError(_too_large(f"image={path}", "more")) from None
+            raise UserError(_too_large(f"image={path}")) from None
         except Image.UnidentifiedImageError:
             raise UserError(
                 f"image={path}: no picture that can be read (PNG, JPEG, WebP, TIFF, BMP are); save it as PNG"
@@ -59,18 +61,20 @@ def as_image(image: "str | Path | Image.Image | Tensor | np.ndarray") -> Tensor:
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise UserError(f"image={path} is a folder: give the path of one picture")
-        if not path.exists():
-            raise UserError(f"image={path}: no such file; check the path, which starts in {Path.cwd()}")
-        if not path.is_file():
+        if not stat.S_ISREG(mode):
             raise UserError(f"image={path} is no ordinary file: give the path of a picture")
         with path.open("rb") as file:
             if not file.read(1):
                 raise UserError(f"image={path} is empty (0 bytes): give another picture")
+    except FileNotFoundError:
+        raise UserError(f"image={path}: no such file; check the path, which starts in {Path.cwd()}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise UserError(
-            f"image={path} cannot be read ({getattr(error, 'strerror', None) or error}): check its permissions"
+            f"image={path} cannot be read ({getattr(error, 'strerror', None) or error}): "
+            "check the path and its permissions"
         ) from None
 
 
@@ -82,7 +86,7 @@ def _formats() -> list[str]:
 def _check_size(width: int, height: int, asked: str) -> None:
     """Looks at the header only: nothing is decoded yet."""
     if width * height > MAX_PIXELS:
-        raise UserError(_too_large(asked, f"{width} x {height}"))
+        raise UserError(_too_large(f"{asked} ({width} x {height})"))
     if min(width, height) < MIN_SIDE:
         raise UserError(
             f"{asked} is {width} x {height} pixels: too small to explain; give one of at least {MIN_SIDE} x {MIN_SIDE}"
@@ -91,9 +95,9 @@ def _check_size(width: int, height: int, asked: str) -> None:
         raise UserError(f"{asked} is {width} x {height} pixels: a strip longer than {MAX_ASPECT} to 1; crop it")
 
 
-def _too_large(asked: str, found: str) -> str:
+def _too_large(found: str) -> str:
     limit = f"more than {MAX_PIXELS // 1_000_000} million"
-    return f"{asked} is {found} pixels: {limit}; make it smaller, networks look at a few hundred pixels a side"
+    return f"{found} has {limit} pixels; make it smaller, networks look at a few hundred pixels a side"
 
 
 def _damaged(asked: str, error: Exception) -> str:
@@ -121,6 +125,8 @@ def _rgb(picture: Image.Image, asked: str) -> Image.Image:
         grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 65535:
             raise UserError(f"{asked} has 32 bits a pixel: save it with 8 or 16")
+        if isinstance(picture.info.get("transparency"), int):  # PNG's one grey that stands for nothing
+            grey = np.where(grey == picture.info["transparency"], 65535, grey)
         return Image.fromarray((grey / 257).round().astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
         raise UserError(

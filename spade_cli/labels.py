@@ -1,6 +1,7 @@
 """Class names: read from a text or JSON file, and found again by what the user calls them."""
 
 import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,15 +16,20 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{asked}: no such file; give a text file with one class a line, or JSON") from None
-    except UnicodeDecodeError:
+    except ValueError:  # not UTF-8, or a null byte in the path
         raise UserError(f"{asked} is not UTF-8 text: save it as text with one class a line, or as JSON") from None
     except OSError as error:
         raise UserError(f"{asked} cannot be read ({error.strerror}): check the path and its permissions") from None
-    labels = _from_json(text, asked) if path.suffix.lower() == ".json" else text.strip().splitlines()
-    names = tuple(label.strip() for label in labels)
+    labels = _from_json(text, asked) if path.suffix.lower() == ".json" else _lines(text)
+    names = tuple(label.strip() or f"class {index}" for index, label in enumerate(labels))
     if len(names) != classes:
         raise UserError(f"{asked} names {len(names)} classes, but the network has {classes}: give one name a class")
     return names
+
+
+def _lines(text: str) -> list[str]:
+    # Only "\n" ends a line here: splitlines would also split a name at a form feed or at Unicode's separators.
+    return text.rstrip().split("\n") if text.strip() else []
 
 
 def _from_json(text: str, asked: str) -> list[str]:
@@ -31,6 +37,8 @@ def _from_json(text: str, asked: str) -> list[str]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{asked} is no JSON (line {error.lineno}: {error.msg}): mend it, or give plain text") from None
+    except RecursionError:
+        raise UserError(f"{asked} is nested too deeply: write a list of names or {{index: name}}") from None
     if isinstance(content, dict):
         if set(content) != {str(index) for index in range(len(content))}:
             raise UserError(
@@ -40,11 +48,11 @@ def _from_json(text: str, asked: str) -> list[str]:
     if not isinstance(content, list):
         raise UserError(f"{asked} holds {type(content).__name__}: write a list of names or {{index: name}}")
     names = [entry[-1] if isinstance(entry, list) and entry else entry for entry in content]
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None or not names:
-        raise UserError(
-            f"{asked} holds {wrong!r} where a class name is expected: write a list of names or {{index: name}}"
-        )
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(
+                f"{asked} holds {name!r:.40} where a class name is expected: write a list of names or {{index: name}}"
+            )
     return names
 
 
@@ -61,7 +69,7 @@ def find_class(asked: str | int, labels: Sequence[str] | None, classes: int) -> 
             )
         if same:
             return same[0]
-        if not asked.strip().lstrip("+-").isdecimal():
+        if not re.fullmatch(r"\s*[+-]?\d{1,9}\s*", asked):
             raise UserError(_unknown(asked, labels, classes))
     index = int(asked)
     if not 0 <= index < classes:

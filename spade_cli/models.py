@@ -18,8 +18,9 @@ from torchvision.transforms import functional as F
 
 from spade_cli.checkpoints import fit, hash_file, hash_state, read_densenet_names, read_state_dict
 from spade_cli.errors import UserError
-from spade_cli.factories import find_factory
+from spade_cli.factories import make
 from spade_cli.labels import find_class, read_labels
+from spade_cli.paths import expanded
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = 1000
@@ -91,7 +92,7 @@ def load_model(source: ModelSource | str, *, seed: int = 0) -> Classifier:
     classifier = replace(classifier, classes=_count_classes(classifier))
     labels = classifier.labels
     if source.labels is not None:
-        labels = read_labels(Path(source.labels).expanduser(), classifier.classes)
+        labels = read_labels(expanded(source.labels), classifier.classes)
     elif labels and len(labels) != classifier.classes:
         labels = None
     return replace(classifier, labels=labels)
@@ -109,7 +110,7 @@ def wrap(
     """A network of your own, from a notebook, as a classifier. It is copied: yours is not changed."""
     source = ModelSource(None, size=size, mean=tuple(mean) if mean else None, std=tuple(std) if std else None)
     preprocessing, notes = _unknown_preprocessing(source)
-    network = copy.deepcopy(model).eval()
+    network = copy.deepcopy(model).eval().float()
     classifier = Classifier(
         network, name or type(model).__name__, "in memory", hash_state(network), None, preprocessing, 0, notes
     )
@@ -134,7 +135,7 @@ def _from_torchvision(source: ModelSource, seed: int) -> Classifier:
     elif source.weights == "none":
         network, sha256, weights = _build(name, seed, **_no_branches(name)), None, "none"
     else:
-        path = Path(source.weights).expanduser()
+        path = expanded(source.weights)
         network, sha256, weights = _from_checkpoint(name, path), hash_file(path), str(path)
     transforms = official.transforms()
     own = Preprocessing(
@@ -209,20 +210,35 @@ def _quiet() -> Iterator[None]:
 
 def _from_factory(source: ModelSource, seed: int) -> Classifier:
     asked = f"model.factory={source.factory}"
-    factory = find_factory(source.factory or "", asked)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = factory()
-    if not isinstance(network, nn.Module):
-        raise UserError(f"{asked} returned {type(network).__name__}: it must return a torch.nn.Module")
-    name = source.name or asked.rsplit(":", 1)[1]
-    weights, sha256 = "the factory's", hash_state(network)
-    if source.weights not in ("default", "none"):  # a factory settles its own weights, unless a file is given
-        path = Path(source.weights).expanduser()
-        fit(network, read_state_dict(path), f"model.weights={path}", asked)
-        weights, sha256 = str(path), hash_file(path)
-    preprocessing, notes = _unknown_preprocessing(source)
-    return Classifier(network.eval(), name, weights, sha256, None, preprocessing, 0, notes)
+        made = make(source.factory or "", asked)
+    if isinstance(made, nn.Module):
+        _check_weights(made, asked)
+        made = made.float()  # pictures come in float32
+        preprocessing, notes = _unknown_preprocessing(source)
+        name = source.name or asked.rsplit(":", 1)[1]
+        classifier = Classifier(made.eval(), name, "the factory's", hash_state(made), None, preprocessing, 0, notes)
+    elif isinstance(made, Classifier):  # brings its labels and preprocessing along; what the user set wins
+        classifier = replace(made, preprocessing=_adjusted(made.preprocessing, source))
+    else:
+        raise UserError(f"{asked} returned {type(made).__name__}: it must return a torch.nn.Module")
+    if source.weights in ("default", "none"):  # a factory settles its own weights, unless a file is given
+        return classifier
+    path = expanded(source.weights)
+    fit(classifier.model, read_state_dict(path), f"model.weights={path}", asked)
+    return replace(classifier, weights=str(path), sha256=hash_file(path))
+
+
+def _check_weights(network: nn.Module, asked: str) -> None:
+    """Networks whose weights cannot be read, or whose layers cannot be seen."""
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError(f"{asked} returned TorchScript, whose layers are hidden: return the Python network")
+    for name, value in network.state_dict().items():
+        if isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
+            raise UserError(f"{asked}: {name} has no shape yet (a lazy layer): call the network once in the factory")
+        if not isinstance(value, Tensor) or value.is_meta or value.is_quantized or value.is_inference():
+            raise UserError(f"{asked}: {name} is quantized, of inference mode or empty: return plain weights")
 
 
 def _unknown_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -265,9 +281,9 @@ def _count_classes(classifier: Classifier) -> int:
     except Exception as error:  # whatever a user's network raises, it is about this input
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{classifier.name} does not take a picture of 3 x {size} x {size} ({reason}); set model.size"
+            f"{classifier.name} does not take a picture of 3 x {size} x {size} ({reason}); set model.size, or mend it"
         ) from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1:
+    if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1 or not output.shape[1]:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
             f"{classifier.name} returns {found} for one picture: a classifier returns one row of class scores"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spade_cli import augment, explaining
 from spade_cli.concluding import conclude, headline, tell
-from spade_cli.devices import device_of
+from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import UserError
 from spade_cli.images import as_image
 from spade_cli.models import Classifier, wrap
@@ -34,12 +34,12 @@ def run(request: Request, console: Console | None = None) -> Path:
     later; the folder then vanishes.
     """
     stages = Stages(console)
-    with stages.stage("load"):
+    with full_precision(), stages.stage("load"):
         question = decide(request)
     classifier, name = question.classifier, request.image.stem
-    with run_folder(request.output, name) as folder, logged(folder.partial / "run.log"):
+    with full_precision(), run_folder(request.output, name) as folder, logged(folder.partial / "run.log"):
         with stages.stage("augment"):
-            copies = request.augmentation(question.image, request.samples, classifier.preprocessing.size, request.seed)
+            copies = request.augmentation(question.image, request.samples, classifier.preprocessing, request.seed)
         samples = Samples(copies, classifier, request.batch_size)
         trace = make_trace(
             samples,
@@ -59,11 +59,13 @@ def run(request: Request, console: Console | None = None) -> Path:
             explaining.explain(request.saliency, networks, question, photograph, folder.partial, stages),
             explaining.visualize(request.visualize, networks, question, folder.partial, stages),
         ]
-        found = conclude(question, trace, trace_logits, explanations, stages.total())
-        pairs = [pair for result in explanations for pair in result.pairs]
-        overview(photograph, *headline(question, found), pairs).save(folder.partial / "overview.png")
-        checkpoint.save_trace(trace.model.state_dict(), folder.partial / checkpoint.CHECKPOINT)
-        (folder.partial / "config.yaml").write_text(request.config, encoding="utf-8")
+        with stages.stage("report"):
+            found = conclude(question, trace, trace_logits, explanations)
+            pairs = [pair for result in explanations for pair in result.pairs]
+            overview(photograph, *headline(question, found), pairs).save(folder.partial / "overview.png")
+            checkpoint.save_trace(trace.model.state_dict(), folder.partial / checkpoint.CHECKPOINT)
+            (folder.partial / "config.yaml").write_text(request.config, encoding="utf-8")
+        found["seconds"] = stages.total()
         summary.write(found, folder.partial / "summary.json")
     tell(found, stages.console)
     return folder.path
@@ -88,8 +90,8 @@ def trace(
 
     `model` is what `load_model` or `wrap` returned, or a bare network (then taken to see 224 x 224 pictures with
     ImageNet's mean and standard deviation); it stays as it is, on its device. `image` is a path, a PIL image or a
-    tensor (3, H, W). `layers` sets shares by dotted name or glob, as `schedule.layers` does. `pruner`, `schedule` and
-    `augmentation` are names, as on the command line, or functions. Raises UserError for what cannot be.
+    uint8 tensor (3, H, W). `layers` sets shares by dotted name or glob, as `schedule.layers` does. `pruner`, `schedule`
+    and `augmentation` are names, as on the command line, or functions. Raises UserError for what cannot be.
     """
     if not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity} is not a share: give a number from 0 to 1")
@@ -97,11 +99,11 @@ def trace(
         raise UserError(f"samples={samples}: a trace needs at least 1 sample")
     classifier = model if isinstance(model, Classifier) else wrap(model)
     solver = pruner_named(pruner) if isinstance(pruner, str) else pruner
-    plan = _named(schedules, schedule, "schedule") if isinstance(schedule, str) else schedule
-    augmented = _named(augment, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
+    plan = _named(schedules.NAMED, schedule, "schedule") if isinstance(schedule, str) else schedule
+    augmented = _named(augment.NAMED, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
     found = find_layers(classifier.model)
     shares = schedules.override(found, plan(found, sparsity), layers or {})
-    copies = augmented(as_image(image), samples, classifier.preprocessing.size, seed)
+    copies = augmented(as_image(image), samples, classifier.preprocessing, seed)
     return make_trace(
         Samples(copies, classifier, batch_size),
         found,
@@ -150,9 +152,7 @@ class Samples:
             yield self.classifier.preprocessing.normalise(batch.to(device).float() / 255)
 
 
-def _named(module: Any, name: str, what: str) -> Callable[..., Any]:
-    """A public function of this very module, by its name on the command line."""
-    found = getattr(module, name, None)
-    if not callable(found) or found.__module__ != module.__name__ or name.startswith("_"):
-        raise UserError(f"{what}={name!r} is unknown: give a name from configs/{what}/ or a function")
-    return found
+def _named(known: Mapping[str, Callable[..., Any]], name: str, what: str) -> Callable[..., Any]:
+    if name not in known:
+        raise UserError(f"{what}={name!r} is unknown: give one of {', '.join(known)}, or a function")
+    return known[name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spade_cli import explaining
 from spade_cli.devices import device_of, pick_device
-from spade_cli.errors import SpadeError
+from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import load_image
+from spade_cli.interpretation import Channel, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, schedule
+
+PROBABILITY_ERROR = 1e-3  # how far probabilities in half precision can be from a sum of 1
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Request:
     image: Path
     model: ModelSource
     output: Path  # the folder that gets <date>/<time>-<image name>
-    augmentation: Callable[[Tensor, int, int, int], Tensor]  # (image, samples, size, seed) -> samples
+    augmentation: Callable[..., Tensor]  # (image, samples, preprocessing, seed) -> uint8 (samples, 3, size, size)
     augmentation_name: str
     samples: int
     pruner: Callable[..., Tensor]  # (weight, hessian, sparsity, block) -> weight
@@ -60,7 +63,7 @@ class Question:
     target: int
     layers: list[Layer]
     shares: dict[str, float]
-    channels: dict[str, explaining.Channel]  # name -> what to visualize
+    channels: dict[str, Channel]  # name -> what to visualize
 
 
 @torch.no_grad()
@@ -81,8 +84,72 @@ def decide(request: Request) -> Question:
             f"model={classifier.name}: it answers this image with NaN or infinite values; check its weights, "
             "model.mean and model.std"
         )
+    if len(logits) > 1 and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < PROBABILITY_ERROR:
+        raise UserError(
+            f"model={classifier.name} answers with probabilities, and every measure here starts from the scores before "
+            "the softmax; take its softmax out"
+        )
     target = int(logits.argmax()) if target is None else target
+    _rehearse(request, image, classifier, x)
     channels = {}
     if request.visualize is not None:
-        channels = explaining.channels(request.visualization_targets or [target], classifier, x)
+        channels = find_channels(request.visualization_targets or [target], classifier, x)
     return Question(request, image, classifier, view, x, logits, target, layers, shares, channels)
+
+
+def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor) -> None:
+    """One small try of what runs later, for settings that make no sense and functions of the user's that fail."""
+    size = classifier.preprocessing.size
+    with _tried(f"augmentation={request.augmentation_name}", "check its settings"):
+        copies = request.augmentation(image, 1, classifier.preprocessing, request.seed)
+    if copies.shape != (1, 3, size, size) or copies.dtype != torch.uint8:
+        found = f"{copies.dtype} {tuple(copies.shape)}"
+        raise UserError(
+            f"augmentation={request.augmentation_name} makes {found} of one: return uint8 (samples, 3, size, size)"
+        )
+    weight = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])  # (groups, rows, columns)
+    with _tried(f"pruner={request.pruner_name}", "check its settings"):
+        pruned = request.pruner(weight, torch.eye(4)[None], 0.5, 2)
+    if pruned.shape != weight.shape:
+        raise UserError(
+            f"pruner={request.pruner_name} makes {tuple(pruned.shape)} of {tuple(weight.shape)}: keep the shape"
+        )
+    pictures = x.repeat(min(2, request.samples, request.batch_size), 1, 1, 1).requires_grad_()
+    with (
+        _tried(f"model={classifier.name}, asked for gradients and {len(pictures)} pictures at once,", "mend it"),
+        torch.enable_grad(),
+    ):
+        answers = classifier.model(pictures)
+    if not answers.requires_grad:
+        raise UserError(
+            f"model={classifier.name} gives no gradients, which explanations are made of: take no_grad(), detach() and "
+            "argmax() out of its forward"
+        )
+
+
+@contextmanager
+def _tried(asked: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except SpadeError:
+        raise
+    except Exception as error:  # whatever torchvision or the user's own code raises about these settings
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{asked} fails ({type(error).__name__}: {reason}); {hint}") from error
+
+
+def find_channels(targets: Sequence[str | int], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
+    """`interpreter.targets` -> what to visualize, by name: a class (index or label) or `layer:channel`.
+
+    x (1, 3, H, W) normalised. Raises UserError for a class, layer or channel that is not there.
+    """
+    found: dict[str, Channel] = {}
+    for target in targets:
+        layer, colon, channel = str(target).rpartition(":")
+        if colon and layer and channel.isdecimal():
+            found[f"{layer}-{channel}"] = Channel(layer, int(channel))
+        else:
+            index = classifier.class_index(target)
+            found[f"{index}-{classifier.label(index)}"] = Channel(None, index)
+    check_channels(classifier.model, x, list(found.values()))
+    return found

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from spade_cli.errors import SpadeError, UserError
@@ -43,6 +44,17 @@ def test_other_files_are_refused(tmp_path):
     for name in ("other.safetensors", "noise.safetensors", "missing.safetensors"):
         with pytest.raises(UserError, match="spade trace"):
             load_trace(tmp_path / name)
+
+
+@pytest.mark.parametrize("shapes", ["{}", "nonsense", '{"w": [3, 3]}', '{"w": "4"}', "[]"])
+def test_tampered_files_are_refused(tmp_path, shapes):
+    save_trace({"w": torch.eye(8)}, tmp_path / "t.safetensors")
+    with safe_open(tmp_path / "t.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {**file.metadata(), "shapes": shapes}
+    save_file(tensors, tmp_path / "t.safetensors", metadata)
+    with pytest.raises(UserError, match="spade trace"):
+        load_trace(tmp_path / "t.safetensors")
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):

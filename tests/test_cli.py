@@ -109,6 +109,8 @@ def test_home_is_expanded(requests: list[Request], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert main(["run", "image=~/a b.png"]) == 0
     assert requests[0].image == tmp_path / "a b.png"
+    assert main(["run", "image=~nobody-of-this-name.png"]) == 0
+    assert requests[1].image == Path("~nobody-of-this-name.png")
 
 
 def test_quotes_of_the_users_own_are_kept() -> None:
@@ -127,7 +129,7 @@ MISTAKES = [
     ([IMAGE, "pruner=ob"], "did you mean pruner=obs?", "sparsegpt"),
     ([IMAGE, "model=resnet51"], "resnet50", "model.name=NAME"),
     ([IMAGE, "pruner.sparcity=1"], "pruner.sparsity"),
-    ([IMAGE, "pruner.granularity=weight"], "pruner=sparsegpt", "belongs to pruner=obs"),
+    ([IMAGE, "pruner.granularity=weight"], "pruner=sparsegpt", "belongs to pruner=forward and pruner=obs"),
     ([IMAGE, "model.name=(a"], "model.name='(a'"),
     ([IMAGE, "--nonsense"], "--nonsense", "--help"),
     ([IMAGE, "--config-dir", "nowhere"], "nowhere"),
@@ -140,7 +142,7 @@ MISTAKES = [
     ([IMAGE, "pruner.damping=-1"], "at least 0"),
     ([IMAGE, "pruner.lazy_width=wide"], "128"),
     ([IMAGE, "+pruner.extra=1"], "pruner.extra", "lazy_width"),
-    ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "at least 1"),
+    ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "from 1 to 100000"),
     ([IMAGE, "augmentation.samples=2.5"], "whole"),
     ([IMAGE, "augmentation.scale=[1]"], "[0.2, 1.0]"),
     ([IMAGE, "seed=-1"], "seed=-1"),
@@ -160,6 +162,13 @@ MISTAKES = [
     ([IMAGE, "model.mean=[1]"], "model.mean"),
     ([IMAGE, "model.std=[0,0,0]"], "model.std"),
     ([IMAGE, "model.size=0"], "model.size"),
+    ([IMAGE, "model.size=99999999999999999999"], "from 1 to 10000"),
+    ([IMAGE, "model.labels="], "model.labels=PATH"),
+    ([IMAGE, "model=python", "model.factory="], "model.factory=package.module:function"),
+    ([IMAGE, "augmentation.samples=1000000000"], "from 1 to 100000"),
+    ([IMAGE, "calibration.batch_size=99999999999999999999"], "calibration.batch_size"),
+    ([IMAGE, "interpreter.methods=[[saliency]]"], "unknown"),
+    ([IMAGE, "interpreter.methods=[saliency,]"], "brackets"),
 ]
 
 

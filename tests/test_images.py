@@ -130,3 +130,30 @@ def test_as_image_takes_what_notebooks_hold(tmp_path: Path, pixels: np.ndarray) 
     for image in (wanted.float(), pixels[..., 0], wanted[:2], 3):
         with pytest.raises(UserError, match="uint8"):
             as_image(image)
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    refused(tmp_path / "a", "cannot be read", "check the path")
+    refused(tmp_path / ("x" * 300), "cannot be read")
+    with pytest.raises(UserError, match="no such file"):
+        load_image("~nobody-of-this-name/cat.png")
+
+
+def test_the_transparent_grey_of_a_deep_picture_is_white(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    grey = np.full((20, 20), 1000, ">u2")
+    grey[:, 10:] = 257 * 7
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 20, 20, 16, 0, 0, 0, 0),
+        b"tRNS": struct.pack(">H", 1000),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in grey)),
+        b"IEND": b"",
+    }
+    chunks = b"".join(chunk(kind, data) for kind, data in parts.items())
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    image = load_image(tmp_path / "deep.png")
+    assert (image[:, :, :10] == 255).all() and (image[:, :, 10:] == 7).all()

@@ -12,8 +12,8 @@ LONGEST = 300
 
 # The reading order: a part may import the parts before it.
 ORDER = (
-    *("errors", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
-    *("pruning", "interpretation", "report", "explaining", "request", "concluding", "pipeline", "cli"),
+    *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
+    *("pruning", "interpretation", "report", "world", "request", "explaining", "concluding", "pipeline", "cli"),
 )
 
 
@@ -22,12 +22,9 @@ def part_of(file: Path) -> str:
 
 
 def imports_of(file: Path) -> set[str]:
-    """Dotted names of everything the file imports, anywhere in it, but for what only the type checker reads."""
+    """Dotted names of everything the file imports, anywhere in it."""
     found = set()
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body.clear()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

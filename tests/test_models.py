@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spade_cli import models
-from spade_cli.checkpoints import read_state_dict
+from spade_cli.checkpoints import fit, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, Preprocessing, load_model, wrap
 
@@ -282,3 +282,26 @@ def test_weights_of_any_precision_are_float32(tmp_path: Path, kind: torch.dtype)
     torch.save({"w": torch.ones(2, dtype=kind), "count": torch.tensor(3)}, tmp_path / "w.pth")
     state = read_state_dict(tmp_path / "w.pth")
     assert state["w"].dtype == torch.float32 and state["count"].dtype == torch.int64
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_made_to_confuse(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    loop: dict[str, Any] = {"lr": 0.1}
+    loop["model"] = loop
+    weight = torch.ones(2, 2)
+    contents: dict[str, tuple[Any, str]] = {
+        "loop": (loop, "no weights"),
+        "sparse": ({"w": weight.to_sparse()}, "plain dense tensors"),
+        "meta": ({"w": weight.to("meta")}, "no values"),
+        "whole": (state | {"features.0.weight": state["features.0.weight"].int()}, "torch.int32 where torch.float32"),
+    }
+    for name, (content, word) in contents.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+        refused(ModelSource(NAME, weights=str(tmp_path / f"{name}.pth")), word)
+
+
+def test_wrappers_around_wrappers(tmp_path: Path) -> None:
+    network = torch.nn.DataParallel(built())
+    torch.save({f"_orig_mod.{key}": value for key, value in network.state_dict().items()}, tmp_path / "w.pth")
+    assert set(read_state_dict(tmp_path / "w.pth")) == set(built().state_dict())
+    fit(network, read_state_dict(tmp_path / "w.pth"), "weights", "network")

@@ -1,6 +1,7 @@
 """One run from a picture to a folder: what is in it, that it is right, repeatable, and whole or not there."""
 
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 
 from spade_cli import augment, interpretation, pipeline
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.models import ModelSource
+from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
 from spade_cli.report import export, load_trace
+from spade_cli.report.explanations import write_visualization
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
 
@@ -87,7 +89,8 @@ def test_summary_says_what_was_done(summary, picture):
 def test_predictions_and_fidelity_are_those_of_the_networks(finished, summary, picture):
     trace = small()
     trace.load_state_dict(load_trace(finished / "trace.safetensors"))
-    copies = augment.paper(torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1), 40, 32, 0)
+    image = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)
+    copies = augment.paper(image, 40, Preprocessing(size=32, resize=32), 0)
     with torch.no_grad():
         p, q = (network((copies / 255 - 0.5) / 0.2).log_softmax(1) for network in (small(), trace))
     assert summary["fidelity"]["agreement"] == pytest.approx(float((p.argmax(1) == q.argmax(1)).float().mean()))
@@ -135,7 +138,7 @@ def test_two_runs_in_the_same_second_get_two_folders(picture, tmp_path, monkeypa
     assert [folder.name for folder in folders] == ["12-00-00-héron-1-x" + suffix for suffix in ("", "-2", "-3")]
 
 
-@pytest.mark.parametrize("error", [SpadeError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RuntimeError("disk full"), KeyboardInterrupt()])
 def test_failed_run_leaves_nothing(picture, tmp_path, error):
     def fails(*_):
         raise error
@@ -153,6 +156,8 @@ def test_failed_run_leaves_nothing(picture, tmp_path, error):
         (dict(layer_shares={"conv9": 0.5}), "conv9 matches no layer"),
         (dict(visualization_targets=("conv9:1",)), "conv9"),
         (dict(visualization_targets=("conv2:8",)), "0 to 7|8 channels"),
+        (dict(layer_shares={"conv1": 1.5}), "1.5 is not a share"),
+        (dict(model=ModelSource(None, factory="networks:with_softmax", size=32)), "softmax"),
         (dict(device="tpu"), "device=tpu"),
         (dict(device="cuda:99"), "device=cuda:99"),
     ],
@@ -189,9 +194,12 @@ def test_method_that_cannot_explain_is_skipped_with_its_reason(picture, tmp_path
 def test_plain_lines_where_the_output_is_no_terminal(picture, tmp_path, capsys):
     pipeline.run(request(picture, tmp_path, saliency={}, visualize=None), Console())
     lines = capsys.readouterr().out.splitlines()
-    stages, told = ["load", "augment", "calibrate", "prune", "fidelity"], ["dense", "trace", "fidelity", "sparsity"]
-    assert [line.split()[0] for line in lines][:9] == stages + told
-    assert all(line.startswith("flag ") for line in lines[9:])
+    stages, told = (
+        ["load", "augment", "calibrate", "prune", "fidelity", "report"],
+        ["dense", "trace", "fidelity", "sparsity"],
+    )
+    assert [line.split()[0] for line in lines][:10] == stages + told
+    assert all(line.startswith("flag ") for line in lines[10:])
     assert not any("\x1b" in line for line in lines)
 
 
@@ -203,3 +211,27 @@ def test_export_is_a_plain_state_dict(finished, tmp_path, suffix):
     network = small()
     network.load_state_dict(state)
     assert int((network.conv1.weight == 0).sum()) == 288 and list(tmp_path.iterdir()) == [out]
+
+
+def test_faults_of_one_explanation_are_not_the_runs(picture, tmp_path):
+    def fails(*_, **__):
+        raise SpadeError("not finite")
+
+    run = pipeline.run(request(picture, tmp_path, saliency={"saliency": fails}, visualize=fails))
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert {record["what"] for record in found["skipped"]} == {
+        *("saliency", "visualization (dense)", "visualization (trace)")
+    }
+
+
+def test_channels_of_long_layer_names_have_pictures_of_their_own(tmp_path):
+    names = [f"{'a.very.long.layer.name' * 5}-{channel}" for channel in (17, 18)]
+    written = [write_visualization(tmp_path, name, "dense", torch.rand(3, 4, 4), 0.0)[0] for name in names]
+    assert written[0]["picture"] != written[1]["picture"]
+
+
+@pytest.mark.parametrize("share, flag", [(0.999, "falls from|predicts|agrees"), (0.0, None)])
+def test_unfaithful_traces_are_flagged(picture, tmp_path, share, flag):
+    run = pipeline.run(request(picture, tmp_path, layer_shares={"*": share}, saliency={}, visualize=None))
+    flags = json.loads((run / "summary.json").read_text(encoding="utf-8"))["flags"]
+    assert re.search(flag, " ".join(flags)) if flag else flags == []

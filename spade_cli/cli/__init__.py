@@ -12,7 +12,7 @@ from types import ModuleType
 from spade_cli import __version__
 from spade_cli.errors import SpadeError, UserError
 
-VERBS = ("run", "layers", "export")
+VERBS = ("run", "layers", "export", "demo", "world", "toy")
 INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C (128 + SIGINT)
 PIPE_CLOSED = 141  # and for one whose reader went away (128 + SIGPIPE)
 
@@ -46,10 +46,10 @@ def _dispatch(argv: list[str]) -> int:
     if first in VERBS:
         return _verb(first).main(rest)
     near = get_close_matches(first, VERBS, n=1, cutoff=0.4)
-    if near:
-        hint = f"did you mean spade {near[0]}?"
-    elif "=" in first:
+    if "=" in first:
         hint = f"did you mean spade run {first}?"
+    elif near:
+        hint = f"did you mean spade {near[0]}?"
     else:
         hint = f"there are {', '.join(VERBS)}; see spade --help"
     raise UserError(f"{first!r} is no command of spade; {hint}")

@@ -14,9 +14,11 @@ from spade_cli.cli.source import model_source
 from spade_cli.cli.values import bound, fitting, number, section, shares, text, whole
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, visualize
+from spade_cli.paths import expanded
 from spade_cli.request import Request
 
 MAX_SEED = 2**32 - 1  # NumPy takes no larger one
+MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
 # What each group's function is given by the pipeline; the rest of its arguments are settings.
 GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2}
 
@@ -29,11 +31,11 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
     interpreter = section(config, "interpreter")
     rows = calibration.get("rows_per_column")
     return Request(
-        image=Path(text("image", config.get("image"), "PATH")).expanduser(),
+        image=expanded(text("image", config.get("image"), "PATH")),
         model=model_source(section(config, "model"), asked.choices.get("model")),
         output=_output(text("output", config.get("output"), "FOLDER")),
         augmentation_name=asked.choices["augmentation"],
-        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1),
+        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
         augmentation=_function("augmentation", augmentation),
         pruner_name=asked.choices["pruner"],
         sparsity=number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1),
@@ -71,7 +73,7 @@ def _methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..
             f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
         )
     for name in asked:
-        if name not in METHODS:
+        if not isinstance(name, str) or name not in METHODS:
             near = get_close_matches(str(name), METHODS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
@@ -127,7 +129,7 @@ def _device(value: Any) -> str:
 
 def _output(written: str) -> Path:
     """The folder for the runs; it is made later, but that it can be made is seen now."""
-    output = Path(written).expanduser()
+    output = expanded(written)
     nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         raise UserError(f"output={output}: {nearest} is a file; give a folder")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from spade_cli.errors import UserError
+from spade_cli.paths import expanded
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TRACE = "trace.safetensors"
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         asked = parser.parse_args(arguments)
     except SystemExit as end:  # --help
         return int(end.code or 0)
-    run, out = asked.run.expanduser(), asked.out.expanduser()
+    run, out = expanded(asked.run), expanded(asked.out)
     _check_run(run)
     _check_out(out, asked.force)
     from spade_cli.report import export  # torch comes with it

@@ -64,6 +64,10 @@ def _bad_grammar(override: str) -> UserError:
             return UserError(f"{override!r} is no key=value; did you mean image={override}?")
         return UserError(f"{override!r} is no key=value; write an option and its value, such as pruner=obs")
     plain = value.replace("'", "")
+    if value[:1] in ("[", "{"):
+        return UserError(
+            f"{override!r} cannot be read: close its brackets; a list is [a,b] and a mapping {{a: 1, b: 2}}"
+        )
     return UserError(f"{override!r} cannot be read: the value needs quotes of its own, such as \"{key}='{plain}'\"")
 
 

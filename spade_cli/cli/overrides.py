@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
+
+from spade_cli.paths import expanded
 
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
-PATHS = ("image", "output", "model.weights", "model.labels")
-FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers")
+PATHS = ("image", "output", "images", "out", "model.weights", "model.labels")
+FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans")
+ONE_VALUE = ("schedule.layers", "trojans")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = (*CONFIG_DIRS, "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")
@@ -24,7 +26,7 @@ def arrange(arguments: list[str]) -> tuple[list[str], list[str]]:
     for argument in remaining:
         name, _, value = argument.partition("=")
         if name in CONFIG_DIRS and value:
-            flags += [name, str(Path(value).expanduser())]
+            flags += [name, str(expanded(value))]
         elif argument in FLAGS_WITH_VALUE:
             flags += [argument, *_expanded(argument, remaining)]
         elif argument.startswith("-") and argument != "-":
@@ -39,7 +41,7 @@ def _expanded(flag: str, remaining: Iterable[str]) -> list[str]:
     value = next(iter(remaining), None)
     if value is None:
         return []
-    return [str(Path(value).expanduser()) if flag in CONFIG_DIRS else value]
+    return [str(expanded(value)) if flag in CONFIG_DIRS else value]
 
 
 def quote(override: str, sweep: bool) -> str:
@@ -56,7 +58,7 @@ def quote(override: str, sweep: bool) -> str:
     start, key, value = match.groups()
     if _is_quoted(value) or (key != "image" and value == "null"):
         return override
-    if not sweep or key == "schedule.layers":
+    if not sweep or key in ONE_VALUE:
         return f"{start}={_quoted(key, value)}"
     if SWEEP_FUNCTION.match(value) or "'" in value or '"' in value:  # Hydra's own grammar, as its manual has it
         return override
@@ -69,7 +71,7 @@ def _is_quoted(value: str) -> bool:
 
 def _quoted(key: str, value: str) -> str:
     if key in PATHS and value.startswith("~"):
-        value = str(Path(value).expanduser())
+        value = str(expanded(value))
     value = re.sub(
         r"(\\*)\$\{", r"\1\1\\${", value
     )  # `${` is a reference to OmegaConf; a backslash makes it plain text

@@ -29,5 +29,5 @@ def _run(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.cli.door import request
 
     # Lines keep their length in a pipe or a log: a path that is broken in two can't be copied.
-    folder = pipeline.run(request(config, asked), Console(soft_wrap=True, highlight=False))
+    folder = pipeline.run(request(config, asked), Console(stderr=True, soft_wrap=True, highlight=False))
     print(folder)

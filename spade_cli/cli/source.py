@@ -8,6 +8,8 @@ from spade_cli.cli.values import MISSING, number, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource
 
+MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
+
 
 def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSource:
     """The group `model` as plain values."""
@@ -19,12 +21,13 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
     if model.get("name") is None and model.get("factory") is None:
         raise UserError(f"model={choice} needs a factory: add model.factory=package.module:function")
     size = model.get("size")
+    factory, labels = model.get("factory"), model.get("labels")
     return ModelSource(
         name=None if model.get("name") is None else str(model["name"]),
-        factory=model.get("factory"),
+        factory=None if factory is None else text("model.factory", factory, "package.module:function"),
         weights=text("model.weights", model.get("weights"), "default"),
-        labels=None if model.get("labels") is None else str(model["labels"]),
-        size=None if size is None else whole("model.size", size, 1),
+        labels=None if labels is None else text("model.labels", labels, "PATH"),
+        size=None if size is None else whole("model.size", size, 1, MAX_SIZE),
         mean=_colour("model.mean", model.get("mean"), -10),
         std=_colour("model.std", model.get("std"), 1e-6),
     )

@@ -10,6 +10,7 @@ from typing import Any
 from spade_cli.errors import UserError
 
 MISSING = "???"  # OmegaConf's word for what must be given
+MAX_WHOLE = 2**31 - 1  # torch counts no further in places
 
 
 def number(key: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
@@ -27,8 +28,10 @@ def number(key: str, value: Any, low: float = 0.0, high: float = math.inf) -> fl
 
 def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     """A whole number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+    top = MAX_WHOLE if high is None else high
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
+        known = high is not None or (isinstance(value, int) and value > top)
+        bounds = f"from {low} to {top}" if known else f"of at least {low}"
         raise UserError(f"{key}={value} is not a whole number {bounds}; give one")
     return value
 

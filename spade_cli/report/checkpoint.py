@@ -6,6 +6,7 @@ eight to a byte, row-major) with
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,30 +50,32 @@ def load_trace(path: Path) -> dict[str, Tensor]:
                     f"{path} is not a spade trace but {metadata.get('format', 'other tensors')}; "
                     "give a folder that spade run wrote"
                 )
-            shapes = json.loads(metadata["shapes"])
-            state: dict[str, Tensor] = {}
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                kind, key = name.split("/", 1)
-                if kind == "dense":
-                    state[key] = file.get_tensor(name)
-                elif kind == "mask":
-                    values = file.get_tensor(f"values/{key}")
-                    count = int(np.prod(shapes[key]))
-                    kept = np.unpackbits(file.get_tensor(name).numpy(), count=count).astype(bool)
-                    dense = values.new_zeros(count)
-                    dense[torch.from_numpy(kept)] = values
-                    state[key] = dense.reshape(shapes[key])
-            return state
-    except (SafetensorError, OSError) as error:
+            return _unpack({name: file.get_tensor(name) for name in file.keys()}, metadata)  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:  # damaged or tampered
         raise UserError(
             f"{path} cannot be read as a spade trace ({error}); give a folder that spade run wrote"
         ) from error
 
 
+def _unpack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    shapes = json.loads(metadata["shapes"])
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        kind, key = name.split("/", 1)
+        if kind == "dense":
+            state[key] = tensor
+        elif kind == "mask":
+            values = tensors[f"values/{key}"]
+            count = math.prod(shapes[key])
+            kept = np.unpackbits(tensor.numpy(), count=count).astype(bool)
+            dense = values.new_zeros(count)
+            dense[torch.from_numpy(kept)] = values
+            state[key] = dense.reshape(shapes[key])
+    return state
+
+
 def export(run: Path, out: Path) -> None:
-    """Write a run's trace as a plain state dict that `load_state_dict` accepts: .safetensors, else torch's format.
-    `out` appears whole or not at all.
-    """
+    """Write a run's trace as a plain state dict, .safetensors or torch's format; `out` appears whole or not at all."""
     state = load_trace(run / CHECKPOINT)
     if out.suffix == ".safetensors":
         write_whole(out, lambda path: save_file(state, path, {"format": "pt"}))

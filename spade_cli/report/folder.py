@@ -26,28 +26,47 @@ class RunFolder:
 
 @contextlib.contextmanager
 def run_folder(output: Path, name: str) -> Iterator[RunFolder]:
-    """`<output>/<date>/<time>-<name>`: a hidden folder within the block, renamed at its end, removed after any
-    exception.
+    """`<output>/<date>/<time>-<name>`: hidden within the block, renamed at its end, gone after any exception.
 
     A second run in the same second gets "-2" behind its name. Raises UserError where the output folder cannot be made
     or written to.
     """
     now = datetime.now()
-    day = output / f"{now:%Y-%m-%d}"
-    wanted = day / f"{now:%H-%M-%S}-{slug(name)}"
-    made = [folder for folder in (day, *day.parents) if not folder.exists()]  # the deepest first
-    try:
-        folder = RunFolder(day / f".{wanted.name}-{secrets.token_hex(4)}.partial", wanted)
-        folder.partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"output={output}: cannot write there ({error.strerror}); give another folder with output=DIR"
-        ) from error
-    try:
+    wanted = output / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{slug(name[:NAME_LENGTH])}"
+    with _hidden(wanted, f"output={output}") as partial:
+        folder = RunFolder(partial, wanted)
         yield folder
-        folder.path = _rename(folder.partial, wanted)
+        folder.path = _rename(partial, wanted)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, asked: str) -> Iterator[Path]:
+    """A folder of the caller's choice: hidden within the block, `out` at its end, gone after any exception.
+
+    Raises UserError, beginning with what was `asked`, where `out` holds something already or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{asked}: {out} is there already; give a new folder, or remove that one")
+    with _hidden(out, asked) as partial:
+        yield partial
+        if out.exists():
+            out.rmdir()  # it is empty; where a rename replaces such a folder, and where it does not
+        partial.rename(out)
+
+
+@contextlib.contextmanager
+def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
+    """A hidden folder beside the wanted one; after an exception it is gone, and so is every parent made for it."""
+    partial = wanted.with_name(f".{wanted.name}-{secrets.token_hex(4)}.partial")
+    made = [folder for folder in wanted.parents if not folder.exists()]  # the deepest first
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{asked}: cannot write there ({error.strerror}); give another folder") from error
+    try:
+        yield partial
     except BaseException:
-        shutil.rmtree(folder.partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):  # another run may have come to use it
                 parent.rmdir()
@@ -58,7 +77,7 @@ def slug(name: str) -> str:
     """A file name that every system takes and a shell need not quote: letters and digits of any script, the rest as
     "-".
     """
-    return re.sub(r"[^\w.]+", "-", name).strip("-.")[:NAME_LENGTH].strip("-.") or "image"
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "image"
 
 
 def _rename(partial: Path, wanted: Path) -> Path:

@@ -14,27 +14,14 @@ from spade_cli.pruning import Trace
 
 SCHEMA_VERSION = 1
 LIBRARIES = (
-    "spade-cli",
-    "torch",
-    "torchvision",
-    "captum",
-    "torch-lucent",
-    "hydra-core",
-    "numpy",
-    "pillow",
-    "safetensors",
+    *("torch", "torchvision", "numpy", "pillow", "captum", "scikit-image", "torch-lucent", "kornia"),
+    *("safetensors", "hydra-core", "omegaconf"),
 )
 
 
 def versions() -> dict[str, str]:
     """Python and every library that has a say in the result."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # spade itself, run from a checkout that was never installed
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def file_record(path: Path) -> dict[str, Any]:
