@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.explainable import Explainable
 
@@ -43,13 +44,20 @@ def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
         raise UserError(f"an explanation takes one image (1, 3, H, W); got {tuple(image.shape)}")
     if not 0 <= target < network.classes:
         raise UserError(f"class {target} asked for; this network has classes 0 to {network.classes - 1}")
-    return image.detach().clone().to(network.device)
+    return image.detach().clone().to(device_of(network.model))
 
 
 def needs_safe_copy(network: Explainable, method: str) -> None:
     """Refuse a method that hooks modules on a network that could not be rewritten."""
     if network.reason is not None:
         raise CannotExplain(f"{method} needs a rewritten copy of the network, and there is none: {network.reason}")
+
+
+def at_least_one(method: str, **settings: int) -> None:
+    """UserError where a setting is not 1 or more."""
+    for name, value in settings.items():
+        if value < 1:
+            raise UserError(f"{method}.{name}={value} asked for; give 1 or more")
 
 
 def explained(
@@ -85,14 +93,24 @@ def output_difference(model: nn.Module, image: Tensor, target: int) -> float:
 
 @contextmanager
 def captum_on(model: nn.Module) -> Iterator[None]:
-    """Let captum hook our copy: its notices of that are silenced, and no hook stays, not even after an exception."""
+    """Let captum hook our copy: its notices of that are silenced, and no hook stays, not even after an exception.
+
+    Errors: CannotExplain where the network does not go through a method: one that writes into what its own gradient
+    needs, or takes one image at a time. Running out of memory, and what is not torch's or captum's error, pass.
+    """
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
     try:
         with warnings.catch_warnings():
+            # captum 0.9's own words; others would only be printed
             warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks", UserWarning)
             warnings.filterwarnings("ignore", r"Input Tensor \d+ (did not already|has a dtype)", UserWarning)
             yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:  # torch's, and captum's of what it was handed
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CannotExplain(f"the network fails under this method: {line}") from error
     finally:
         for hooks, kept in before:
             for key in set(hooks) - kept:

@@ -7,12 +7,13 @@ from captum.attr._core import deep_lift
 from torch import Tensor, nn
 
 from spade_cli.errors import UserError
-from spade_cli.interpretation.explainable import POOL_ARGUMENTS, ClippedReLU, Explainable, MaxPool
+from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import (
     DEEPLIFT_ERROR,
     INTEGRATION_ERROR,
     CannotExplain,
     Explanation,
+    at_least_one,
     captum_on,
     completeness,
     explained,
@@ -21,6 +22,7 @@ from spade_cli.interpretation.explanation import (
     prepared,
 )
 from spade_cli.interpretation.randomness import seeded
+from spade_cli.interpretation.rewriting import POOL_ARGUMENTS, ClippedReLU, MaxPool
 
 
 def _max_pool_rule(
@@ -45,9 +47,14 @@ def _max_pool_rule(
     return torch.cat([multiplier, multiplier])
 
 
-# Captum looks rules up by exact type. DeepLift's rescale rule holds for any elementwise nonlinearity, ReLU6 included.
+# Private to captum (seen in 0.9): its table of rules, looked up by exact type, and its rescale rule,
+# which holds for any elementwise nonlinearity, ReLU6 included.
 deep_lift.SUPPORTED_NON_LINEAR[ClippedReLU] = deep_lift.nonlinear
 deep_lift.SUPPORTED_NON_LINEAR[MaxPool] = _max_pool_rule
+
+
+# What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
+INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def saliency(network: Explainable, image: Tensor, target: int) -> Explanation:
@@ -97,8 +104,12 @@ def guided_gradcam(network: Explainable, image: Tensor, target: int, *, interpol
     """Guided backpropagation times Grad-CAM at the last spatial feature map (Selvaraju et al. 2017, section 3.2).
 
     interpolation: how Grad-CAM is enlarged to the image; captum's default, "nearest", is what SPADE's paper used.
-    Errors: CannotExplain where no feature map of more than one position is pooled or flattened into the classifier.
+    Errors: UserError for another interpolation; CannotExplain where no feature map of more than one position is pooled
+    or flattened into the classifier.
     """
+    if interpolation not in INTERPOLATIONS:
+        known = " or ".join(INTERPOLATIONS)
+        raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
     needs_safe_copy(network, "guided_gradcam")
     if network.feature_map is None:
         raise CannotExplain(
@@ -120,6 +131,7 @@ def integrated_gradients(
 
     steps: points of the Gauss-Legendre quadrature; batch_size: points held in memory at a time.
     """
+    at_least_one("integrated_gradients", steps=steps, batch_size=batch_size)
     image = prepared(network, image, target)
     with captum_on(network.model):
         contribution, delta = attr.IntegratedGradients(network.model).attribute(
@@ -150,8 +162,9 @@ def gradient_shap(
     Baselines are zero and the image itself, as in SPADE's paper. stdev: noise on the image, in normalised units.
     batch_size: samples held in memory at a time; changing it changes the random numbers.
     """
-    if samples < 1:
-        raise UserError(f"gradient_shap needs at least 1 sample; got {samples}")
+    at_least_one("gradient_shap", samples=samples, batch_size=batch_size)
+    if not 0 <= stdev < float("inf"):
+        raise UserError(f"gradient_shap.stdev={stdev} is no standard deviation; give 0 or more")
     image = prepared(network, image, target)
     baselines = torch.cat([torch.zeros_like(image), image])  # (2, 3, H, W)
     total = torch.zeros_like(image)

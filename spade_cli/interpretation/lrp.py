@@ -27,16 +27,7 @@ from captum import attr
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spade_cli.interpretation.explainable import (
-    FLATTEN_CALLS,
-    Add,
-    ClippedReLU,
-    Explainable,
-    FeatureMap,
-    is_tensor,
-    module_of,
-    replace_call,
-)
+from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import (
     CONSERVATION_ERROR,
     CannotExplain,
@@ -45,6 +36,16 @@ from spade_cli.interpretation.explanation import (
     explained,
     needs_safe_copy,
     prepared,
+)
+from spade_cli.interpretation.rewriting import (
+    FLATTEN_CALLS,
+    Add,
+    ClippedReLU,
+    FeatureMap,
+    is_tensor,
+    module_of,
+    replace_call,
+    settings_are_plain,
 )
 
 # Far below any contribution that matters, far above the smallest float32: only keeps 0 / 0 from happening.
@@ -112,16 +113,15 @@ def with_rules(model: nn.Module) -> fx.GraphModule:
         if (rule := _rule(ruled, node)) is None:
             without_rule.add(_kind(ruled, node))
         elif rule is not KEEP:
-            replace_call(ruled, node, rule, tuple(node.args) if isinstance(rule, SharedSum) else (node.args[0],))
+            replace_call(ruled, node, rule, inputs=2 if isinstance(rule, SharedSum) else 1)
     if without_rule:
         raise CannotExplain(f"lrp has no sound rule for {', '.join(sorted(without_rule))}")
     ruled.recompile()
     return ruled
 
 
-KEEP = (
-    nn.Identity()
-)  # stands for: plain gradient times input is the right rule already (ReLU, max pooling, moving values about)
+# Stands for: plain gradient times input is the right rule already (ReLU, max pooling, moving values about).
+KEEP = nn.Identity()
 
 
 def _rule(ruled: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -137,12 +137,12 @@ def _rule(ruled: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         return Passing(called)
     if called is not None:
         return KEEP if isinstance(called, PASSING) else None
-    if node.target in AVERAGE_CALLS:
-        return SharedMean(_call(node))
-    if node.target in SHIFT_CALLS and is_tensor(node.args[0]) and isinstance(node.args[1], (int, float)):
-        return Passing(_call(node))
-    if node.target in SCALE_CALLS and is_tensor(node.args[0]) and isinstance(node.args[1], (int, float)):
-        return KEEP
+    if node.target in AVERAGE_CALLS | SHIFT_CALLS | SCALE_CALLS and is_tensor(node):
+        if not (settings_are_plain(node) and is_tensor(node.args[0])):
+            return None  # a setting read from a tensor, or the product of two tensors
+        if node.target in SCALE_CALLS:
+            return KEEP
+        return SharedMean(_call(node)) if node.target in AVERAGE_CALLS else Passing(_call(node))
     sizes_only = node.op == "call_function" and not is_tensor(node) and not any(map(is_tensor, node.all_input_nodes))
     known = sizes_only or node.target in MOVING_CALLS or _is_idle_stochastic_depth(node)
     return KEEP if known else None
@@ -176,7 +176,7 @@ def _fold_batch_norms(ruled: fx.GraphModule) -> None:
             continue
         convolution = module_of(ruled, before)
         if isinstance(convolution, nn.Conv2d) and norm.track_running_stats and calls.count(str(before.target)) == 1:
-            replace_call(ruled, before, fuse_conv_bn_eval(convolution, norm), before.args)
+            replace_call(ruled, before, fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)
             ruled.graph.erase_node(node)
 

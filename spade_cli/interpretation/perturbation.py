@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explainable import Explainable
-from spade_cli.interpretation.explanation import Explanation, captum_on, explained, prepared
+from spade_cli.interpretation.explanation import Explanation, at_least_one, captum_on, explained, prepared
 from spade_cli.interpretation.randomness import seeded
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
@@ -34,6 +34,7 @@ def occlusion(
             f"occlusion with window {window} and stride {stride} asked for on {height} x {width} pixels; "
             "take 1 <= stride <= window <= the image's shorter side"
         )
+    at_least_one("occlusion", batch_size=batch_size)
     image = prepared(network, image, target)
     with captum_on(network.model), torch.no_grad():
         drop = attr.Occlusion(network.model).attribute(
@@ -57,7 +58,8 @@ def lime(
     A negative weight counts as zero. samples: coverings tried, each segment visible with probability 1/2.
     """
     if samples < 2:
-        raise UserError(f"lime needs at least 2 samples; got {samples}")
+        raise UserError(f"lime.samples={samples} asked for; a linear model needs 2 or more")
+    at_least_one("lime", batch_size=batch_size)
     image = prepared(network, image, target)
     segments = segmented(image[0], seed).to(image.device)  # (H, W)
     count = int(segments.max()) + 1
@@ -118,7 +120,8 @@ class RidgeModel:
 
     def fit(self, train_data: Any, **settings: Any) -> dict[str, float]:
         """Solve for the weights from batches of (visible (n, segments), output (n,), similarity (n,))."""
-        parts = [[part.double().cpu() for part in batch] for batch in train_data]
+        # to the CPU first: MPS has no float64
+        parts = [[part.cpu().double() for part in batch] for batch in train_data]
         visible, output, similarity = (torch.cat(column) for column in zip(*parts, strict=True))
         share = (similarity / similarity.sum()).reshape(-1, 1)  # (n, 1)
         output = output.reshape(-1, 1)

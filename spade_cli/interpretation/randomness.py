@@ -9,13 +9,26 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch and numpy's global generator, which captum and lucent draw from; restore both afterwards."""
-    devices = [device] if device.type == "cuda" else []
+    """Seed torch on the CPU and this device, and numpy, which captum and lucent draw from; restore them afterwards."""
+    generators = [torch.default_generator, *_generators(device)]
+    states = [generator.get_state() for generator in generators]
     numpy_state = np.random.get_state()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    try:
+        for generator in generators:  # one by one: torch.manual_seed would seed devices that nobody restores
+            generator.manual_seed(seed)
         np.random.seed(seed % 2**32)  # numpy takes 32 bits
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        np.random.set_state(numpy_state)
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """The generator a device draws from, where it is not the CPU's."""
+    if device.type == "cuda":
+        torch.cuda.init()  # there are no generators before
+        return [torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]]
+    if device.type == "mps":
+        return [torch.mps._get_default_mps_generator()]  # private to torch (seen in 2.14); torch.mps has nothing public
+    return []

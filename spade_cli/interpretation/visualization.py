@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.randomness import seeded
 
@@ -55,7 +56,7 @@ def visualize(
     Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
     grey, as over a dead channel, is returned: ask `is_blank`.
     """
-    device = next(model.parameters(), torch.empty(0)).device
+    device = device_of(model)
     to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
     with torch.enable_grad(), seeded(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
         (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
@@ -69,13 +70,12 @@ def visualize(
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
-                responses = [_response(outputs[t.layer][n : n + 1], t.channel) for n, t in enumerate(targets)]
-                loss = -torch.stack(responses).sum()  # the sum, so that no picture's step depends on the others
-                (spectrum.grad,) = torch.autograd.grad(
-                    loss, [spectrum]
-                )  # of the picture alone: none lands on the model
-                if not (torch.isfinite(loss) and torch.isfinite(spectrum.grad).all()):
-                    asked = ", ".join(map(str, targets))
+                each = [_response(outputs[t.layer][n : n + 1], t.channel) for n, t in enumerate(targets)]
+                responses = torch.stack(each)  # (N,)
+                # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
+                (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
+                if lost := _not_finite(responses, spectrum.grad):
+                    asked = ", ".join(str(targets[n]) for n in lost)
                     raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
                 optimizer.step()
                 if on_step is not None:
@@ -100,9 +100,8 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
             )
-    device = next(model.parameters(), image).device
     with torch.no_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
-        outputs = observe(image.to(device))
+        outputs = observe(image.to(device_of(model)))
     for asked in channels:
         where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
         if asked.layer not in outputs:
@@ -126,6 +125,15 @@ def _channel_axis(output: Tensor) -> int:
 def _response(output: Tensor, channel: int) -> Tensor:
     """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
     return output.select(_channel_axis(output), channel).mean()
+
+
+def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
+    """Which pictures' responses (N,) are not finite; where all are, which gradients (N, ...).
+
+    A weight that is not finite spoils the gradients of all the pictures, by 0 x nan, but the response of its own only.
+    """
+    lost = (~torch.isfinite(responses)).nonzero().flatten().tolist()
+    return lost or (~torch.isfinite(gradients).flatten(1).all(1)).nonzero().flatten().tolist()
 
 
 @contextmanager
@@ -170,10 +178,11 @@ def _lucent_on(device: torch.device) -> Iterator[tuple[Callable, Tensor, Callabl
         warnings.filterwarnings("ignore", r".*torch\.jit\.script", Warning)
         from lucent.optvis import transform
         from lucent.optvis.param import color, spatial
+    # private to lucent (seen in torch-lucent 0.1.8): `device` of both modules, and the colours' matrix
     was = spatial.device, transform.device
     spatial.device = transform.device = device
     try:
-        colours = torch.tensor(color.color_correlation_normalized, device=device)
+        colours = torch.tensor(color.color_correlation_normalized, dtype=torch.float32, device=device)
         yield spatial.fft_image, colours, transform.compose(transform.standard_transforms)
     finally:
         spatial.device, transform.device = was

@@ -298,3 +298,69 @@ def test_no_hook_stays_after_an_exception(small):
 def test_methods_are_named_after_their_functions():
     assert len(METHODS) == 10
     assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
+
+
+def test_ridge_model_takes_outputs_of_a_device_without_float64():
+    class OnMPS:
+        def __init__(self, values):
+            self.values = values
+
+        def cpu(self):
+            return self.values
+
+    torch.manual_seed(0)
+    parts = (torch.rand(9, 4).round(), torch.randn(9), torch.rand(9))
+    model, same = RidgeModel(), RidgeModel()
+    model.fit([tuple(map(OnMPS, parts))])
+    same.fit([parts])
+    assert torch.equal(model.representation(), same.representation())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "line"),
+    [
+        ("occlusion", {"window": 25}, "window 25"),
+        ("occlusion", {"stride": 0}, "stride 0"),
+        ("occlusion", {"batch_size": 0}, "occlusion.batch_size=0"),
+        ("lime", {"samples": 1}, r"lime\.samples=1 .* 2 or more"),
+        ("lime", {"batch_size": 0}, "lime.batch_size=0"),
+        ("integrated_gradients", {"steps": 0}, "integrated_gradients.steps=0"),
+        ("integrated_gradients", {"batch_size": 0}, "integrated_gradients.batch_size=0"),
+        ("gradient_shap", {"samples": 0}, "gradient_shap.samples=0"),
+        ("gradient_shap", {"batch_size": 0}, "gradient_shap.batch_size=0"),
+        ("gradient_shap", {"stdev": -1.0}, r"gradient_shap.stdev=-1\.0"),
+        ("guided_gradcam", {"interpolation": "cubic"}, "interpolation=cubic is unknown; give nearest or bilinear"),
+    ],
+)
+def test_settings_that_make_no_sense(small, name, settings, line):
+    with pytest.raises(UserError, match=line):
+        METHODS[name](small, picture(24), FOUND_AT, **settings)
+
+
+def test_guided_gradcam_enlarges_as_asked(small):
+    nearest, bilinear = (
+        interpretation.guided_gradcam(small, picture(24), FOUND_AT, interpolation=how).map
+        for how in ("nearest", "bilinear")
+    )
+    assert not torch.equal(nearest, bilinear)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_network_that_a_method_breaks_is_refused_in_one_line(method):
+    class OneAtATime(nn.Module):
+        """Writes into what its gradient needs, and takes one image at a time."""
+
+        def forward(self, x):
+            x = x.exp()
+            x *= 2
+            return x.mean((2, 3)).view(1, 3)
+
+    network = explainable(OneAtATime(), picture(24))
+    with pytest.raises(CannotExplain, match=r"the network fails under this method|cannot be rewritten") as caught:
+        method(network, picture(24), FOUND_AT, **QUICK.get(method.__name__, {}))
+    assert "\n" not in str(caught.value)
+
+
+def test_running_out_of_memory_is_not_the_networks_fault(small):
+    with pytest.raises(torch.OutOfMemoryError), captum_on(small.model):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -165,3 +165,20 @@ def test_channels_are_checked():
     ):
         with pytest.raises(UserError, match=line):
             check_channels(network, picture(32), [channel])
+
+
+def test_the_channel_that_stops_being_finite_is_named():
+    network = small_convolutional()
+    network[-1].weight.data[3] = float("nan")
+    with pytest.raises(SpadeError, match=r"^visualization of output:3 stopped being finite at step 1 of 2$"):
+        visualize(network, [Channel(None, 1), Channel(None, 3), Channel("3", 2)], **SETTINGS, steps=2)
+
+
+def test_the_gradient_that_stops_being_finite_is_named():
+    class Steep(nn.Module):
+        def forward(self, x):
+            x = x.mean((2, 3))
+            return torch.cat([x[:, :1], (x[:, 1:2] * 0).abs().sqrt()], 1)  # the root's slope at 0
+
+    with pytest.raises(SpadeError, match=r"^visualization of output:1 stopped being finite at step 1 of 2$"):
+        visualize(Steep(), [Channel(None, 0), Channel(None, 1)], **SETTINGS, steps=2)
