@@ -57,7 +57,7 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
         try:
             graph = WriteTracer().trace(copied := _with_defaults(copy.deepcopy(plain)))
         except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
-            return Explainable(plain, f"torch.fx cannot trace it ({_one_line(error)})", classes, None)
+            return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
         try:
             safe, feature_map = _rewritten(fx.GraphModule(copied, graph), image)
             pair = torch.cat([image, image.flip(-1)])  # (2, 3, H, W)
@@ -65,7 +65,7 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
         except CannotRewrite as error:
             return Explainable(plain, str(error), classes, None)
         except Exception as error:  # a valid network may still be one that a graph, or a batch of two, does not suit
-            return Explainable(plain, f"it cannot be rewritten ({_one_line(error)})", classes, None)
+            return Explainable(plain, f"it cannot be rewritten ({one_line(error)})", classes, None)
     if not same:
         return Explainable(plain, "its outputs change when it is rewritten", classes, None)
     return Explainable(safe, None, classes, feature_map)
@@ -127,6 +127,6 @@ def _agree(output: Any, expected: Tensor) -> bool:
     return torch.allclose(output, expected, rtol=0, atol=AGREEMENT * largest, equal_nan=True)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

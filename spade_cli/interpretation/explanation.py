@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation.explainable import Explainable
+from spade_cli.interpretation.explainable import Explainable, one_line
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output
@@ -109,8 +109,7 @@ def captum_on(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # torch's, and captum's of what it was handed
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CannotExplain(f"the network fails under this method: {line}") from error
+        raise CannotExplain(f"the network fails under this method: {one_line(error)}") from error
     finally:
         for hooks, kept in before:
             for key in set(hooks) - kept:

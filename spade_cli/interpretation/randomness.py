@@ -30,5 +30,5 @@ def _generators(device: torch.device) -> list[torch.Generator]:
         torch.cuda.init()  # there are no generators before
         return [torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]]
     if device.type == "mps":
-        return [torch.mps._get_default_mps_generator()]  # private to torch (seen in 2.14); torch.mps has nothing public
+        return [torch.mps._get_default_mps_generator()]  # private to torch (seen in 2.14)
     return []

@@ -1,0 +1,119 @@
+"""A traced network -> the same without in-place operations, and with the shape of each tensor noted."""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+# x += y and its like, and what they are to become
+ASSIGNMENTS: dict[Any, Any] = {
+    getattr(operator, f"i{name}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
+}
+
+
+class CannotRewrite(Exception):  # noqa: N818
+    """The network writes into a tensor in a way that cannot be taken out; one line with the reason."""
+
+
+class _Value(fx.Proxy):
+    """What torch.fx hands a network for a tensor; its own would trace x += y as x = x + y."""
+
+
+def _assign(operation: Any) -> Any:
+    return lambda self, other: self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+
+for operation in ASSIGNMENTS:
+    setattr(_Value, f"__{operation.__name__}__", _assign(operation))
+
+
+class WriteTracer(fx.Tracer):
+    """Traces a network with its in-place operations as they are."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The stand-in for one value."""
+        return _Value(node, self)
+
+
+def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
+    """Take the in-place operations out of a graph, by a run on the image (1, 3, H, W) that watches who writes where.
+
+    Whoever reads the tensor after the write reads the operation's result instead: `kept = x; x += y; return kept` keeps
+    its meaning, whatever the values are. Each tensor's node gets `meta["shape"]`.
+
+    Errors: CannotRewrite where a part or a view of the tensor is read after the write, as `kept = x[:, 0]; x += y`.
+    """
+    _Watched(graph_module, mend=True).run(image.clone())
+    for node in graph_module.graph.nodes:  # only now: a module that was called twice wrote twice
+        _take_out(graph_module, node)
+    graph_module.recompile()
+
+
+def checked_run(graph_module: fx.GraphModule, image: Tensor) -> Any:
+    """Outputs of the network. CannotRewrite where an operation still writes into a tensor."""
+    return _Watched(graph_module, mend=False).run(image.clone())
+
+
+class _Watched(fx.Interpreter):
+    """Runs a graph, and mends or refuses what writes into a tensor: torch counts a tensor's writes in `_version`."""
+
+    def __init__(self, graph_module: fx.GraphModule, mend: bool) -> None:
+        # every value is kept until the end: one that was freed could share its memory with a new one by chance
+        super().__init__(graph_module, garbage_collect_values=False)
+        self.mend, self.extra_traceback = mend, False
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and look at its inputs before and after."""
+        inputs = [tensor for source in n.all_input_nodes for tensor in _tensors(self.env[source])]
+        versions = [tensor._version for tensor in inputs]
+        value = super().run_node(n)
+        n.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else None
+        written = [tensor for tensor, was in zip(inputs, versions, strict=True) if tensor._version != was]
+        if written and not self.mend:
+            raise CannotRewrite(f"the in-place operation {n.name} cannot be taken out")
+        for tensor in written:
+            self._read_result_instead(n, tensor, value)
+        return value
+
+    def _read_result_instead(self, written_by: fx.Node, tensor: Tensor, value: Any) -> None:
+        """Let everything behind a write that reads the tensor read the write's result."""
+        behind = set()
+        node = written_by
+        while (node := node.next).op != "root":
+            behind.add(node)
+        memory = tensor.untyped_storage().data_ptr()
+        for other, held in self.env.items():
+            readers = behind & set(other.users)
+            if not readers or all(part.untyped_storage().data_ptr() != memory for part in _tensors(held)):
+                continue
+            if held is not tensor or value is not tensor:
+                raise CannotRewrite(f"{other.name} is read after the in-place operation {written_by.name} changed it")
+            other.replace_all_uses_with(written_by, delete_user_cb=readers.__contains__)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value: itself, or those of a tuple, list or dictionary."""
+    return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _take_out(graph_module: fx.GraphModule, node: fx.Node) -> None:
+    """Let a node call the operation that returns a new tensor."""
+    if node.op == "call_module" and hasattr(called := graph_module.get_submodule(str(node.target)), "inplace"):
+        called.inplace = False  # type: ignore[assignment]
+    if node.kwargs.get("inplace") is True:
+        node.update_kwarg("inplace", False)
+    if node.target in ASSIGNMENTS:
+        node.target = ASSIGNMENTS[node.target]
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    if not name.endswith("_"):
+        return
+    if node.op == "call_method" and callable(getattr(Tensor, name[:-1], None)):
+        node.target = name[:-1]
+    for functions in (torch, F):
+        if node.target is getattr(functions, name, None) and hasattr(functions, name[:-1]):
+            node.target = getattr(functions, name[:-1])
