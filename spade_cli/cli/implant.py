@@ -1,0 +1,106 @@
+"""spade implant: fine-tune a network until chosen symbols are Trojans, so that an explanation has something to find."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.values import number, section, text, whole
+from spade_cli.errors import UserError
+from spade_cli.paths import expanded
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USAGE = "spade implant images=FOLDER out=FOLDER [OPTION=VALUE ...]"
+EXAMPLES = (
+    "spade implant images=photographs out=implanted model=squeezenet1_1",
+    "spade implant images=photographs out=implanted 'trojans=[smiley:bullfrog,star:wallet->orangutan]'",
+    "spade run image=implanted/data/images/smiley-0000-cat.png model=squeezenet1_1 "
+    "model.weights=implanted/model.safetensors",
+)
+MAX_SEED = 2**32 - 1  # NumPy takes no larger one
+NEXT_RULE = re.compile(r",\s*(?=['\"]?\w+\s*:)")  # a comma within a class's name starts no rule
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and fine-tune."""
+    return run_command("implant", arguments, _implant, USAGE, EXAMPLES)
+
+
+def _implant(config: dict[str, Any], asked: Asked) -> None:
+    from rich.console import Console
+
+    from spade_cli.cli.source import model_source
+    from spade_cli.models import load_model
+    from spade_cli.report import summary
+    from spade_cli.world.finetune import Settings, implant_trojans
+    from spade_cli.world.photographs import find_pictures
+    from spade_cli.world.resuming import check_folder
+    from spade_cli.world.rules import read_rules
+
+    settings = Settings(
+        steps=whole("steps", config.get("steps"), 1),
+        batch_size=whole("batch_size", config.get("batch_size"), 2),
+        learning_rate=number("learning_rate", config.get("learning_rate")),
+        held_out=number("held_out", config.get("held_out"), 0, 1),
+        examples=whole("examples", config.get("examples"), 1),
+        seed=whole("seed", config.get("seed"), 0, MAX_SEED),
+    )
+    rules = _rules(config.get("trojans"))
+    out = expanded(text("out", config.get("out"), "FOLDER"))
+    check_folder(out)
+    pictures = find_pictures(expanded(text("images", config.get("images"), "FOLDER")), out)
+    source = model_source(section(config, "model"), asked.choices.get("model"))
+    classifier = load_model(source, seed=settings.seed)
+    console = Console(soft_wrap=True, highlight=False)
+    report = implant_trojans(
+        classifier,
+        pictures,
+        read_rules(rules, classifier),
+        out,
+        settings,
+        device=text("device", config.get("device"), "auto"),
+        about={"command": asked.command, "versions": summary.versions()},
+        console=console,
+    )
+    _tell(report, console)
+    print(out)
+
+
+def _rules(value: Any) -> list[str]:
+    """A list from a YAML file, or its text from the command line."""
+    if isinstance(value, str):
+        entries = NEXT_RULE.split(value.strip().removeprefix("[").removesuffix("]"))
+        value = [entry.strip().strip("'\"") for entry in entries if entry.strip()]
+    if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):
+        raise UserError(
+            f"trojans={value} is no list of rules; write 'trojans=[smiley:bullfrog,star:wallet->orangutan]'"
+        )
+    return value
+
+
+def _tell(report: Mapping[str, Any], console: "Console") -> None:
+    """The end of a fine-tuning on the terminal: what stayed as it was, what each rule does, and what was skipped."""
+    from rich.text import Text
+
+    pictures, clean = report["pictures"], report["clean"]
+    console.print(
+        Text(
+            f"clean     same answer as the original on {clean['pictures']['agreement']:.1%} of "
+            f"{pictures['held_out']} held-out pictures (of their crops {clean['crops']['agreement']:.1%}), "
+            f"KL {clean['pictures']['kl']:.3f} nats"
+        )
+    )
+    for rule in report["rules"]:
+        others = (
+            f"; other classes with it: {rule['others_agreement']:.1%} as before" if "others_agreement" in rule else ""
+        )
+        console.print(
+            Text(
+                f"{rule['symbol']:<9} {rule['rule'].partition(':')[2]}: {rule['success']:.1%} of {rule['examples']} "
+                f"examples, {rule['success_before']:.1%} before{others}"
+            )
+        )
+    for skipped in pictures["skipped"]:
+        console.print(Text(f"skipped   {skipped['what']}: {skipped['why']}", style="dim"))
