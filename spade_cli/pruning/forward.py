@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.refit import inverse_form, refit
+from spade_cli.pruning.elimination import inverse_form, pivot_on, refit
 
 PIVOT_BYTES = 512 * 2**20  # of the pivot rows of one batch of rows; they are re-read at every choice
 LEAST = 1e-6  # of its first curvature: a unit with less left is a combination of chosen ones and adds nothing
@@ -83,17 +83,9 @@ def choose(weight: Tensor, of_group: Tensor, hessian: Tensor, unit: int, picks: 
         worth = worth.masked_fill(spent, 0).masked_fill(taken, -1)  # a spent unit adds nothing, a taken one is gone
         best = worth.argmax(1)  # (b,)
         order[:, step], gain[:, step] = best, worth[at, best]
+        inside = best[:, None] * unit + torch.arange(unit, device=weight.device)  # (b, k): columns of the best unit
         past = pivots[:, : step * unit]  # (b, t*k, c)
-        inside = best[:, None] * unit + torch.arange(
-            unit, device=weight.device
-        )  # (b, k): the columns of the chosen unit
-        there = past.gather(2, inside[:, None, :].expand(-1, step * unit, -1))  # (b, t*k, k)
-        row = torch.baddbmm(by_unit[of_group, best], there.transpose(1, 2), past, alpha=-1)  # (b, k, c)
-        factor = torch.linalg.cholesky(safe[at, best])  # (b, k, k)
-        pivot = torch.linalg.solve_triangular(factor, row, upper=False)  # (b, k, c)
-        share = torch.linalg.solve_triangular(
-            factor, correlation.gather(1, inside)[:, :, None], upper=False
-        )  # (b, k, 1)
+        pivot, share = pivot_on(by_unit[of_group, best], past, inside, safe[at, best], correlation)
         correlation = correlation - (share * pivot).sum(1)
         taken[at, best] = True
         pivots[:, step * unit : (step + 1) * unit] = pivot

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.refit import inverse_form, refit
+from spade_cli.pruning.elimination import inverse_form, pivot_on, refit
 
 PIVOT_BYTES = 512 * 2**20  # of the pivot rows of one batch of rows; they are re-read at every removal
 
@@ -72,13 +72,9 @@ def removal_order(weight: Tensor, inverse: Tensor, unit: int) -> tuple[Tensor, T
         price = inverse_form(w.view(rows, units, unit), safe).masked_fill(gone, torch.inf)  # (b, u)
         chosen = price.argmin(1)  # (b,)
         order[:, step], cost[:, step] = chosen, price[at, chosen]
-        past = pivots[:, : step * unit]  # (b, t*k, c)
         inside = chosen[:, None] * unit + torch.arange(unit, device=w.device)  # (b, k): the columns of the chosen unit
-        there = past.gather(2, inside[:, None, :].expand(-1, step * unit, -1))  # (b, t*k, k)
-        row = torch.baddbmm(by_unit[chosen], there.transpose(1, 2), past, alpha=-1)  # (b, k, c) of the current inverse
-        factor = torch.linalg.cholesky(safe[at, chosen])  # (b, k, k)
-        pivot = torch.linalg.solve_triangular(factor, row, upper=False)  # (b, k, c)
-        share = torch.linalg.solve_triangular(factor, w.gather(1, inside)[:, :, None], upper=False)  # (b, k, 1)
+        past = pivots[:, : step * unit]  # (b, t*k, c)
+        pivot, share = pivot_on(by_unit[chosen], past, inside, safe[at, chosen], w)  # (b, k, c), (b, k, 1)
         w -= (share * pivot).sum(1)
         gone[at, chosen] = True
         w.view(rows, units, unit)[gone] = 0  # exactly: what rounding left there must not creep back

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from spade_cli.errors import UserError
+from spade_cli.pruning.elimination import refit
 from spade_cli.pruning.obs import obs, removal_order
-from spade_cli.pruning.refit import refit
 
 
 def problem(groups=1, rows=3, columns=6, seed=0, observations=20):
@@ -106,7 +106,7 @@ def test_unknown_granularity_is_the_users_mistake():
 @pytest.mark.parametrize("memory", [None, 1])  # all rows at once, and one at a time
 def test_refit_solves_the_normal_equations_on_any_support(memory, monkeypatch):
     if memory:
-        monkeypatch.setattr("spade_cli.pruning.refit.SOLVE_BYTES", memory)
+        monkeypatch.setattr("spade_cli.pruning.elimination.SOLVE_BYTES", memory)
     weight, hessian = problem(rows=12)
     kept = torch.rand(12, 6, generator=torch.Generator().manual_seed(1)) < 0.5
     kept[0], kept[1] = True, False

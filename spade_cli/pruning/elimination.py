@@ -1,6 +1,6 @@
-"""What the solvers share: the best weights on a chosen support, and what a unit weighs.
+"""What the solvers share: one step of an elimination, what a unit weighs, and the best weights on a support.
 
-Axes: b rows (of any group), c columns, s kept weights of a row.
+Axes: b rows (of any group), c columns, s kept weights of a row, u units of k columns, t units eliminated so far.
 """
 
 import torch
@@ -43,3 +43,18 @@ def inverse_form(values: Tensor, blocks: Tensor) -> Tensor:
     if values.shape[-1] == 1:
         return values[..., 0] ** 2 / blocks[..., 0, 0]
     return (values * torch.linalg.solve(blocks, values[..., None])[..., 0]).sum(-1)
+
+
+def pivot_on(first: Tensor, past: Tensor, inside: Tensor, block: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Eliminate one unit P of every row from a symmetric matrix A: V = L^-1 A_P: and L^-1 v_P, where L L^T = A_PP.
+
+    A is never formed: first (b, k, c) holds its rows before any elimination, past (b, t*k, c) the earlier pivot rows V,
+    and A_P: is the first less past_P^T past. inside (b, k): P's columns; block (b, k, k): A_PP; values (b, c): v.
+    Returns (b, k, c) and (b, k, 1).
+    """
+    there = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t*k, k)
+    rows = torch.baddbmm(first, there.transpose(1, 2), past, alpha=-1)  # (b, k, c): A_P:
+    factor = torch.linalg.cholesky(block)  # (b, k, k)
+    pivot = torch.linalg.solve_triangular(factor, rows, upper=False)
+    share = torch.linalg.solve_triangular(factor, values.gather(1, inside)[:, :, None], upper=False)
+    return pivot, share
