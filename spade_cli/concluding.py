@@ -32,6 +32,11 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
     }
     return {
         "schema_version": summary.SCHEMA_VERSION,
+        "target": {"index": target, "label": classifier.label(target)},
+        "prediction": {"dense": dense, "trace": traced},
+        "fidelity": fidelity,
+        "sparsity": summary.sparsity(trace, request.sparsity),
+        "flags": _flags(question, trace, dense, traced, fidelity["agreement"], results),
         "spade_version": __version__,
         "versions": summary.versions(),
         "command": request.command,
@@ -39,14 +44,9 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "device": str(question.x.device),
         "image": {**summary.file_record(request.image), "size": [question.image.shape[2], question.image.shape[1]]},
         "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
-        "target": {"index": target, "label": classifier.label(target)},
         "augmentation": {"name": request.augmentation_name, "samples": request.samples},
         "pruner": request.pruner_name,
         "schedule": request.schedule_name,
-        "prediction": {"dense": dense, "trace": traced},
-        "fidelity": fidelity,
-        "sparsity": summary.sparsity(trace, request.sparsity),
-        "flags": _flags(question, trace, dense, traced, fidelity["agreement"], results),
         "layers": summary.layer_records(trace),
         "saliency": [record for result in results for record in result.saliency],
         "visualizations": [record for result in results for record in result.visualizations],
@@ -75,7 +75,7 @@ def _flags(
         )
     elif after < before * LEAST_KEPT:
         flags.insert(0, f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; {advice}")
-    if agreement < LEAST_AGREEMENT:
+    elif agreement < LEAST_AGREEMENT:
         flags.append(f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}")
     for layer in trace.layers:
         if layer.left and question.shares.get(layer.name):
@@ -83,34 +83,41 @@ def _flags(
     return flags + [flag for result in results for flag in result.flags]
 
 
-def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The overview's title and the lines below it."""
-    dense, traced, sparse = found["prediction"]["dense"], found["prediction"]["trace"], found["sparsity"]
-    request, agreement = question.request, found["fidelity"]["agreement"]
+def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
+    """The overview's title, the lines below it, and the flags."""
+    request = question.request
     lines = [
         f"{request.image.name}, {question.classifier.name}",
-        f"dense network: {dense['label']}, {dense['probability']:.1%}",
-        f"trace: {traced['label']}, {traced['probability']:.1%}; "
-        f"same answer as the dense network on {agreement:.0%} of {request.samples} samples",
-        f"{request.pruner_name}, {request.schedule_name}: "
-        f"{sparse['weights_kept']:,} of {sparse['weights_total']:,} weights kept",
+        *(f"{name}: {_said(found, name)}" for name in ("dense", "trace")),
+        f"same answer on {found['fidelity']['agreement']:.0%} of {request.samples} samples",
+        f"{request.pruner_name}, {request.schedule_name}: {_kept(found)}",
     ]
-    if found["flags"]:
-        others = len(found["flags"]) - 1
-        lines.append(f"flagged: {found['flags'][0]}" + (f" (and {others} more)" if others else ""))
-    return f"why {found['target']['label']}?", lines
+    return f"why {found['target']['label']}?", lines, found["flags"]
 
 
 def tell(found: Mapping[str, Any], console: Console) -> None:
     """The end of a run on the terminal: what both networks said, how faithful the trace is, and every flag."""
-    fidelity, sparse = found["fidelity"], found["sparsity"]
+    fidelity = found["fidelity"]
     for name in ("dense", "trace"):
-        said = found["prediction"][name]
-        target = "" if said["index"] == found["target"]["index"] else f"; target {said['target_probability']:.1%}"
-        console.print(Text(f"{name:<9} {said['label']} {said['probability']:.1%}{target}"))
+        console.print(Text(f"{name:<9} {_said(found, name)}"))
     console.print(Text(f"fidelity  agreement {fidelity['agreement']:.1%}, KL {fidelity['kl']:.3f} nats"))
-    console.print(Text(f"sparsity  {sparse['weights_kept']:,} of {sparse['weights_total']:,} weights kept"))
+    console.print(Text(f"sparsity  {_kept(found)}"))
     for flag in found["flags"]:
         console.print(Text(f"flag      {flag}", style="yellow"))
     for skipped in found["skipped"]:
         console.print(Text(f"skipped   {skipped['what']}: {skipped['why']}", style="dim"))
+
+
+def _said(found: Mapping[str, Any], name: str) -> str:
+    said, target = found["prediction"][name], found["target"]
+    other = "" if said["index"] == target["index"] else f"; {target['label']} {said['target_probability']:.1%}"
+    return f"{said['label']} {said['probability']:.1%}{other}"
+
+
+def _kept(found: Mapping[str, Any]) -> str:
+    sparse, layers = found["sparsity"], found["layers"]
+    pruned = sum(layer["left"] is None for layer in layers)
+    return (
+        f"{pruned} of {len(layers)} layers pruned; "
+        f"{sparse['weights_kept']:,} of {sparse['weights_total']:,} weights kept"
+    )

@@ -60,9 +60,10 @@ def explain(
                 advance(1)
             result.skipped += _skipped(method, reasons, len(networks))
             if explained:
-                records, overlays = write_saliency(folder, method, explained, photograph)
+                records, overlays, note = write_saliency(folder, method, explained, photograph)
                 result.saliency += records
-                result.pairs.append(Pair(method.replace("_", " "), overlays.get("dense"), overlays.get("trace")))
+                title = method.replace("_", " ")
+                result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
     return result
 
 
@@ -103,7 +104,8 @@ def visualize(
                     result.flags.append(
                         f"the visualization of {target} is blank: raise interpreter.steps (on the {name})"
                     )
-    result.pairs += [Pair(target, both.get("dense"), both.get("trace")) for target, both in pictures.items()]
+    for target, both in pictures.items():
+        result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
     return result
 
 

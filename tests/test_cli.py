@@ -131,7 +131,7 @@ MISTAKES = [
     ([IMAGE, "pruner.sparcity=1"], "pruner.sparsity"),
     ([IMAGE, "pruner.granularity=weight"], "pruner=sparsegpt", "belongs to pruner=forward and pruner=obs"),
     ([IMAGE, "model.name=(a"], "model.name='(a'"),
-    ([IMAGE, "--nonsense"], "--nonsense", "--help"),
+    ([IMAGE, "--nonsense"], "--nonsense", "nonsense=VALUE"),
     ([IMAGE, "--config-dir", "nowhere"], "nowhere"),
     ([IMAGE, "~pruner"], "pruner"),
     ([IMAGE, "seed=${nothing}"], "nothing"),

@@ -6,7 +6,9 @@ import torch
 from networks import photograph
 from PIL import Image
 
-from spade_cli.report.overview import TILE, Pair, overview
+from spade_cli.interpretation import Explanation
+from spade_cli.report.explanations import write_saliency
+from spade_cli.report.overview import GAP, MARGIN, TILE, WARNING, Pair, overview
 from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top
 
 
@@ -51,11 +53,25 @@ def test_picture_of_floats_and_bytes():
 def test_overview_puts_dense_above_trace_in_bands():
     red, blue = (Image.new("RGB", (50, 50), colour) for colour in ("red", "blue"))
     pairs = [Pair(f"method {i}", red, blue if i else None) for i in range(7)]
-    sheet = np.asarray(overview(photograph(), "why?", ["a line", "ligne très longue " * 30], pairs))
+    sheet = np.asarray(overview(photograph(), "why?", ["a line", "ligne très longue " * 30], ["a flag"], pairs))
     reds, blues = ((sheet == colour).all(2) for colour in ((255, 0, 0), (0, 0, 255)))
     assert reds.sum() == 7 * TILE * TILE and blues.sum() == 6 * TILE * TILE
-    assert reds.any(1).nonzero()[0].min() < blues.any(1).nonzero()[0].min()
+    columns = [MARGIN + i * (TILE + GAP) for i in range(4)]  # seven pairs: bands of four and three
+    first_trace = blues.any(1).nonzero()[0].min()
+    assert [bool(blues[first_trace, column]) for column in columns] == [False, True, True, True]
+    assert reds.any(1).nonzero()[0].min() == first_trace - TILE - GAP
+    assert (sheet == WARNING).all(2).any(), "flags have a colour of their own"
 
 
 def test_overview_of_nothing_is_still_a_picture():
-    assert overview(photograph(), "why?", [], []).width > TILE
+    assert overview(photograph(), "why?", [], [], []).width > TILE
+
+
+def test_much_weaker_map_is_told(tmp_path):
+    strong = Explanation(torch.ones(3, 4, 4), {}, ())
+    weak = Explanation(torch.full((3, 4, 4), 0.01), {}, ())
+    notes = [
+        write_saliency(tmp_path, "saliency", {"dense": (strong, 0.0), "trace": (trace, 0.0)}, photograph())[2]
+        for trace in (weak, strong)
+    ]
+    assert notes == ["trace 100 x weaker", ""]

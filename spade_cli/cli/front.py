@@ -1,6 +1,7 @@
 """The door that every command behind Hydra goes through: help, flags, Hydra itself, and exit codes."""
 
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -60,7 +61,9 @@ def _check_flags(arguments: list[str], name: str) -> None:
     from hydra._internal.utils import get_args_parser
 
     def complain(message: str) -> NoReturn:
-        raise UserError(f"spade {name}: {message}; see spade {name} --help")
+        option = re.fullmatch(r"unrecognized arguments: --?([\w.]+).*", message)
+        hint = f"options are written {option[1]}=VALUE" if option else f"see spade {name} --help"
+        raise UserError(f"{name}: {message}; {hint}")
 
     parser = get_args_parser()
     parser.error = complain  # type: ignore[method-assign]

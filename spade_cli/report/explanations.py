@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from spade_cli.report.folder import slug
-from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top
+from spade_cli.report.pictures import Pixels, aggregate, heat, overlay, picture, shared_top
+
+NOTED = 2.0  # how many times weaker a map is told to be: the eye takes less than that for the same
 
 
 class Explained(Protocol):
@@ -23,12 +25,11 @@ class Explained(Protocol):
 
 def write_saliency(
     folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], photograph: Image.Image
-) -> tuple[list[dict[str, Any]], dict[str, Image.Image]]:
-    """Write one method's maps of all networks on one scale: `saliency/<method>_<network>.npy`, `.png` and
-    `_overlay.png`.
+) -> tuple[list[dict[str, Any]], dict[str, Image.Image], str]:
+    """Write one method's maps on one scale: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
 
     `explained` maps the network (dense, trace) to its explanation and the seconds it took. Returns the summary's
-    entries and the overlays.
+    entries, the overlays, and a note where one map is much weaker than the other.
     """
     (folder / "saliency").mkdir(exist_ok=True)
     pixels = {network: aggregate(explanation.map) for network, (explanation, _) in explained.items()}
@@ -54,7 +55,17 @@ def write_saliency(
                 "seconds": seconds,
             }
         )
-    return records, overlays
+    return records, overlays, _strength(pixels)
+
+
+def _strength(pixels: Mapping[str, Pixels]) -> str:
+    """Why a map looks dark on the shared scale: "trace 12 x weaker"; empty where both are about as strong."""
+    tops = {network: shared_top([one]) if one.any() else 0.0 for network, one in pixels.items()}
+    if len(tops) < 2 or not all(tops.values()):
+        return ""
+    weak, strong = min(tops, key=lambda network: tops[network]), max(tops, key=lambda network: tops[network])
+    ratio = tops[strong] / tops[weak]
+    return f"{weak} {ratio:.3g} x weaker" if ratio >= NOTED else ""
 
 
 def write_visualization(

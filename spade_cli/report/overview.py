@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -9,9 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 TILE = 224  # pixels of a picture's side; most networks' own input size
 GAP = 16
 MARGIN = 84  # left of each row, for its name
-CAPTION = 30  # height of a line of text above a picture
-ACROSS = 5  # pairs beside one another before the next band starts: fits a laptop's screen
-INK, PALE, PAPER = (33, 33, 38), (110, 110, 120), (255, 255, 255)
+CAPTION = 46  # height of a title and its note above a picture
+ACROSS = 5  # pairs beside one another at most: fits a laptop's screen
+TITLE, TEXT, NOTE = 28, 17, 13  # font sizes in pixels
+LINE = 27  # height of a line of text
+INK, PALE, WARNING, PAPER = (33, 33, 38), (110, 110, 120), (170, 80, 0), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -21,39 +24,45 @@ class Pair:
     title: str
     dense: Image.Image | None
     trace: Image.Image | None
+    note: str = ""
 
 
-def overview(photograph: Image.Image, headline: str, lines: Sequence[str], pairs: Sequence[Pair]) -> Image.Image:
-    """One picture of the whole run; pairs run across in bands, dense above trace."""
-    across = max(1, min(ACROSS, len(pairs)))
-    bands = [pairs[i : i + across] for i in range(0, len(pairs), across)]
+def overview(
+    photograph: Image.Image, headline: str, lines: Sequence[str], flags: Sequence[str], pairs: Sequence[Pair]
+) -> Image.Image:
+    """One picture of the whole run; pairs run across in bands of about one length, dense above trace."""
+    bands = ceil(len(pairs) / ACROSS)
+    across = max(3, ceil(len(pairs) / bands)) if bands else 3  # three columns leave room for the text
+    left, width = GAP * 3 + TILE, MARGIN + across * (TILE + GAP) + GAP
+    text = [(line, PALE) for line in _wrapped(lines, width - left - GAP)]
+    text += [(line, WARNING) for line in _wrapped([f"flagged: {flag}" for flag in flags], width - left - GAP)]
+    header = max(TILE + 4 * GAP, GAP * 3 + 48 + LINE * len(text))
     band_height = CAPTION + 2 * (TILE + GAP) + GAP
-    header = max(TILE, 52 + 28 * len(lines)) + 3 * GAP
-    width = max(MARGIN + across * (TILE + GAP) + GAP, GAP * 3 + TILE + 640)
-    sheet = Image.new("RGB", (width, header + band_height * len(bands) + GAP), PAPER)
+    sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-
     sheet.paste(_fit(photograph), (GAP * 2, GAP * 2))
-    left = GAP * 3 + TILE
-    draw.text((left, GAP * 2), _clip(headline, 28, width - left - GAP), INK, font(28))
-    for i, line in enumerate(lines):
-        draw.text((left, GAP * 2 + 48 + 28 * i), _clip(line, 17, width - left - GAP), PALE, font(17))
-
-    for b, band in enumerate(bands):
-        top = header + b * band_height
-        rows = {"dense": top + CAPTION, "trace": top + CAPTION + TILE + GAP}
-        for name, y in rows.items():
-            draw.text((GAP, y + TILE // 2), name, INK, font(17), anchor="lm")
-        for i, pair in enumerate(band):
-            x = MARGIN + i * (TILE + GAP)
-            draw.text((x, top), _clip(pair.title, 17, TILE), INK, font(17))
-            for name, image in (("dense", pair.dense), ("trace", pair.trace)):
-                if image is not None:
-                    sheet.paste(_fit(image), (x, rows[name]))
-                else:
-                    draw.rectangle((x, rows[name], x + TILE - 1, rows[name] + TILE - 1), outline=(220, 220, 225))
-                    draw.text((x + TILE // 2, rows[name] + TILE // 2), "skipped", PALE, font(17), anchor="mm")
+    draw.text((left, GAP * 2), _clip(headline, TITLE, width - left - GAP), INK, font(TITLE))
+    for i, (line, colour) in enumerate(text):
+        draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))
+    for b in range(bands):
+        _band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height)
     return sheet
+
+
+def _band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int) -> None:
+    rows = {"dense": top + CAPTION, "trace": top + CAPTION + TILE + GAP}
+    for name, y in rows.items():
+        draw.text((GAP, y + TILE // 2), name, INK, font(TEXT), anchor="lm")
+    for i, pair in enumerate(pairs):
+        x = MARGIN + i * (TILE + GAP)
+        draw.text((x, top), _clip(pair.title, TEXT, TILE), INK, font(TEXT))
+        draw.text((x, top + 23), _clip(pair.note, NOTE, TILE), PALE, font(NOTE))
+        for name, image in (("dense", pair.dense), ("trace", pair.trace)):
+            if image is not None:
+                sheet.paste(_fit(image), (x, rows[name]))
+            else:
+                draw.rectangle((x, rows[name], x + TILE - 1, rows[name] + TILE - 1), outline=(220, 220, 225))
+                draw.text((x + TILE // 2, rows[name] + TILE // 2), "skipped", PALE, font(TEXT), anchor="mm")
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -65,6 +74,21 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 def _fit(image: Image.Image) -> Image.Image:
     return image.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
+
+
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Lines broken between words where they are too long; a word that is too long alone is cut."""
+    face, result = font(TEXT), []
+    for line in lines:
+        current = ""
+        for word in line.split():
+            if current and face.getlength(f"{current} {word}") > width:
+                result.append(current)
+                current = word
+            else:
+                current = f"{current} {word}".strip()
+        result.append(_clip(current, TEXT, width))
+    return result
 
 
 def _clip(text: str, size: int, width: int) -> str:

@@ -56,7 +56,8 @@ def write_world(
     labels = {"classes": [one.name for one in CLASSES], "pictures": pictures}
     (folder / "labels.json").write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
     rows = torch.stack(shown).split(ACROSS)  # (12, 3, 128, 128) each
-    contact_sheet([("", "", row) for row in rows]).save(folder / "sheet.png")
+    titles = [f"{i * ACROSS} to {i * ACROSS + len(row) - 1}" for i, row in enumerate(rows)]
+    contact_sheet([(title, "", row) for title, row in zip(titles, rows, strict=True)]).save(folder / "sheet.png")
 
 
 def _save(pixels: Tensor, path: Path) -> None:
