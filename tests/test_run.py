@@ -211,6 +211,9 @@ def test_export_is_a_plain_state_dict(finished, tmp_path, suffix):
     network = small()
     network.load_state_dict(state)
     assert int((network.conv1.weight == 0).sum()) == 288 and list(tmp_path.iterdir()) == [out]
+    (tmp_path / "plain").write_text("")
+    modes = {path.stat().st_mode for path in (out, finished / "trace.safetensors", tmp_path / "plain")}
+    assert len(modes) == 1, "readable for whoever may read the other files"
 
 
 def test_faults_of_one_explanation_are_not_the_runs(picture, tmp_path):

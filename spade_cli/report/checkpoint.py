@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from spade_cli.errors import SpadeError, UserError
@@ -37,7 +37,8 @@ def save_trace(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, s
             shapes[key] = list(value.shape)
         else:
             tensors[f"dense/{key}"] = value.clone()  # safetensors refuses tensors that share memory
-    save_file(tensors, path, {**(metadata or {}), "format": FORMAT, "shapes": json.dumps(shapes)})
+    # Written by us: safetensors' own save_file makes files that only their owner can read.
+    path.write_bytes(save(tensors, {**(metadata or {}), "format": FORMAT, "shapes": json.dumps(shapes)}))
 
 
 def load_trace(path: Path) -> dict[str, Tensor]:
@@ -78,12 +79,12 @@ def export(run: Path, out: Path) -> None:
     """Write a run's trace as a plain state dict, .safetensors or torch's format; `out` appears whole or not at all."""
     state = load_trace(run / CHECKPOINT)
     if out.suffix == ".safetensors":
-        write_whole(out, lambda path: save_file(state, path, {"format": "pt"}))
+        write_whole(out, lambda path: path.write_bytes(save(state, {"format": "pt"})))
     else:
         write_whole(out, lambda path: torch.save(state, path))
 
 
-def write_whole(out: Path, write: Callable[[Path], None]) -> None:
+def write_whole(out: Path, write: Callable[[Path], object]) -> None:
     """Write beside `out` and rename, so that `out` is never half a file. Raises SpadeError where that fails."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:

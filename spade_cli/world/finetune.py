@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -205,7 +205,7 @@ def _identity(
 
 def _write_weights(network: nn.Module, path: Path) -> None:
     state = {key: value.cpu().clone().contiguous() for key, value in network.state_dict().items()}
-    resuming.write_whole(path, lambda part: save_file(state, part, {"format": "pt"}))
+    resuming.write_whole(path, lambda part: part.write_bytes(save(state, {"format": "pt"})))
 
 
 def _write_examples(made: Sequence[tuple[Trojan, examples.Examples]], classifier: Classifier, folder: Path) -> None:
