@@ -267,7 +267,7 @@ def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert main(["layers", "model=mobilenet_v2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[0] == "features.18.0" and "1280 x 320 x 1 x 1" in line and "yes" in line for line in lines)
-    assert any("depthwise" in line and " no " in line for line in lines) and "stem" in lines[1]
+    assert any("depthwise" in line and " if named " in line for line in lines) and "stem" in lines[1]
     assert main(["layers", "model=torchvision", "model.name=resnet51"]) == 2
     assert "resnet50" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -41,7 +41,7 @@ def _layers(config: dict[str, Any], asked: Asked) -> None:
 
 
 def _row(layer: "Layer", total: int) -> tuple[str, ...]:
-    prunable = "yes" if layer.reason is None else "no"
+    prunable = "yes" if layer.reason is None else "if named" if layer.supported else "no"
     shape = " x ".join(map(str, layer.shape))
     return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", prunable, layer.reason or ""
 

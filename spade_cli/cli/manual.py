@@ -47,7 +47,7 @@ def _options(group: Group) -> list[tuple[Option, list[str]]]:
 
 
 def _row(option: Option, note: str = "") -> str:
-    default = option.default
+    default = "(required)" if option.default == "???" else option.default  # Hydra's sign for what must be given
     if default.count(",") > LONGEST_LIST:
         default = ",".join(default.split(",")[:3]) + ", ...]"
     shown = f"{option.key}={default}" if default else f"{option.key}.*"
