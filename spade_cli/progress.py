@@ -1,6 +1,4 @@
-"""What a person sees while a run goes on: a bar with the time left on a terminal, plain lines elsewhere; and the
-seconds of each stage.
-"""
+"""What a person sees while a run goes on: bars with the time left on a terminal, plain lines elsewhere; seconds."""
 
 import logging
 import time

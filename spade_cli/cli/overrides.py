@@ -72,9 +72,8 @@ def _is_quoted(value: str) -> bool:
 def _quoted(key: str, value: str) -> str:
     if key in PATHS and value.startswith("~"):
         value = str(expanded(value))
-    value = re.sub(
-        r"(\\*)\$\{", r"\1\1\\${", value
-    )  # `${` is a reference to OmegaConf; a backslash makes it plain text
+    # `${` is a reference to OmegaConf; a backslash makes it plain text.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     value = re.sub(r"(\\*)'", r"\1\1\\'", value)  # in Hydra's quotes a backslash counts only before a quote
     value = re.sub(r"(\\+)$", r"\1\1", value)
     return f"'{value}'"

@@ -25,9 +25,8 @@ def refit(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
         width = int(counts[touched[0]])
         batch = max(1, SOLVE_BYTES // (width * width * hessian.element_size()))
         rows, touched = touched[:batch], touched[batch:]
-        columns = (
-            (~kept[rows]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-        )  # (b, s): the kept ones first, in order
+        kept_first = (~kept[rows]).to(torch.uint8).argsort(dim=1, stable=True)  # (b, c)
+        columns = kept_first[:, :width]  # (b, s)
         real = torch.arange(width, device=kept.device) < counts[rows, None]  # (b, s); the rest is padding
         system = hessian[columns[:, :, None], columns[:, None, :]]  # (b, s, s)
         system = system * (real[:, :, None] & real[:, None, :]) + torch.diag_embed((~real).to(system))

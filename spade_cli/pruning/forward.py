@@ -65,9 +65,8 @@ def choose(weight: Tensor, of_group: Tensor, hessian: Tensor, unit: int, picks: 
     units = columns // unit
     at = torch.arange(rows, device=weight.device)
     by_unit = hessian.reshape(len(hessian), units, unit, columns)  # (g, u, k, c)
-    correlation = torch.cat(
-        [weight[of_group == g] @ hessian[g] for g in of_group.unique()]
-    )  # (b, c): rows are by group
+    # The rows come group by group, so the parts are in order.
+    correlation = torch.cat([weight[of_group == g] @ hessian[g] for g in of_group.unique()])  # (b, c)
     first = torch.stack([hessian[:, i : i + unit, i : i + unit] for i in range(0, columns, unit)], 1)  # (g, u, k, k)
     least = LEAST * first.diagonal(dim1=2, dim2=3).amin(2)[of_group]  # (b, u)
     left = first[of_group]  # (b, u, k, k): curvature of each unit with the chosen ones eliminated

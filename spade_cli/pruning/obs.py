@@ -14,8 +14,7 @@ PIVOT_BYTES = 512 * 2**20  # of the pivot rows of one batch of rows; they are re
 
 
 def obs(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, granularity: str = "kernel") -> Tensor:
-    """Greedy removal, over all rows of the layer, of the unit whose loss raises the error least, with the optimal
-    update of the rest.
+    """Remove, over all rows of the layer, the unit whose loss raises the error least, adjust the rest, and repeat.
 
     weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1 of the layer's units; `granularity="kernel"`
     removes runs of `block` columns, "weight" single weights. Returns (g, r, c) with exactly round(units * sparsity)

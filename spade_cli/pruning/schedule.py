@@ -18,11 +18,11 @@ def uniform(layers: Sequence[Layer], level: float) -> dict[str, float]:
 
 
 def late(layers: Sequence[Layer], level: float, *, last: float = 0.1) -> dict[str, float]:
-    """Only the last layers get the level: the share `last` of those that can be pruned, counted from the output, at
-    least one.
+    """Only the last layers get the level: the share `last` of those that can be pruned, at least one.
 
     Sparse late layers sharpen explanations; sparse early ones mostly cost the prediction. A tenth of the layers is
-    ResNet50's last block and head; compact networks lose their prediction beyond that.
+    ResNet50's head, its last block and one convolution before; compact networks lose their prediction beyond that.
+    "Last" is in the order of `named_modules()`.
     """
     prunable = [layer.name for layer in layers if layer.reason is None]
     if not 0 < last <= 1:
@@ -71,8 +71,7 @@ def paper_resnet50(
 
 
 def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float]) -> dict[str, float]:
-    """Apply `schedule.layers`: a dotted name or a glob -> share, later entries winning over earlier ones and over the
-    schedule.
+    """Apply `schedule.layers`, a dotted name or a glob -> share, over the schedule's; later entries win.
 
     A glob touches only layers that are prunable by default; an exact name also sets the stem or a depthwise
     convolution. Raises UserError for a pattern that matches nothing and for a layer that cannot be pruned.

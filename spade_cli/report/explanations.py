@@ -71,9 +71,7 @@ def _strength(pixels: Mapping[str, Pixels]) -> str:
 def write_visualization(
     folder: Path, target: str, network: str, values: Tensor, seconds: float
 ) -> tuple[dict[str, Any], Image.Image]:
-    """Write `visualization/<target>_<network>.png` from (3, H, W) in [0, 1]; returns the summary's entry and the
-    picture.
-    """
+    """Write `visualization/<target>_<network>.png` from (3, H, W) in [0, 1]; return its entry and the picture."""
     (folder / "visualization").mkdir(exist_ok=True)
     path = f"visualization/{slug(target)}_{network}.png"
     image = picture(values)

@@ -74,9 +74,7 @@ def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
 
 
 def slug(name: str) -> str:
-    """A file name that every system takes and a shell need not quote: letters and digits of any script, the rest as
-    "-".
-    """
+    """A file name that no shell need quote: letters and digits of any script, "-" for the rest."""
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "image"
 
 
@@ -86,9 +84,8 @@ def _rename(partial: Path, wanted: Path) -> Path:
         try:
             if path.exists():
                 continue
-            return partial.rename(
-                path
-            )  # fails if another run's folder came to stand there in between: it is never empty
+            # This fails if another run's folder came to stand there in between: it is never empty.
+            return partial.rename(path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

@@ -42,9 +42,8 @@ def overlay(pixels: Pixels, top: float, photograph: Image.Image) -> Image.Image:
     grey = np.asarray(photograph.convert("L").resize(pixels.shape[::-1]), dtype=np.float32)[..., None]  # (H, W, 1)
     level = _level(pixels, top)
     colour = _colours()[level].astype(np.float32)  # (H, W, 3)
-    weight = (
-        np.sqrt(level / 255.0)[..., None] * 0.85
-    )  # the root lets faint regions show; a little photograph always stays
+    # The root lets faint regions show; a little of the photograph always stays.
+    weight = np.sqrt(level / 255.0)[..., None] * 0.85
     return Image.fromarray(((1 - weight) * DIMMED * grey + weight * colour).clip(0, 255).astype(np.uint8))
 
 
