@@ -23,7 +23,7 @@ FORMAT = "spade trace 1"
 CHECKPOINT = "trace.safetensors"
 
 
-def save_trace(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_trace(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a state dict; a tensor is stored sparse where that is smaller: a bit per weight against the zeros saved."""
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -38,7 +38,7 @@ def save_trace(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, s
         else:
             tensors[f"dense/{key}"] = value.clone()  # safetensors refuses tensors that share memory
     # Written by us: safetensors' own save_file makes files that only their owner can read.
-    path.write_bytes(save(tensors, {**(metadata or {}), "format": FORMAT, "shapes": json.dumps(shapes)}))
+    path.write_bytes(save(tensors, {"format": FORMAT, "shapes": json.dumps(shapes)}))
 
 
 def load_trace(path: Path) -> dict[str, Tensor]:
