@@ -53,6 +53,12 @@ def kept_overlap(first: nn.Module, second: nn.Module, layers: Iterable[str]) -> 
     return both / either if either else 1.0
 
 
+def kept_share(network: nn.Module, layers: Iterable[str]) -> float:
+    """The share of the weights of these layers that is not zero."""
+    weights = [_weight(network, name) for name in layers]
+    return sum(int((weight != 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
 def chance_overlap(share_kept: float) -> float:
     """The overlap of two traces that keep a share of the weights at random."""
     return share_kept / (2 - share_kept)
