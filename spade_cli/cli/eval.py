@@ -89,6 +89,8 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         aggregation=_some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
         tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
         held_out=whole("held_out", config.get("held_out"), 1, MAX_SAMPLES),
+        margin=number("margin", config.get("margin"), 0, 1),
+        probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
         rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
         batch_size=whole("calibration.batch_size", calibration.get("batch_size"), 1),

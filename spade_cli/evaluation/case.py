@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of
-from spade_cli.errors import SpadeError
+from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.conditions import Calibration, Condition, calibrate
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.request import Plan
@@ -37,9 +37,15 @@ class Case:
     def calibration(self, index: int) -> Calibration:
         """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
         if index not in self._calibrations:
-            example = self.example if index == self.index else self.plan.data.load(index)
+            example = self.example if index == self.index else self._load_other(index)
             self._calibrations[index] = self._calibrate(example, self.plan.classifier.model)
         return self._calibrations[index]
+
+    def _load_other(self, index: int) -> Example:
+        try:
+            return self.plan.data.load(index)
+        except UserError as error:  # of that picture; this one's other measures go on
+            raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
 
     def calibrate_on(self, model: nn.Module) -> Calibration:
         """This example's statistics on another dense network of the same layers."""
@@ -89,14 +95,13 @@ def answers(model: nn.Module, samples: Samples) -> Tensor:
 
 
 @torch.no_grad()
-def open_case(plan: Plan, index: int) -> Case:
+def open_case(plan: Plan, index: int, example: Example) -> Case:
     """An example, ready to be explained.
 
-    Raises SpadeError where it cannot be: a picture that cannot be read, or one that the dense network does not give its
-    labelled class: why it says that class is then no question.
+    Raises SpadeError where it cannot be: the dense network does not give it its labelled class, and why it says that
+    class is no question then. UserError is for a network on which nothing can be measured.
     """
     classifier = plan.classifier
-    example = plan.data.load(index)
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(example.image).to(device_of(classifier.model)))
     logits = classifier.model(x)[0].float().cpu()  # (classes,)
     check_scores(logits, classifier)

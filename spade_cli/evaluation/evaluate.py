@@ -16,10 +16,12 @@ from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation import tables
+from spade_cli.evaluation.concepts import ConceptStudy
 from spade_cli.evaluation.conditions import SPARSE_FC
 from spade_cli.evaluation.figures import write_figures
 from spade_cli.evaluation.folder import Folder, check_folder, open_folder
 from spade_cli.evaluation.measuring import Record, measure
+from spade_cli.evaluation.probe import EPOCHS, probe_at
 from spade_cli.evaluation.request import EvaluationRequest, Plan, decide
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.progress import Stages
@@ -47,14 +49,15 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
         )
         with _forgotten_after_a_mistake(folder):
             plan = fitted(plan, stages)
-            records = measure_all(plan, folder, stages)
+            study = concept_study(plan, folder, stages)
+            records = measure_all(plan, folder, study, stages)
         with stages.stage("report"):
             found = report(plan, records, folder)
     tell(found, records, stages.console)
     return request.out
 
 
-def measure_all(plan: Plan, folder: Folder, stages: Stages) -> list[Record]:
+def measure_all(plan: Plan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
     """Every example's record, in order: read where it is there, measured and kept where it is not."""
     records = {index: folder.record(index) for index in range(len(plan.data.names))}
     left = [index for index, record in records.items() if record is None]
@@ -63,7 +66,7 @@ def measure_all(plan: Plan, folder: Folder, stages: Stages) -> list[Record]:
     with stages.stage("measure", total=len(left) * len(plan.conditions)) as advance:
         started = time.perf_counter()
         for done, index in enumerate(left, 1):
-            records[index] = record = measure(plan, index, advance)
+            records[index] = record = measure(plan, index, study, advance)
             folder.keep(record)
             if not stages.console.is_terminal:  # a terminal has a bar
                 minutes = (time.perf_counter() - started) / done * (len(left) - done) / 60
@@ -100,6 +103,19 @@ def _fitting_pictures(plan: Plan) -> Iterator[Tensor]:
         yield own.preprocessing.normalise(own.preprocessing.view(image).to(device_of(own.model)))
 
 
+def concept_study(plan: Plan, folder: Folder, stages: Stages) -> ConceptStudy | None:
+    """The study with its probe, trained now or kept in the folder; None where concepts are not asked for."""
+    request = plan.request
+    if "concepts" not in request.metrics:
+        return None
+    assert request.visualize is not None  # decide() has seen to it
+    with stages.stage("probe", total=EPOCHS) as advance:
+        probe = probe_at(folder.path / "probe.safetensors", request.probe_pictures, request.seed, advance)
+    stages.console.print(f"probe          {probe.accuracy:.1%} of held-out pictures told right within their class")
+    pictures = folder.path / "visualizations"
+    return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
+
+
 def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
     """The tables and figures, each file whole or not there."""
     found = tables.summarise(tables.gather(records), plan.request.seed)
@@ -108,7 +124,8 @@ def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
     heading = f"{plan.classifier.name} on {plan.request.data}"
     text = tables.markdown(found, missing, len(records), heading)
     write_whole(folder.path / "results.csv", lambda path: tables.write_csv(records, path))
-    write_whole(folder.path / "curves.csv", lambda path: tables.write_curves(records, path))
+    if any(record.curves for record in records):
+        write_whole(folder.path / "curves.csv", lambda path: tables.write_curves(records, path))
     write_whole(folder.path / "table.json", lambda path: tables.write_json(content, path))
     write_whole(folder.path / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_figures(found, records, folder.path)

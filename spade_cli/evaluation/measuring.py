@@ -12,6 +12,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import localisation
 from spade_cli.evaluation.aggregation import AGGREGATIONS, HOW, aggregate
 from spade_cli.evaluation.case import Case, answers, open_case
+from spade_cli.evaluation.concepts import ConceptStudy
 from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.data import partner
 from spade_cli.evaluation.fidelity import fidelity
@@ -22,6 +23,7 @@ from spade_cli.interpretation import explainable
 
 # How much of the network is randomised: its last layer, half of its layers, all of them.
 DEPTHS = {"randomised_last": 0.0, "randomised_half": 0.5, "randomised_all": 1.0}
+OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
 DECIMALS = 4  # of a curve's points
 
 
@@ -50,19 +52,24 @@ class Record:
         self.failures.append((condition, method, " ".join(str(error).split())))
 
 
-def measure(plan: Plan, index: int, on_condition: Callable[[int], None]) -> Record:
+def measure(plan: Plan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]) -> Record:
     """Everything about one image. What cannot be measured is a failure with its reason.
 
-    `on_condition` is told how many conditions are done. UserError is for mistakes that every image would repeat.
+    `study` is there where concepts are asked for; `on_condition` is told how many conditions are done. UserError is for
+    mistakes that every image would repeat.
     """
     started = time.perf_counter()
     record = Record(index, plan.data.names[index])
     try:
-        case = open_case(plan, index)
+        example = plan.data.load(index)
+    except SpadeError as error:  # a picture that cannot be read is this image's fault alone
+        return _left_out(record, error, plan, on_condition)
+    try:
+        case = open_case(plan, index, example)
+    except UserError:
+        raise
     except SpadeError as error:
-        record.fail("", "", error)
-        on_condition(len(plan.conditions))
-        return record
+        return _left_out(record, error, plan, on_condition)
     record.target = case.target
     maps: dict[str, dict[str, Tensor]] = {}
     for condition in plan.conditions:
@@ -73,7 +80,7 @@ def measure(plan: Plan, index: int, on_condition: Callable[[int], None]) -> Reco
         except SpadeError as error:
             record.fail(condition.name, "", error)
         else:
-            measure_network(case, condition, network, record)
+            measure_network(case, condition, network, study, record)
             maps[condition.name] = measure_maps(case, condition, network, record)
         on_condition(1)
     if "sanity" in plan.request.metrics:
@@ -82,8 +89,16 @@ def measure(plan: Plan, index: int, on_condition: Callable[[int], None]) -> Reco
     return record
 
 
+def _left_out(record: Record, error: SpadeError, plan: Plan, on_condition: Callable[[int], None]) -> Record:
+    record.fail("", "", error)
+    on_condition(len(plan.conditions))
+    return record
+
+
 @torch.no_grad()
-def measure_network(case: Case, condition: Condition, network: nn.Module, record: Record) -> None:
+def measure_network(
+    case: Case, condition: Condition, network: nn.Module, study: ConceptStudy | None, record: Record
+) -> None:
     """Measures of a network as it is, without any map."""
     wanted = case.plan.request.metrics
     if "fidelity" in wanted:
@@ -91,7 +106,16 @@ def measure_network(case: Case, condition: Condition, network: nn.Module, record
         held = answers(network, case.held_out)
         record.add(condition.name, "", fidelity(case.logits, logits, case.held_out_logits, held, case.target))
     if "sanity" in wanted and condition.layers and not condition.of_other:
-        record.add(condition.name, "", overlaps(case, condition, network))
+        try:
+            record.add(condition.name, "", overlaps(case, condition, network))
+        except SpadeError as error:
+            record.fail(condition.name, "overlap", error)
+    concept = case.example.concept
+    if study is not None and concept is not None and not case.example.trojan:
+        try:
+            record.add(condition.name, "", study.ask(condition, network, case.target, concept, record.image))
+        except SpadeError as error:
+            record.fail(condition.name, "concepts", error)
 
 
 def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, float]:
@@ -108,7 +132,7 @@ def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, 
 def measure_maps(case: Case, condition: Condition, network: nn.Module, record: Record) -> dict[str, Tensor]:
     """Every method's map of a network, measured; returns the relevance (size, size) by method."""
     request = case.plan.request
-    if not request.saliency:
+    if not request.saliency or not set(OF_MAPS) & set(request.metrics):
         return {}
     safe, found = explainable(network, case.x), {}
     for method, explain in request.saliency.items():

@@ -36,13 +36,19 @@ METRICS: dict[str, Metric] = {
     "deletion": Metric("area under the deletion curve of the dense network", False),
     "same_prediction": Metric("same prediction on the image", True, of_maps=False),
     "agreement": Metric("same prediction on held-out augmentations", True, of_maps=False),
-    "kl": Metric("mean KL(dense || trace) on held-out augmentations, nats", False, share=False, of_maps=False),
+    "kl": Metric("mean KL of dense to trace on held-out augmentations, nats", False, share=False, of_maps=False),
     "logit_change": Metric("change of the explained class's logit", None, share=False, of_maps=False),
     "probability": Metric("probability of the explained class", True, of_maps=False),
     "overlap_same": Metric("kept weights shared with the trace of an image of the same kind", None, of_maps=False),
     "overlap_other": Metric("kept weights shared with the trace of an image of another class", None, of_maps=False),
     "overlap_chance": Metric("kept weights that two random traces of this sparsity share", None, of_maps=False),
-    "randomised_last": Metric("rank correlation with the map after the last layer is randomised", False, share=False),
-    "randomised_half": Metric("rank correlation with the map after half of the layers are", False, share=False),
-    "randomised_all": Metric("rank correlation with the map after all layers are", False, share=False),
+    "concept_agree": Metric(
+        "concept study, agree: the class neuron's visualization shows the image's concept", True, of_maps=False
+    ),
+    "concept_disagree": Metric("concept study, disagree: it shows another concept of the class", False, of_maps=False),
+    "concept_undecided": Metric("concept study, undecided: it shows none of them, or several", False, of_maps=False),
+    "concept_agree_decided": Metric("concept study, agree when decided", True, of_maps=False),
+    "randomised_last": Metric("rank correlation with the map after the last layer is randomised", None, share=False),
+    "randomised_half": Metric("rank correlation with the map after half of the layers are", None, share=False),
+    "randomised_all": Metric("rank correlation with the map after all layers are", None, share=False),
 }

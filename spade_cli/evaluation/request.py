@@ -40,8 +40,8 @@ class EvaluationRequest:
     aggregation: str = FIXED
     tolerance: int = 15  # pixels, of the pointing game
     held_out: int = 64  # augmentations that fidelity is measured on
-    margin: float = 0.2  # of the concept probe's probabilities: less is undecided
-    probe_pictures: int = 200  # of each concept, that the probe learns from
+    margin: float = 0.1  # of the concept probe's probabilities: less is undecided
+    probe_pictures: int = 150  # of each concept, that the probe learns from
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
     rows_per_column: int | None = 16  # None: every position
     batch_size: int = 32
@@ -94,6 +94,8 @@ def _not_fitted(_: object) -> Any:
 
 def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
     """The examples, and whether what is to be measured can be measured on them."""
+    if "concepts" in request.metrics and request.visualize is None:
+        raise UserError("metrics: concepts are read from feature visualizations; give interpreter=all or visualization")
     if request.data == "world":
         if classifier.classes != len(CLASSES):
             raise UserError(

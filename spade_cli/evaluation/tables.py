@@ -10,7 +10,7 @@ from typing import Any
 from spade_cli.evaluation.conditions import DENSE
 from spade_cli.evaluation.measuring import Record
 from spade_cli.evaluation.metrics import METRICS, Metric
-from spade_cli.evaluation.statistics import Comparison, Estimate, compare, estimate
+from spade_cli.evaluation.statistics import compare, estimate
 
 AVERAGE = "average"  # over the methods, image by image
 BEST_OF_TWO = ("trojan_auc_signed", "trojan_auc_absolute")
@@ -108,71 +108,84 @@ def failures(records: Sequence[Record]) -> list[dict[str, str]]:
     ]
 
 
-def markdown(summary: Mapping[str, Any], missing: Sequence[Mapping[str, str]], records: int, heading: str) -> str:
-    """table.md: for each measure the means, then the differences to dense."""
-    lines = [f"# {heading}", "", _counted(missing, records), ""]
+def markdown(summary: Mapping[str, Any], missing: Sequence[Mapping[str, str]], images: int, heading: str) -> str:
+    """table.md: for each measure of maps the means and the differences to dense, the measures of networks together."""
+    lines = [f"# {heading}", "", _counted(missing, images), ""]
     lines += [
         "Means over images with 95 % bootstrap intervals; differences to dense are paired, image by image, and "
         "'better' is the share of images that improved.",
         "",
     ]
-    of_maps = [name for name in summary if METRICS[name].of_maps]
-    of_networks = [name for name in summary if not METRICS[name].of_maps]
-    for name in of_maps:
-        lines += _section(name, summary[name], METRICS[name])
-    for name in of_networks:
-        lines += _section(name, {"": summary[name][""]}, METRICS[name])
+    of_networks = {}
+    for name, rows in summary.items():
+        metric = METRICS[name]
+        if not metric.of_maps:
+            of_networks[f"{metric.title}{_unit(metric)}"] = (metric, rows[""])
+            continue
+        lines += [f"## {name}", "", f"{metric.title}{_unit(metric)}", ""]
+        lines += _both_tables({method.replace("_", " "): (metric, cells) for method, cells in rows.items()}, "method")
+    if of_networks:
+        lines += ["## The networks", "", *_both_tables(of_networks, "measure")]
     if missing:
         lines += ["## Not measured", "", "| image | condition | method | why |", "|---|---|---|---|"]
-        lines += [
-            f"| {_plain(m['image'])} | {m['condition'] or 'all'} | {m['method'] or 'all'} | {_plain(m['why'])} |"
-            for m in missing
-        ]
-        lines += [""]
+        for entry in missing:
+            where = [entry["condition"] or "all", entry["method"] or "all"]
+            lines.append("| " + " | ".join(map(_plain, [entry["image"], *where, entry["why"]])) + " |")
+        lines.append("")
     return "\n".join(lines)
 
 
-def _counted(missing: Sequence[Mapping[str, str]], records: int) -> str:
-    whole = len({entry["image"] for entry in missing if not entry["condition"]})
-    parts = len(missing) - sum(not entry["condition"] for entry in missing)
+def _counted(missing: Sequence[Mapping[str, str]], images: int) -> str:
+    whole = sum(not entry["condition"] for entry in missing)
     return (
-        f"{records} images; {whole} left out, and {parts} maps or networks of the others, each listed at the end with "
-        "its reason; none is averaged in."
+        f"{images} images; {whole} of them left out, and {len(missing) - whole} maps or networks of the others, each "
+        "listed at the end with its reason; none is averaged in."
+        if missing
+        else f"{images} images, all of them measured."
     )
 
 
-def _section(name: str, rows: Mapping[str, Mapping[str, Any]], metric: Metric) -> list[str]:
-    conditions = list(dict.fromkeys(condition for cells in rows.values() for condition in cells))
-    direction = {True: "higher is better", False: "lower is better", None: "no direction"}[metric.larger_is_better]
-    unit = "%, " if metric.share else ""
-    lines = [f"## {name}", "", f"{metric.title} ({unit}{direction})", ""]
-    lines += _table(rows, conditions, lambda cell: _shown(cell, metric), counts=True)
-    compared = [
-        condition for condition in conditions if any("difference" in row.get(condition, {}) for row in rows.values())
-    ]
+def _unit(metric: Metric) -> str:
+    direction = {True: "higher is better", False: "lower is better", None: ""}[metric.larger_is_better]
+    notes = [note for note in ("%" if metric.share else "", direction) if note]
+    return f" ({', '.join(notes)})" if notes else ""
+
+
+Rows = Mapping[str, tuple[Metric, Mapping[str, Any]]]  # name -> metric, cells by condition
+
+
+def _both_tables(rows: Rows, what: str) -> list[str]:
+    """The means, and below them the differences to dense where there are any."""
+    conditions = list(dict.fromkeys(condition for _, cells in rows.values() for condition in cells))
+    compared = {
+        name: (metric, {c: cell for c, cell in cells.items() if "difference" in cell})
+        for name, (metric, cells) in rows.items()
+    }
+    compared = {name: row for name, row in compared.items() if row[1]}
+    lines = [f"| {what} | n | " + " | ".join(map(_plain, conditions)) + " |", "|---" * (len(conditions) + 2) + "|"]
+    for name, (metric, cells) in rows.items():
+        shown = [_figure(cells[c], metric, "") if c in cells else "-" for c in conditions]
+        lines.append("| " + " | ".join([name, _many(cells), *shown]) + " |")
+    lines.append("")
     if compared:
-        lines += ["Difference to dense:", "", *_table(rows, compared, lambda cell: _gain(cell, metric), counts=False)]
+        others = [c for c in conditions if any(c in cells for _, cells in compared.values())]
+        lines += ["Difference to dense:", "", f"| {what} | " + " | ".join(map(_plain, others)) + " |"]
+        lines.append("|---" * (len(others) + 1) + "|")
+        for name, (metric, cells) in compared.items():
+            lines.append(
+                "| " + " | ".join([name, *(_gain(cells[c], metric) if c in cells else "-" for c in others)]) + " |"
+            )
+        lines.append("")
     return lines
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]], conditions: Sequence[str], show: Any, counts: bool) -> list[str]:
-    lines = ["| method | " + ("n | " if counts else "") + " | ".join(map(_plain, conditions)) + " |"]
-    lines += ["|---" * (len(conditions) + 1 + counts) + "|"]
-    for method, cells in rows.items():
-        shown = [show(cells[condition]) if condition in cells else "-" for condition in conditions]
-        many = sorted({cells[condition]["n"] for condition in conditions if condition in cells})
-        number = [" to ".join(map(str, dict.fromkeys((many[0], many[-1]))))] if counts and many else []
-        lines += ["| " + " | ".join([method.replace("_", " ") or "(the network)", *number, *shown]) + " |"]
-    return [*lines, ""]
-
-
-def _shown(cell: Mapping[str, Any], metric: Metric) -> str:
-    return _figure(cell, metric, "")
+def _many(cells: Mapping[str, Any]) -> str:
+    """How many images a row is of; from fewest to most where conditions differ."""
+    counts = sorted({cell["n"] for cell in cells.values()})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _gain(cell: Mapping[str, Any], metric: Metric) -> str:
-    if "difference" not in cell:
-        return "-"
     return f"{_figure(cell['difference'], metric, '+')}, {100 * cell['better']:.0f} % better"
 
 
@@ -191,17 +204,3 @@ def _plain(text: str) -> str:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """As JSON that any reader takes."""
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-__all__ = [
-    "AVERAGE",
-    "Comparison",
-    "Estimate",
-    "failures",
-    "gather",
-    "markdown",
-    "summarise",
-    "write_csv",
-    "write_curves",
-    "write_json",
-]
