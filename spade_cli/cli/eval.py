@@ -16,6 +16,7 @@ EXAMPLES = (
     "spade eval data=photographs model=squeezenet1_1 metrics=[insertion,fidelity] out=squeezenet",
     "spade eval 'conditions=[dense, forward, wide: forward schedule.last=0.3, control: forward image=other]'",
     "spade eval resume=squeezenet",
+    "spade eval study=raters trojan_share=1 count=20 'conditions=[dense,forward]'   (then: spade eval answers=raters)",
 )
 MAX_SAMPLES = 100_000
 
@@ -53,10 +54,20 @@ def _task(arguments: list[str]) -> Any:
     def task(config: dict[str, Any], asked: Asked) -> None:
         from rich.console import Console
 
-        from spade_cli.evaluation.evaluate import evaluate
-
         console = Console(stderr=True, soft_wrap=True, highlight=False)
-        print(evaluate(_request(config, asked, arguments), console))
+        study = None if config.get("study") is None else expanded(str(config["study"]))
+        if config.get("answers") is not None:
+            from spade_cli.evaluation.answers import as_text, score
+
+            print(as_text(score(expanded(str(config["answers"])), study)))
+        elif study is not None:
+            from spade_cli.evaluation.study import build_study
+
+            print(build_study(_request(config, asked, arguments), study, console))
+        else:
+            from spade_cli.evaluation.evaluate import evaluate
+
+            print(evaluate(_request(config, asked, arguments), console))
 
     return task
 

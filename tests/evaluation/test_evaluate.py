@@ -193,7 +193,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, sai
     (folder / "empty").mkdir()
     (folder / "labels.txt").write_text("x")
     before = sorted(folder.rglob("*"))
-    assert main([*COMMAND, "out=out", *arguments]) == 2
+    assert main([*COMMAND[:-1], "conditions=[sparsegpt]", "out=out", *arguments]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("spade: ")]
     assert len(error) == 1 and said in error[0], error
     assert sorted(folder.rglob("*")) == before
