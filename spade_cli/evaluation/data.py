@@ -3,6 +3,7 @@
 H, W: a picture's size in pixels.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def folder(path: Path, out: Path, count: int | None, seed: int, classifier: Clas
 
     targets = tuple(None if labels is None else _target(labels[name])[0] for name in names)
     kinds = tuple(name if labels is None else _kind(labels[name]) for name in names)
-    identity = {"data": str(path.resolve()), "pictures": len(names), "labels": None}
+    listed = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    identity = {"data": str(path.resolve()), "pictures": len(names), "names": listed, "labels": None}
     if labels is not None:
         identity["labels"] = hash_file(path / LABELS)
     return Data(tuple(names), targets, kinds, load, identity)

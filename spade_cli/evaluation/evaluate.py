@@ -8,10 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
+from spade_cli import __version__
 from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
@@ -30,6 +32,7 @@ from spade_cli.world.resuming import write_whole
 
 # Added to the seed for the pictures that Sparse FC learns from: none of them is measured on.
 FIT_SEED = 1_000_000
+FIT_TROJAN_SHARE = 0.25  # as `spade world` draws them: all classes and all Trojans are learnt, whatever is measured
 
 
 def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path:
@@ -94,7 +97,7 @@ def _fitting_pictures(plan: Plan) -> Iterator[Tensor]:
     request, own = plan.request, plan.classifier
     pictures = plan.data
     if request.data == "world":
-        pictures = datasets.world(request.sparse_fc_pictures, request.trojan_share, request.seed + FIT_SEED)
+        pictures = datasets.world(request.sparse_fc_pictures, FIT_TROJAN_SHARE, request.seed + FIT_SEED)
     for index in range(len(pictures.names)):
         try:
             image = pictures.load(index).image
@@ -135,6 +138,7 @@ def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """All that the numbers depend on."""
     return {
+        "versions": {"spade": __version__, "torch": torch.__version__},
         **{key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")},
         "model.sha256": plan.classifier.sha256,
         "data": dict(plan.data.identity),

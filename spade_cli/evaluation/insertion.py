@@ -43,7 +43,7 @@ def curve(
             seen = top if kind == "insertion" else ~top
             said.append(_confidence(network, x * seen[:, None], target))
         curves.append((torch.cat(said) / full).clamp(0, 1))
-    return torch.stack(curves).cpu()
+    return torch.stack(curves)
 
 
 def order(values: Tensor, seed: int) -> Tensor:
@@ -62,4 +62,4 @@ def area(curves: Tensor) -> Tensor:
 
 
 def _confidence(network: nn.Module, x: Tensor, target: int) -> Tensor:
-    return network(x).double().softmax(1)[:, target]  # (b,)
+    return network(x).float().cpu().double().softmax(1)[:, target]  # (b,); Apple's MPS has no float64
