@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from scenes import MODEL, QUICK, write_scenes
 
+from spade_cli import augment
 from spade_cli.cli import main
+from spade_cli.evaluation import data as datasets
+from spade_cli.evaluation.case import open_case
+from spade_cli.evaluation.conditions import dense
+from spade_cli.evaluation.request import EvaluationRequest, Plan
+from spade_cli.models import ModelSource, load_model
+from spade_cli.pruning import find_layers
 
 CONDITIONS = "conditions=[dense, sparsegpt@0.5, all: sparsegpt schedule=uniform, control: sparsegpt image=other]"
 COMMAND = ("eval", "data=my scenes", *MODEL, *QUICK, CONDITIONS)
@@ -152,6 +159,20 @@ def test_controls_of_the_weights_and_of_the_image(folder):
         assert -1 <= metrics[f"randomised_{depth}"]["saliency"]["sparsegpt@0.5"]["mean"] < 0.999
     chance = metrics["overlap_chance"][""]["sparsegpt@0.5"]["mean"]
     assert chance == pytest.approx(1 / 3, abs=0.01) and "dense" not in metrics["overlap_chance"][""]
+
+
+def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
+    classifier = load_model(ModelSource(None, factory="networks:small", size=32))
+    source, out = Path("my scenes"), Path("out")
+    request = EvaluationRequest(
+        str(source), ModelSource(None), out, {}, augment.paper, samples=6, held_out=6, saliency={}
+    )
+    data = datasets.folder(source, out, None, 0, classifier)
+    plan = Plan(request, classifier, find_layers(classifier.model), (dense(),), data)
+    case = open_case(plan, 0, data.load(0))
+    samples, held = case.calibration(0).samples.copies, case.held_out.copies
+    assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)
+    assert case.calibration(0) is case.calibration(0)
 
 
 def test_a_plain_folder_is_explained_for_what_the_network_answers(folder):

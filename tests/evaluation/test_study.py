@@ -1,11 +1,15 @@
 """The human study: patches of exactly a tenth, nothing of the conditions in the page, answers scored by the key."""
 
+import base64
+import io
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from networks import small
+from PIL import Image
 from scenes import MODEL, QUICK, write_scenes
 
 from spade_cli.cli import main
@@ -13,11 +17,21 @@ from spade_cli.errors import UserError
 from spade_cli.evaluation.answers import as_text, score
 from spade_cli.evaluation.scorecam import score_cam
 from spade_cli.evaluation.study import top_share
+from spade_cli.images import load_image
 from spade_cli.interpretation import CannotExplain, Explainable, explainable
+from spade_cli.models import ModelSource, load_model
 
 
-def test_score_cam_is_what_its_definition_says():
-    network = small()
+def signed():
+    """A network whose last feature map is negative in places."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 4)]
+    return torch.nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("factory", [small, signed])
+def test_score_cam_is_what_its_definition_says(factory):
+    network = factory()
     x = torch.randn(1, 3, 20, 20)
     safe = explainable(network, x)
     seen = []
@@ -78,6 +92,26 @@ def test_the_page_shows_every_task_and_hides_the_conditions(study):
     assert len(pairs) == 6
     images = [task["image"] for task in key["tasks"].values()]
     assert images != sorted(images)
+
+
+def test_the_key_says_on_which_side_the_patch_of_the_neurons_class_is(study):
+    shown = {task["task"]: task for task in page_tasks(study)["tasks"]}
+    classifier = load_model(ModelSource(None, factory="networks:small", size=32))
+    for number, task in json.loads((study / "key.json").read_text(encoding="utf-8"))["tasks"].items():
+        view = classifier.preprocessing.view(load_image(study.parent / "scenes" / "images" / task["image"]))
+        x = classifier.preprocessing.normalise(view)
+        safe = explainable(classifier.model, x)
+        patches = {}
+        for what in ("neuron", "other"):
+            relevance = score_cam(safe, x, int(task[what].removeprefix("class ")))
+            patches[what] = torch.where(top_share(relevance, 0), view[0], torch.ones(3, 32, 32))
+        for what, side in (("neuron", task["right_side"]), ("other", opposite(task["right_side"]))):
+            png = Image.open(io.BytesIO(base64.b64decode(shown[number][side].partition(",")[2])))
+            pixels = torch.from_numpy(np.array(png)).permute(2, 0, 1).float() / 255
+            assert (pixels - patches[what]).abs().max() < 0.01
+    assert not patches["neuron"].equal(patches["other"])
+    sides = [task["right_side"] for task in json.loads((study / "key.json").read_text())["tasks"].values()]
+    assert set(sides) == {"left", "right"}
 
 
 def answered(study, path, rule):
