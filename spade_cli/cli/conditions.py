@@ -28,6 +28,8 @@ def read_conditions(value: Any, overrides: tuple[str, ...]) -> dict[str, TraceSe
     for name, words in _listed(value):
         if name in found:
             raise UserError(f"conditions: {name} is there twice; give one of them another name: NAME: {words}")
+        if name != words and {name, words} & {DENSE, SPARSE_FC}:
+            raise UserError(f"conditions: {name}: {words}: {DENSE} and {SPARSE_FC} keep their own names; take another")
         found[name] = None if words in (DENSE, SPARSE_FC) else _settings(name, words, overrides)
     return found
 

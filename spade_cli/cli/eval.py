@@ -2,10 +2,12 @@
 
 import os
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.overrides import MULTIRUN, arrange
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -42,12 +44,16 @@ def _resume(folder: Path, rest: list[str]) -> int:
             f"resume={folder}: its command was given in {about['folder']}, which is gone; give that command again "
             f"with out={folder}: {about['command']}"
         )
-    arguments = [word for word in about["arguments"] if not word.startswith("out=")] + [f"out={folder}"]
+    arguments = [word for word in about["arguments"] if _key(word) != "out"] + [f"out={folder}"]
     os.chdir(about["folder"])
     try:
         return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
     finally:
         os.chdir(here)
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
 def _task(arguments: list[str]) -> Any:
@@ -83,7 +89,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     calibration, augmentation = section(config, "calibration"), section(config, "augmentation")
     interpreter = section(config, "interpreter")
-    rows, count = calibration.get("rows_per_column"), config.get("count")
+    rows, pictures = calibration.get("rows_per_column"), config.get("count")
     data = text("data", config.get("data"), "world")
     return EvaluationRequest(
         data=data if data == "world" else str(expanded(data)),
@@ -95,7 +101,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         saliency=saliency_methods(interpreter, seed),
         visualize=visualization(interpreter),
         metrics=_some_of("metrics", config.get("metrics"), FAMILIES),
-        count=None if count is None else whole("count", count, 1),
+        count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
         aggregation=_some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
         tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
@@ -108,7 +114,8 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         seed=seed,
         device=device_name(config.get("device")),
         command=asked.command,
-        arguments=tuple(arguments),
+        # As one task of its own, where -m asked for several.
+        arguments=(*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides),
         settings=config,
     )
 
@@ -119,7 +126,9 @@ def _out(value: Any, data: str) -> Path:
     from spade_cli.report.folder import slug
 
     now = datetime.now()
-    return Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-eval-{slug(Path(data).name)}")
+    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-eval-{slug(Path(data).name)}")
+    named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
+    return next(path for path in named if not path.exists())  # a second evaluation in the same second
 
 
 def _some_of(key: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from spade_cli.evaluation.measuring import Record
 from spade_cli.evaluation.metrics import METRICS
+from spade_cli.world.resuming import write_whole
 
 GAINS = ("trojan_auc", "trojan_auc_best", "object_auc", "insertion", "deletion")
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey is dense.
@@ -65,7 +66,7 @@ def _gains(metric: str, rows: Mapping[str, Any], colours: Mapping[str, str], pat
             )
     axes.axvline(0, color=DENSE_COLOUR, linewidth=1)
     axes.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
-    axes.invert_yaxis()
+    axes.set_ylim(len(methods) - 0.5, -0.5)  # the first method at the top
     for row in range(len(methods) - 1):
         axes.axhline(row + 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
     better = "right" if METRICS[metric].larger_is_better else "left"
@@ -73,7 +74,7 @@ def _gains(metric: str, rows: Mapping[str, Any], colours: Mapping[str, str], pat
     axes.set_xlabel(f"{metric.replace('_', ' ')}: difference to dense, {unit} (better: {better}), 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(4, len(conditions)), frameon=False, fontsize=8)
-    figure.savefig(path)
+    write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path
 
 
@@ -117,5 +118,5 @@ def _curves(kind: str, curves: Mapping[str, Mapping[str, np.ndarray]], colours: 
     figure.supxlabel(f"most relevant pixels {done}, %", fontsize=9)
     figure.supylabel("confidence of the dense network", fontsize=9)
     figure.legend(loc="outside upper center", ncols=min(5, len(colours)), frameon=False, fontsize=8)
-    figure.savefig(path)
+    write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path

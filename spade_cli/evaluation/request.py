@@ -94,6 +94,9 @@ def _not_fitted(_: object) -> Any:
 
 def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
     """The examples, and whether what is to be measured can be measured on them."""
+    of_maps = [name for name in request.metrics if name in ("localisation", "insertion")]
+    if of_maps and not request.saliency:
+        raise UserError(f"metrics: {of_maps[0]} is measured on saliency maps; give interpreter=all or saliency")
     if "concepts" in request.metrics and request.visualize is None:
         raise UserError("metrics: concepts are read from feature visualizations; give interpreter=all or visualization")
     if request.data == "world":

@@ -197,6 +197,9 @@ MISTAKES = [
     (["conditions=[sparsegpt schedule.layers={nix: 1}]"], "nix matches no layer"),
     (["conditions=[sparsegpt seed=1]"], "seed=1 is no setting of a condition"),
     (["conditions=[obs pruner.granularity=half]"], "pruner.granularity=half"),
+    (["conditions=[dense: sparsegpt]"], "keep their own names"),
+    (["conditions=[mine: sparse_fc]"], "keep their own names"),
+    (["interpreter=visualization", "~interpreter.methods"], "is no option"),
     (["conditions=[]"], "is no list of conditions"),
     (["metrics=[speed]"], "metrics=['speed'] is unknown; there are localisation"),
     (["metrics=[concepts]"], "concepts are known of data=world only"),
@@ -218,6 +221,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, sai
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("spade: ")]
     assert len(error) == 1 and said in error[0], error
     assert sorted(folder.rglob("*")) == before
+
+
+def test_each_task_of_a_multirun_is_resumed_on_its_own(folder):
+    (folder / "own" / "schedule").mkdir(parents=True)
+    (folder / "own" / "schedule" / "mine.yaml").write_text("# Mine.\n_target_: spade_cli.pruning.schedule.uniform\n")
+    quick = ("metrics=[fidelity]", "count=1", "conditions=[c: sparsegpt schedule=mine]", "--config-dir", "own")
+    assert main(["eval", "-m", "data=my scenes", *MODEL, *QUICK[:-1], *quick, "seed=0,1"]) == 0
+    seeds = {json.loads(file.read_text())["identity"]["seed"]: file.parent for file in folder.rglob("evaluation.json")}
+    before = (seeds[1] / "results.csv").read_bytes()
+    (seeds[1] / "results.csv").unlink()
+    assert main(["eval", f"resume={seeds[1]}"]) == 0 and set(seeds) == {0, 1}
+    assert (seeds[1] / "results.csv").read_bytes() == before
 
 
 def test_resuming_nothing_is_a_mistake(folder, capsys):
