@@ -44,7 +44,7 @@ def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -
     assert (request.image, request.output, request.model.name) == (Path("cat.jpg"), Path("outputs"), "resnet50")
     assert (request.samples, request.sparsity, request.damping, request.seed) == (256, 0.9, 0.01, 0)
     assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("sparsegpt", "late", "paper")
-    assert (request.rows_per_column, request.target, request.device) == (16, "predicted", "auto")
+    assert (request.calibration.rows_per_column, request.target, request.device) == (16, "predicted", "auto")
     assert set(request.saliency) < set(METHODS) and request.visualize is not None and not request.visualization_targets
     assert request.command == "spade run image=cat.jpg" and "sparsity: 0.9" in request.config
     assert capsys.readouterr().out == f"{Path('outputs/done')}\n"
@@ -70,7 +70,7 @@ def test_settings_are_bound(requests: list[Request]) -> None:
     assert "seed" not in request.saliency["saliency"].keywords
     assert request.visualize.keywords["steps"] == 3
     assert request.visualization_targets == ("layer4.2:17", "tiger cat", 5)
-    assert request.rows_per_column is None and request.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
+    assert request.calibration.rows_per_column is None and request.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
 
 
 def test_interpreters(requests: list[Request]) -> None:

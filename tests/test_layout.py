@@ -13,7 +13,18 @@ LONGEST = 300
 # The reading order: a part may import the parts before it.
 ORDER = (
     *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
-    *("pruning", "interpretation", "report", "world", "request", "explaining", "concluding", "pipeline", "cli"),
+    *(
+        "pruning",
+        "calibration",
+        "interpretation",
+        "report",
+        "world",
+        "request",
+        "explaining",
+        "concluding",
+        "pipeline",
+        "cli",
+    ),
 )
 
 

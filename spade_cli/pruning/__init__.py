@@ -3,12 +3,13 @@
 from spade_cli.pruning.hessian import Statistics, collect
 from spade_cli.pruning.layers import Layer, find_layers
 from spade_cli.pruning.pruner import Pruner, pruner_named
-from spade_cli.pruning.trace import LayerRecord, Trace, prune, prune_many
+from spade_cli.pruning.trace import LayerRecord, Pruning, Trace, prune, prune_many
 
 __all__ = [
     "Layer",
     "LayerRecord",
     "Pruner",
+    "Pruning",
     "Statistics",
     "Trace",
     "collect",

@@ -13,7 +13,7 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from spade_cli.devices import full_precision
+from spade_cli.devices import device_of, forward_precision, full_precision
 from spade_cli.pruning.curvature import Hessian, LowRank
 from spade_cli.pruning.layers import block_of, input_matrix, weight_matrix
 
@@ -53,13 +53,15 @@ def collect(
     samples: int,
     rows_per_column: int | None = 16,
     seed: int = 0,
+    precision: str = "float32",
     on_batch: Callable[[int], None] | None = None,
 ) -> Statistics:
     """Run the dense model once over all samples and accumulate H for the named layers.
 
     `batches` yields normalised (N, 3, H, W) on the model's device, `samples` images in all. `rows_per_column`
     observations are drawn per column of H, spread evenly over the samples (None: every position of every sample).
-    Memory does not grow with the number of samples.
+    `precision` is that of the forward pass: float32, bfloat16 or auto (bfloat16 where the processor computes with it);
+    products are summed in float32 in any case. Memory does not grow with the number of samples.
     """
     modules = dict(model.named_modules())
     totals = {name: _Total(weight_matrix(modules[name]).shape[-1]) for name in names}
@@ -81,10 +83,11 @@ def collect(
     hooks = [modules[name].register_forward_hook(watch(name), with_kwargs=True) for name in totals]
     logits = []
     try:
-        with borrowed(model), full_precision():
+        with borrowed(model), full_precision(), forward_precision(precision, device_of(model)):
             for batch in batches:
                 batch_images = len(batch)
-                logits.append(model(batch).float().cpu())
+                # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
+                logits.append(model(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
                 if on_batch is not None:
                     on_batch(batch_images)
     finally:
@@ -124,6 +127,12 @@ class _Total:
         for start in range(STRIP, self.columns, STRIP):
             self.products[:, start : start + STRIP, :start] = self.products[:, :start, start : start + STRIP].mT
         return self.products.mul_(2 / self.observations)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """What a layer's statistics take in memory, in bytes."""
+    groups, _, columns = weight_matrix(module).shape
+    return groups * columns * columns * 4 if columns < WIDE else int(groups * columns * columns * FEW) * 4
 
 
 def _bites(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

@@ -95,30 +95,56 @@ def prune_many(
 
     Pruners that do not `handle` stacked Hessians solve them one by one.
     """
-    traces = [copy.deepcopy(model).eval() for _ in statistics]
-    for parameter in (parameter for trace in traces for parameter in trace.parameters()):
-        parameter.grad = None
-    modules = [dict(trace.named_modules()) for trace in traces]
-    records: list[list[LayerRecord]] = [[] for _ in traces]
-    for layer in layers:
-        share = shares.get(layer.name, 0.0)
-        pruned = []
-        for image, one in enumerate(statistics):
-            left = _why_left(layer, share, one)
-            if left is None:
-                pruned.append(image)
-            else:
-                records[image].append(_left_dense(modules[image][layer.name], layer, left))
-        try:
-            targets = [modules[image][layer.name] for image in pruned]
-            made = _prune_layer(targets, layer, share, [statistics[image] for image in pruned], pruner, damping)
-        except SpadeError as error:
-            raise type(error)(f"layer {layer.name}: {error}") from error
-        for image, record in zip(pruned, made, strict=True):
-            records[image].append(record)
-        if pruned and on_layer is not None:
-            on_layer(layer.name)
-    return [Trace(*one) for one in zip(traces, map(tuple, records), (one.logits for one in statistics), strict=True)]
+    pruning = Pruning(model, len(statistics), damping)
+    pruning.add(layers, shares, statistics, pruner, on_layer)
+    return pruning.traces(layers, [one.logits for one in statistics])
+
+
+class Pruning:
+    """Traces in the making: layers are pruned as their statistics come in."""
+
+    def __init__(self, model: nn.Module, images: int, damping: float) -> None:
+        self.models = [copy.deepcopy(model).eval() for _ in range(images)]
+        for parameter in (parameter for one in self.models for parameter in one.parameters()):
+            parameter.grad = None
+        self.modules = [dict(one.named_modules()) for one in self.models]
+        self.records: list[dict[str, LayerRecord]] = [{} for _ in range(images)]
+        self.damping = damping
+
+    @torch.no_grad()
+    def add(
+        self,
+        layers: Sequence[Layer],
+        shares: Mapping[str, float],
+        statistics: Sequence[Statistics],
+        pruner: Pruner,
+        on_layer: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prune these layers by each image's statistics; one whose share is 0, or without statistics, is left dense."""
+        for layer in layers:
+            share = shares.get(layer.name, 0.0)
+            pruned = []
+            for image, one in enumerate(statistics):
+                left = _why_left(layer, share, one)
+                if left is None:
+                    pruned.append(image)
+                else:
+                    self.records[image][layer.name] = _left_dense(self.modules[image][layer.name], layer, left)
+            try:
+                targets = [self.modules[image][layer.name] for image in pruned]
+                theirs = [statistics[image] for image in pruned]
+                made = _prune_layer(targets, layer, share, theirs, pruner, self.damping)
+            except SpadeError as error:
+                raise type(error)(f"layer {layer.name}: {error}") from error
+            for image, record in zip(pruned, made, strict=True):
+                self.records[image][layer.name] = record
+            if pruned and on_layer is not None:
+                on_layer(layer.name)
+
+    def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
+        """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
+        records = [tuple(found[layer.name] for layer in layers) for found in self.records]
+        return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
 
 
 def _why_left(layer: Layer, share: float, statistics: Statistics) -> str | None:

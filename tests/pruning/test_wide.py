@@ -31,7 +31,9 @@ def definition(w, matrix, sizes):
     return best_on_support(w, matrix, sorted(kept))
 
 
-def test_same_as_the_definition_on_the_whole_hessian():
+def test_same_as_the_definition_on_the_whole_hessian(monkeypatch):
+    monkeypatch.setattr(wide, "LEAST", 8)
+    monkeypatch.setattr(wide, "GROWTH", 0.25)
     weight, low = problem(groups=2)
     found = forward(weight, low, 1 - 75 / 240, 1)  # 75 of 240 stay: 12 in three rows, 13 in the first three
     assert int((found != 0).sum()) == 75
