@@ -205,6 +205,18 @@ def columns_of(units: Tensor, unit: int) -> Tensor:
     return (units[:, :, None] * unit + torch.arange(unit, device=units.device)).flatten(1)
 
 
+def submatrices(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
+    """H[S, S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, s)."""
+    flat = (of_group[:, None] * hessian.shape[-1] + columns)[:, :, None] * hessian.shape[-1] + columns[:, None, :]
+    return hessian.reshape(-1).index_select(0, flat.flatten()).view(flat.shape)
+
+
+def rows_of(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
+    """H[S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, c)."""
+    flat = of_group[:, None] * hessian.shape[-1] + columns
+    return hessian.flatten(0, 1).index_select(0, flat.flatten()).view(*flat.shape, -1)
+
+
 def whitened(block: Tensor, *right: Tensor) -> list[Tensor]:
     """L^-1 R for each R (b, k, ...), where L L^T = block (b, k, k)."""
     if block.shape[-1] == 1:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from spade_cli.errors import UserError
 from spade_cli.pruning.curvature import Hessian, LowRank
-from spade_cli.pruning.elimination import WORK_BYTES, columns_of, inverted, refit, removal_order, spend, threshold
+from spade_cli.pruning.elimination import (
+    WORK_BYTES,
+    columns_of,
+    inverted,
+    refit,
+    removal_order,
+    spend,
+    submatrices,
+    threshold,
+)
 from spade_cli.pruning.obs import obs
 from spade_cli.pruning.pruner import handles
 from spade_cli.pruning.selection import choose
@@ -117,7 +126,7 @@ def _removals(
     order, cost, limit = [], [], math.inf
     parts = zip(target.reshape(-1, columns).split(batch), of_group.split(batch), inside.split(batch), strict=True)
     for right, group, columns_in in parts:
-        inverse = inverted(hessian[group[:, None, None], columns_in[:, :, None], columns_in[:, None, :]])
+        inverse = inverted(submatrices(hessian, group, columns_in))
         fitted = (inverse.double() @ right.gather(1, columns_in)[:, :, None])[:, :, 0]  # (b, s k)
         found = removal_order(fitted.to(inverse.dtype), inverse, unit, removed, limit)
         order.append(found[0])

@@ -87,7 +87,7 @@ def collect(
             for batch in batches:
                 batch_images = len(batch)
                 # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
-                logits.append(model(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
+                logits.append(model(_channels_last(batch)).float().cpu())
                 if on_batch is not None:
                     on_batch(batch_images)
     finally:
@@ -95,6 +95,10 @@ def collect(
             hook.remove()
     hessians = {name: total.hessian() for name, total in totals.items() if total.observations}
     return Statistics(hessians, {name: totals[name].observations for name in hessians}, torch.cat(logits))
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
 
 
 class _Total:

@@ -8,7 +8,7 @@ columns chosen so far, m candidate units, p units picked between two whole updat
 import torch
 from torch import Tensor
 
-from spade_cli.pruning.elimination import columns_of, diagonal_blocks, whitened
+from spade_cli.pruning.elimination import columns_of, diagonal_blocks, rows_of, submatrices, whitened
 
 LEAST = 1e-6  # of its first curvature: a unit with less left is a combination of chosen ones and adds nothing
 # Units picked between two whole updates: the candidates are exact among themselves; what they can miss is a unit that
@@ -16,7 +16,7 @@ LEAST = 1e-6  # of its first curvature: a unit with less left is a combination o
 # no error grew by more than 0.2 %.
 PICKS_PER_CHOSEN = 1 / 8
 MOST_PICKS = 32
-CANDIDATES = 4  # for every pick
+CANDIDATES, MOST_SPARE = 4, 32  # for every pick; but no more than so many beyond the picks
 
 
 def choose(
@@ -48,12 +48,13 @@ def choose(
         count = min(max(1, int(done * PICKS_PER_CHOSEN)), MOST_PICKS, picks - done)
         past = pivots[:, : done * unit]  # (b, t, c)
         worth = gains(correlation, curvature, least, taken)  # (b, u)
-        look = worth.topk(min(CANDIDATES * count if count > 1 else 1, worth.shape[1])).indices  # (b, m)
+        candidates = min(CANDIDATES * count, count + MOST_SPARE) if count > 1 else 1
+        look = worth.topk(min(candidates, units)).indices  # (b, m)
         inside = columns_of(look, unit)  # (b, m k)
         seen = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t, m k)
         there = inside if columns is None else columns.gather(1, inside)
-        block = hessian[of_group[:, None, None], there[:, :, None], there[:, None, :]]  # (b, m k, m k)
-        block = torch.baddbmm(block, seen.transpose(1, 2), seen, alpha=-1)
+        block = submatrices(hessian, of_group, there)  # (b, m k, m k)
+        block.baddbmm_(seen.transpose(1, 2), seen, alpha=-1)
         place, gain[:, done : done + count], triangle, share = _pick(
             correlation.gather(1, inside), block, least.gather(1, look), taken.gather(1, look), count
         )
@@ -62,17 +63,20 @@ def choose(
         taken.scatter_(1, chosen, True)
         inside = columns_of(chosen, unit)  # (b, p k)
         seen = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t, p k)
-        if columns is None:
-            fresh = hessian[of_group[:, None], inside]  # (b, p k, c)
-        else:
-            fresh = hessian[of_group[:, None, None], columns.gather(1, inside)[:, :, None], columns[:, None, :]]
-        fresh = torch.baddbmm(fresh, seen.transpose(1, 2), past, alpha=-1)
-        real = triangle.diagonal(dim1=1, dim2=2) > 0  # (b, p k): False where there was no curvature left
-        triangle = triangle + torch.diag_embed((~real).to(triangle))
-        fresh = torch.linalg.solve_triangular(triangle, fresh, upper=False) * real[:, :, None]
+        there = inside if columns is None else columns.gather(1, inside)
+        fresh = rows_of(hessian, of_group, there)  # (b, p k, c)
+        if columns is not None:
+            fresh = fresh.gather(2, columns[:, None, :].expand(-1, fresh.shape[1], -1))
+        fresh.baddbmm_(seen.transpose(1, 2), past, alpha=-1)
+        # L^-1 of the few picked units, applied in one product; where there was no curvature left it is zero.
+        real = triangle.diagonal(dim1=1, dim2=2) > 0  # (b, p k)
+        identity = torch.eye(count * unit, dtype=triangle.dtype, device=triangle.device)
+        triangle = torch.where(real[:, :, None], triangle, identity)
+        inverse = torch.linalg.solve_triangular(triangle, identity.expand_as(triangle), upper=False) * real[:, :, None]
+        fresh = inverse @ fresh
         pivots[:, done * unit : (done + count) * unit] = fresh
-        correlation = torch.baddbmm(correlation[:, None], share[:, None], fresh, alpha=-1)[:, 0]
-        curvature = curvature - _squares(fresh, unit)
+        correlation[:, None].baddbmm_(share[:, None], fresh, alpha=-1)
+        curvature -= _squares(fresh, unit)
         done += count
     return order if among is None else among.gather(1, order), gain
 
@@ -102,7 +106,7 @@ def _pick(
         pivot, share = whitened(own, rows, correlation.gather(1, inside)[:, :, None])
         pivot, share = pivot * real, share * real
         correlation = correlation - (share * pivot).sum(1)
-        block = torch.baddbmm(block, pivot.transpose(1, 2), pivot, alpha=-1)
+        block.baddbmm_(pivot.transpose(1, 2), pivot, alpha=-1)  # ours to change
         taken.scatter_(1, place[:, None], True)
         for found, one in zip((places, worths, pivots, shares), (place, worth, pivot, share), strict=True):
             found.append(one)
