@@ -18,7 +18,7 @@ from spade_cli.pruning.store import Store, fingerprint
 class Calibration:
     """How the statistics of the layers are measured."""
 
-    rows_per_column: int | None = 16  # observations per column of a Hessian; None: every position of every sample
+    rows_per_column: int | None = 32  # observations per column of a Hessian; None: every position of every sample
     batch_size: int = 32
     memory: float = inf  # bytes of Hessians at a time
     save: Path | None = None  # folder where statistics are kept and looked for

@@ -51,7 +51,7 @@ def collect(
     names: Iterable[str],
     *,
     samples: int,
-    rows_per_column: int | None = 16,
+    rows_per_column: int | None = 32,
     seed: int = 0,
     precision: str = "float32",
     on_batch: Callable[[int], None] | None = None,
