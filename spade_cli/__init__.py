@@ -8,20 +8,23 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Trace", "__version__", "load_image", "load_model", "trace", "wrap"]
+__all__ = ["Calibration", "Classifier", "Trace", "__version__", "load_image", "load_model", "trace", "traces", "wrap"]
 
 if TYPE_CHECKING:
+    from spade_cli.calibration import Calibration
     from spade_cli.images import load_image
     from spade_cli.models import Classifier, load_model, wrap
-    from spade_cli.pipeline import trace
+    from spade_cli.pipeline import trace, traces
     from spade_cli.pruning import Trace
 
 _HOME = {
+    "Calibration": "spade_cli.calibration",
     "Classifier": "spade_cli.models",
     "Trace": "spade_cli.pruning",
     "load_image": "spade_cli.images",
     "load_model": "spade_cli.models",
     "trace": "spade_cli.pipeline",
+    "traces": "spade_cli.pipeline",
     "wrap": "spade_cli.models",
 }
 

@@ -34,6 +34,23 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has instructions for it; elsewhere bfloat16 is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Private to torch (seen in 2.6 to 2.14): where they are gone, float32 it is.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+@contextmanager
+def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Forward passes in float32, bfloat16 (where torch's autocast finds it sound), or auto, the quicker of them."""
+    wanted = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16(device))
+    with torch.autocast(device.type, torch.bfloat16, enabled=wanted):
+        yield
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32 on CUDA: its 10-bit mantissa is coarser than the damping of a well-conditioned Hessian."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spade_cli.calibration import Calibration
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import load_image
@@ -38,8 +39,7 @@ class Request:
     schedule: Callable[..., dict[str, float]]  # (layers, level) -> share per layer name
     schedule_name: str
     layer_shares: Mapping[str, float] = field(default_factory=dict)  # dotted name or glob -> share; after the schedule
-    rows_per_column: int | None = 16  # None: every position
-    batch_size: int = 32
+    calibration: Calibration = field(default_factory=Calibration)
     saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (network, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
@@ -122,7 +122,7 @@ def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor
             f"augmentation={request.augmentation_name} makes {found} of one: return uint8 (samples, 3, size, size)"
         )
     try_pruner(request.pruner, f"pruner={request.pruner_name}")
-    pictures = x.repeat(min(2, request.samples, request.batch_size), 1, 1, 1).requires_grad_()
+    pictures = x.repeat(min(2, request.samples, request.calibration.batch_size), 1, 1, 1).requires_grad_()
     with (
         _tried(f"model={classifier.name}, asked for gradients and {len(pictures)} pictures at once,", "mend it"),
         torch.enable_grad(),

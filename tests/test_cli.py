@@ -43,8 +43,8 @@ def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -
     (request,) = requests
     assert (request.image, request.output, request.model.name) == (Path("cat.jpg"), Path("outputs"), "resnet50")
     assert (request.samples, request.sparsity, request.damping, request.seed) == (256, 0.9, 0.01, 0)
-    assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("sparsegpt", "late", "paper")
-    assert (request.rows_per_column, request.target, request.device) == (16, "predicted", "auto")
+    assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("forward", "late", "paper")
+    assert (request.calibration.rows_per_column, request.target, request.device) == (32, "predicted", "auto")
     assert set(request.saliency) < set(METHODS) and request.visualize is not None and not request.visualization_targets
     assert request.command == "spade run image=cat.jpg" and "sparsity: 0.9" in request.config
     assert capsys.readouterr().out == f"{Path('outputs/done')}\n"
@@ -70,7 +70,7 @@ def test_settings_are_bound(requests: list[Request]) -> None:
     assert "seed" not in request.saliency["saliency"].keywords
     assert request.visualize.keywords["steps"] == 3
     assert request.visualization_targets == ("layer4.2:17", "tiger cat", 5)
-    assert request.rows_per_column is None and request.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
+    assert request.calibration.rows_per_column is None and request.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
 
 
 def test_interpreters(requests: list[Request]) -> None:
@@ -129,7 +129,11 @@ MISTAKES = [
     ([IMAGE, "pruner=ob"], "did you mean pruner=obs?", "sparsegpt"),
     ([IMAGE, "model=resnet51"], "resnet50", "model.name=NAME"),
     ([IMAGE, "pruner.sparcity=1"], "pruner.sparsity"),
-    ([IMAGE, "pruner.granularity=weight"], "pruner=sparsegpt", "belongs to pruner=forward and pruner=obs"),
+    (
+        [IMAGE, "pruner=sparsegpt", "pruner.granularity=weight"],
+        "pruner=sparsegpt",
+        "belongs to pruner=forward and pruner=obs",
+    ),
     ([IMAGE, "model.name=(a"], "model.name='(a'"),
     ([IMAGE, "--nonsense"], "--nonsense", "nonsense=VALUE"),
     ([IMAGE, "--config-dir", "nowhere"], "nowhere"),
@@ -140,8 +144,8 @@ MISTAKES = [
     ([IMAGE, "pruner.sparsity=nan"], "0 to 1"),
     ([IMAGE, "pruner.sparsity=true"], "0 to 1"),
     ([IMAGE, "pruner.damping=-1"], "at least 0"),
-    ([IMAGE, "pruner.lazy_width=wide"], "128"),
-    ([IMAGE, "+pruner.extra=1"], "pruner.extra", "lazy_width"),
+    ([IMAGE, "pruner=sparsegpt", "pruner.lazy_width=wide"], "128"),
+    ([IMAGE, "pruner=sparsegpt", "+pruner.extra=1"], "pruner.extra", "lazy_width"),
     ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "from 1 to 100000"),
     ([IMAGE, "augmentation.samples=2.5"], "whole"),
     ([IMAGE, "augmentation.scale=[1]"], "[0.2, 1.0]"),
@@ -150,6 +154,10 @@ MISTAKES = [
     ([IMAGE, "device=tpu"], "cuda:N"),
     ([IMAGE, "calibration.rows_per_column=0"], "all"),
     ([IMAGE, "calibration.batch_size=0"], "at least 1"),
+    ([IMAGE, "calibration.precision=half"], "auto, float32 and bfloat16"),
+    ([IMAGE, "calibration.memory=-1"], "calibration.memory=-1"),
+    ([IMAGE, "calibration.memory=much"], "calibration.memory=much"),
+    ([IMAGE, "calibration.save=/dev/null/kept"], "calibration.save=/dev/null/kept", "is a file; give a folder"),
     ([IMAGE, "schedule.layers={fc: 2}"], "fc", "0 to 1"),
     ([IMAGE, "schedule.layers=fc"], "{PATTERN: SHARE}"),
     ([IMAGE, "interpreter.methods=[slaiency]"], "did you mean saliency?", "gradient_shap"),

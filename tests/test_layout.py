@@ -15,6 +15,7 @@ ORDER = (
     *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
     *(
         "pruning",
+        "calibration",
         "interpretation",
         "report",
         "world",

@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from spade_cli import augment, interpretation, pipeline
+from spade_cli.calibration import Calibration
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
@@ -43,7 +44,7 @@ def request(picture, output, **changes):
         damping=0.01,
         schedule=schedule.uniform,
         schedule_name="uniform",
-        batch_size=16,
+        calibration=Calibration(batch_size=16, precision="float32"),
         saliency={name: interpretation.METHODS[name] for name in METHODS},
         visualize=partial(interpretation.visualize, steps=3),
         visualization_targets=(1, "conv2:4"),

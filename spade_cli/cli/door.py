@@ -1,6 +1,7 @@
 """The composed configuration -> what the program below the command line takes: checked, plain, with functions bound."""
 
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spade_cli.calibration import Calibration
 from spade_cli.cli.front import Asked
 from spade_cli.cli.source import model_source
 from spade_cli.cli.values import bound, fitting, number, section, shares, text, whole
@@ -26,10 +28,8 @@ GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize"
 def request(config: dict[str, Any], asked: Asked) -> Request:
     """Everything that one run was asked for. Raises UserError at the first value that makes no sense."""
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    calibration = section(config, "calibration")
     augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
-    rows = calibration.get("rows_per_column")
     return Request(
         image=expanded(text("image", config.get("image"), "PATH")),
         model=model_source(section(config, "model"), asked.choices.get("model")),
@@ -44,8 +44,7 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         schedule_name=asked.choices["schedule"],
         layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
         schedule=function_of("schedule", schedule),
-        rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
-        batch_size=whole("calibration.batch_size", calibration.get("batch_size"), 1),
+        calibration=calibration_settings(section(config, "calibration")),
         saliency=saliency_methods(interpreter, seed),
         visualize=visualization(interpreter),
         visualization_targets=_targets(interpreter.get("targets", [])),
@@ -54,6 +53,21 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         device=device_name(config.get("device")),
         command=asked.command,
         config=asked.yaml,
+    )
+
+
+def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
+    """The group `calibration` as plain values."""
+    rows, save, memory = (settings.get(key) for key in ("rows_per_column", "save", "memory"))
+    precision = settings.get("precision")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"calibration.precision={precision} is unknown; there are auto, float32 and bfloat16")
+    return Calibration(
+        rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
+        batch_size=whole("calibration.batch_size", settings.get("batch_size"), 1),
+        memory=math.inf if memory is None else 1e9 * number("calibration.memory", memory),
+        save=None if save is None else _output(text("calibration.save", save, "FOLDER"), "calibration.save"),
+        precision=precision,
     )
 
 
@@ -131,12 +145,12 @@ def device_name(value: Any) -> str:
     return str(value)
 
 
-def _output(written: str) -> Path:
-    """The folder for the runs; it is made later, but that it can be made is seen now."""
+def _output(written: str, key: str = "output") -> Path:
+    """A folder to write into; it is made later, but that it can be made is seen now."""
     output = expanded(written)
     nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not nearest.is_dir():
-        raise UserError(f"output={output}: {nearest} is a file; give a folder")
+        raise UserError(f"{key}={output}: {nearest} is a file; give a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"output={output}: {nearest} cannot be written to; give another folder")
+        raise UserError(f"{key}={output}: {nearest} cannot be written to; give another folder")
     return output

@@ -81,15 +81,24 @@ def _task(arguments: list[str]) -> Any:
 def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.conditions import read_conditions
-    from spade_cli.cli.door import MAX_SEED, device_name, function_of, saliency_methods, visualization
+    from spade_cli.cli.door import (
+        MAX_SEED,
+        calibration_settings,
+        device_name,
+        function_of,
+        saliency_methods,
+        visualization,
+    )
     from spade_cli.cli.source import model_source
     from spade_cli.cli.values import number, section, text, whole
     from spade_cli.evaluation.request import BEST, FAMILIES, FIXED, EvaluationRequest
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    calibration, augmentation = section(config, "calibration"), section(config, "augmentation")
-    interpreter = section(config, "interpreter")
-    rows, pictures = calibration.get("rows_per_column"), config.get("count")
+    augmentation, interpreter, pictures = (
+        section(config, "augmentation"),
+        section(config, "interpreter"),
+        config.get("count"),
+    )
     data = text("data", config.get("data"), "world")
     return EvaluationRequest(
         data=data if data == "world" else str(expanded(data)),
@@ -109,8 +118,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         margin=number("margin", config.get("margin"), 0, 1),
         probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
-        rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
-        batch_size=whole("calibration.batch_size", calibration.get("batch_size"), 1),
+        calibration=calibration_settings(section(config, "calibration")),
         seed=seed,
         device=device_name(config.get("device")),
         command=asked.command,

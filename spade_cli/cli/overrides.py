@@ -6,7 +6,18 @@ from collections.abc import Iterable
 from spade_cli.paths import expanded
 
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
-PATHS = ("image", "output", "images", "out", "data", "study", "answers", "model.weights", "model.labels")
+PATHS = (
+    "image",
+    "output",
+    "images",
+    "out",
+    "data",
+    "study",
+    "answers",
+    "model.weights",
+    "model.labels",
+    "calibration.save",
+)
 FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans", "conditions")
 ONE_VALUE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")

@@ -6,12 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from spade_cli.calibration import Samples
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.conditions import Calibration, Condition, calibrate
+from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.request import Plan
-from spade_cli.pipeline import Samples
 from spade_cli.request import check_scores
 
 # Added to the seed for the augmentations that fidelity is measured on: none of them made a trace.
@@ -32,9 +32,9 @@ class Case:
     logits: Tensor
     target: int
     mask: Tensor | None
-    _calibrations: dict[int, Calibration] = field(default_factory=dict)
+    _calibrations: dict[int, Calibrated] = field(default_factory=dict)
 
-    def calibration(self, index: int) -> Calibration:
+    def calibration(self, index: int) -> Calibrated:
         """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
         if index not in self._calibrations:
             example = self.example if index == self.index else self._load_other(index)
@@ -47,22 +47,15 @@ class Case:
         except UserError as error:  # of that picture; this one's other measures go on
             raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
 
-    def calibrate_on(self, model: nn.Module) -> Calibration:
+    def calibrate_on(self, model: nn.Module) -> Calibrated:
         """This example's statistics on another dense network of the same layers."""
         return self._calibrate(self.example, model)
 
-    def _calibrate(self, example: Example, model: nn.Module) -> Calibration:
-        request, own = self.plan.request, self.plan.classifier
+    def _calibrate(self, example: Example, model: nn.Module) -> Calibrated:
+        plan, request, own = self.plan, self.plan.request, self.plan.classifier
         copies = request.augmentation(example.image, request.samples, own.preprocessing, request.seed)
-        samples = Samples(copies, replace(own, model=model), request.batch_size)
-        return calibrate(
-            model,
-            self.plan.layers,
-            self.plan.conditions,
-            samples,
-            rows_per_column=request.rows_per_column,
-            seed=request.seed,
-        )
+        dense = replace(own, model=model)
+        return calibrated(dense, plan.layers, plan.conditions, copies, request.calibration, request.seed)
 
     def network(self, condition: Condition) -> nn.Module:
         """What a condition explains here. Raises SpadeError where it cannot be made."""
@@ -80,7 +73,7 @@ class Case:
         request, own = self.plan.request, self.plan.classifier
         seed = request.seed + HELD_OUT_SEED
         copies = request.augmentation(self.example.image, request.held_out, own.preprocessing, seed)
-        return Samples(copies, own, request.batch_size)
+        return Samples(copies, own, request.calibration.batch_size)
 
     @cached_property
     def held_out_logits(self) -> Tensor:

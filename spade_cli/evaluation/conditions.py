@@ -6,21 +6,22 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from spade_cli.calibration import Calibration, calibrate, store_for
 from spade_cli.errors import UserError
-from spade_cli.pipeline import Samples
-from spade_cli.pruning import Layer, Statistics, collect, prune
+from spade_cli.models import Classifier
+from spade_cli.pruning import Layer, Statistics, prune
 from spade_cli.pruning import schedule as schedules
 
 DENSE, SPARSE_FC = "dense", "sparse_fc"  # the conditions that are no traces
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibrated:
     """What one pass of the dense network over an image's samples leaves, for every condition."""
 
     model: nn.Module  # dense
     layers: Sequence[Layer]
-    samples: Samples
+    copies: Tensor  # uint8 (samples, 3, size, size)
     statistics: Statistics
 
 
@@ -33,7 +34,7 @@ class Condition:
     """
 
     name: str
-    make: Callable[[Calibration], nn.Module]
+    make: Callable[[Calibrated], nn.Module]
     layers: tuple[str, ...] = ()
     of_other: bool = False
 
@@ -52,7 +53,7 @@ class TraceSettings:
 
 def dense() -> Condition:
     """The network as it is."""
-    return Condition(DENSE, lambda calibration: calibration.model)
+    return Condition(DENSE, lambda image: image.model)
 
 
 def trace(name: str, settings: TraceSettings, layers: Sequence[Layer]) -> Condition:
@@ -66,24 +67,24 @@ def trace(name: str, settings: TraceSettings, layers: Sequence[Layer]) -> Condit
     return Condition(name, make, pruned, settings.of_other)
 
 
-def _traced(
-    calibration: Calibration, shares: Mapping[str, float], pruner: Callable[..., Tensor], damping: float
-) -> nn.Module:
-    model, layers, statistics = calibration.model, calibration.layers, calibration.statistics
+def _traced(image: Calibrated, shares: Mapping[str, float], pruner: Callable[..., Tensor], damping: float) -> nn.Module:
+    model, layers, statistics = image.model, image.layers, image.statistics
     return prune(model, layers, shares, statistics, pruner, damping=damping).model
 
 
-def calibrate(
-    model: nn.Module,
+def calibrated(
+    classifier: Classifier,
     layers: Sequence[Layer],
     conditions: Sequence[Condition],
-    samples: Samples,
-    *,
-    rows_per_column: int | None,
+    copies: Tensor,
+    calibration: Calibration,
     seed: int,
-) -> Calibration:
-    """samples -> hessians, once for all conditions: of every layer that one of them prunes."""
+) -> Calibrated:
+    """samples -> hessians, once for all conditions: of every layer that one of them prunes.
+
+    copies: uint8 (samples, 3, size, size). All these Hessians are in memory at once: the conditions share them.
+    """
     wanted = {name for condition in conditions for name in condition.layers}
     names = [layer.name for layer in layers if layer.name in wanted]
-    statistics = collect(model, samples, names, samples=len(samples.copies), rows_per_column=rows_per_column, seed=seed)
-    return Calibration(model, layers, samples, statistics)
+    store = store_for(classifier, copies, calibration, seed)
+    return Calibrated(classifier.model, layers, copies, calibrate(classifier, copies, names, calibration, seed, store))

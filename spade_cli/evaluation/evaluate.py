@@ -137,9 +137,12 @@ def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
 
 def identity(plan: Plan) -> dict[str, Any]:
     """All that the numbers depend on."""
+    settings = {key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")}
+    how = {key: value for key, value in settings.pop("calibration", {}).items() if key != "save"}
     return {
         "versions": {"spade": __version__, "torch": torch.__version__},
-        **{key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")},
+        **settings,
+        "calibration": how,
         "model.sha256": plan.classifier.sha256,
         "data": dict(plan.data.identity),
     }

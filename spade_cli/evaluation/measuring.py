@@ -171,7 +171,13 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
     request, model = case.plan.request, case.plan.classifier.model
     for kind in KINDS:
         points = curve(
-            model, case.x, case.target, relevance[None], kind, batch_size=request.batch_size, seed=request.seed
+            model,
+            case.x,
+            case.target,
+            relevance[None],
+            kind,
+            batch_size=request.calibration.batch_size,
+            seed=request.seed,
         )
         record.add(condition, method, {kind: area(points).item()})
         record.curves.append((condition, method, kind, [round(value, DECIMALS) for value in points[0].tolist()]))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from spade_cli.calibration import Calibration
 from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
@@ -43,8 +44,7 @@ class EvaluationRequest:
     margin: float = 0.1  # of the concept probe's probabilities: less is undecided
     probe_pictures: int = 150  # of each concept, that the probe learns from
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
-    rows_per_column: int | None = 16  # None: every position
-    batch_size: int = 32
+    calibration: Calibration = field(default_factory=Calibration)
     seed: int = 0
     device: str = "auto"
     command: str = ""  # the command line, for the record

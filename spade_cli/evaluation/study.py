@@ -103,7 +103,8 @@ def _tasks_of(case: Case, dice: random.Random, skipped: list[tuple[str, str]]) -
     neuron, other = candidates
     safe = explainable(plan.classifier.model, case.x)
     patches = [
-        top_share(score_cam(safe, case.x, one, plan.request.batch_size), plan.request.seed) for one in candidates
+        top_share(score_cam(safe, case.x, one, plan.request.calibration.batch_size), plan.request.seed)
+        for one in candidates
     ]
     shared = float((patches[0] & patches[1]).sum() / patches[0].sum())
     if shared > MOST_SHARED:

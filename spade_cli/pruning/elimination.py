@@ -1,23 +1,33 @@
-"""What the solvers share: one step of an elimination, what a unit weighs, and the best weights on a support.
+"""Backward elimination, which OBS is and forward selection ends with: the order of removal, the budget, the refit.
 
-Axes: b rows (of any group), c columns, s kept weights of a row, u units of k columns, t units eliminated so far.
+Axes: b rows (of any group), c columns, k weights of a unit (a kernel, or one weight), u units of a row, n columns that
+are left of a row, s kept weights of a row, t columns eliminated since the last whole update.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 SOLVE_BYTES = 256 * 2**20  # of one batch of systems; large enough to keep the cores busy, small beside a network
+WORK_BYTES = 512 * 2**20  # of the matrices of one batch of rows
+# Columns eliminated between two whole updates: these become matrix products, and the pivots stay in cache. A step of a
+# kernel reads the pivots for k columns at once, so more of them pay.
+BLOCK, KERNEL_BLOCK = 32, 64
+COMPACT = 0.8  # removed units are cut out once this share is left: a copy costs about as much as an update
+MOST_INFLATION = 1e3  # leaves float32 three or four digits
+LOOK = 4  # kernels whose price is refreshed at once: nearly always the cheapest is among them
 
 
-def refit(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
+def refit(weight: Tensor, hessian: Tensor, kept: Tensor, target: Tensor | None = None) -> Tensor:
     """argmin over W' supported on `kept` of ||W' X - W X||^2, row by row: H[S,S] w' = (W H)[S].
 
-    weight (b, c), hessian (c, c) positive definite, kept (b, c) bool -> (b, c), exactly zero off the support; a row
-    that keeps everything is returned as it was. Source: the closed form behind OBC's updates (arXiv 2208.11580, section
-    4).
+    weight (b, c), hessian (c, c) positive definite, kept (b, c) bool, target (b, c) = W H where it is known -> (b, c),
+    exactly zero off the support; a row that keeps everything is returned as it was. Source: the closed form behind
+    OBC's updates (arXiv 2208.11580, section 4).
     """
     result = torch.where(kept, weight, torch.zeros_like(weight))
-    target = weight @ hessian  # (b, c)
+    target = weight @ hessian if target is None else target  # (b, c)
     counts = kept.sum(1)
     touched = ((counts < weight.shape[1]) & (counts > 0)).nonzero().squeeze(1)
     touched = touched[counts[touched].argsort(descending=True)]  # rows of like support together: little padding
@@ -37,23 +47,232 @@ def refit(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
     return result
 
 
-def inverse_form(values: Tensor, blocks: Tensor) -> Tensor:
-    """v^T B^-1 v of every unit: values (b, u, k), blocks (b, u, k, k) positive definite -> (b, u)."""
-    if values.shape[-1] == 1:
-        return values[..., 0] ** 2 / blocks[..., 0, 0]
-    return (values * torch.linalg.solve(blocks, values[..., None])[..., 0]).sum(-1)
+def inverted(hessian: Tensor) -> Tensor:
+    """The inverse of each matrix (b, c, c), float64: in float32 where that orders removals as well, in half the time.
 
-
-def pivot_on(first: Tensor, past: Tensor, inside: Tensor, block: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Eliminate one unit P of every row from a symmetric matrix A: V = L^-1 A_P: and L^-1 v_P, where L L^T = A_PP.
-
-    A is never formed: first (b, k, c) holds its rows before any elimination, past (b, t*k, c) the earlier pivot rows V,
-    and A_P: is the first less past_P^T past. inside (b, k): P's columns; block (b, k, k): A_PP; values (b, c): v.
-    Returns (b, k, c) and (b, k, 1).
+    Rounding is enlarged by the variance inflation H_jj Hinv_jj.
     """
-    there = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t*k, k)
-    rows = torch.baddbmm(first, there.transpose(1, 2), past, alpha=-1)  # (b, k, c): A_P:
-    factor = torch.linalg.cholesky(block)  # (b, k, k)
-    pivot = torch.linalg.solve_triangular(factor, rows, upper=False)
-    share = torch.linalg.solve_triangular(factor, values.gather(1, inside)[:, :, None], upper=False)
-    return pivot, share
+    factor, failed = torch.linalg.cholesky_ex(hessian.float())
+    inverse = torch.cholesky_inverse(factor)
+    inflation = hessian.diagonal(dim1=1, dim2=2) * inverse.diagonal(dim1=1, dim2=2)
+    if not bool(failed.any()) and bool((inflation < MOST_INFLATION).all()):
+        return inverse
+    return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+
+
+@dataclass
+class _Left:
+    """What is left of a batch of rows. Removed units stay, with `alive` False, until the next compaction."""
+
+    weight: Tensor  # (b, n), adjusted for all removals
+    inverse: Tensor  # (b, n, n): of the Hessian of what was left at the last whole update
+    pivots: Tensor  # (b, t, n): eliminated since then
+    price: Tensor  # (b, u, k, k): Hinv_PP^-1 of each unit, now (single weights) or at some time before (kernels)
+    unit: Tensor  # (b, u): which unit of the row this is
+    alive: Tensor  # (b, u) bool
+    room: tuple[Tensor, Tensor]  # two times b n n: fresh memory costs more than what is computed in it
+
+    @property
+    def size(self) -> int:
+        """k, the weights of a unit."""
+        return self.price.shape[-1]
+
+
+def removal_order(
+    weight: Tensor, inverse: Tensor, unit: int, budget: int | None = None, limit: float = torch.inf
+) -> tuple[Tensor, Tensor]:
+    """Each row's units in the order greedy OBS removes them, and what each removal costs: (b, u) and (b, u).
+
+    weight (b, c), inverse of the Hessian (c, c) or (b, c, c). A unit P costs w_P (Hinv_PP)^-1 w_P; eliminating it
+    leaves Hinv - V^T V with the scaled pivot rows V = L^-1 Hinv_P:, L L^T = Hinv_PP (OBC, arXiv 2208.11580, equations 3
+    and 4). The pivot rows of BLOCK columns are kept aside and applied in one matrix product.
+
+    With `budget`, the removals that the whole layer will make, the search ends once no row of these can have one more
+    of the cheapest `budget`, nor one below `limit`; what was not searched costs inf.
+    """
+    rows, columns = weight.shape
+    units = columns // unit
+    order = torch.zeros((rows, units), dtype=torch.long, device=weight.device)
+    cost = weight.new_full((rows, units), torch.inf)
+    left = _start(weight, inverse, unit)
+    done = 0
+    while done < units:
+        for _ in range(min(BLOCK if unit == 1 else max(1, KERNEL_BLOCK // unit), units - done)):
+            place, cost[:, done] = _cheapest(left)  # (b,), (b,)
+            order[:, done] = left.unit.gather(1, place[:, None])[:, 0]
+            _eliminate(left, place)
+            done += 1
+        if done < units:
+            if budget is not None and _is_enough(cost[:, :done], budget, limit):
+                break
+            _update(left, units - done)
+    return order, cost
+
+
+def spend(order: Tensor, cost: Tensor, removed: int) -> Tensor:
+    """Spend the layer's budget on the cheapest next removal of any row; each row loses a prefix of its own order.
+
+    order, cost (b, u) -> kept (b, u) bool with exactly `removed` units False. A removal that is cheaper than the
+    ones before it in its row can only follow them, so the running maximum of a row's costs is what ranks it; a stable
+    sort keeps a row's own order in ties.
+    """
+    rank = cost.cummax(dim=1).values.flatten().argsort(stable=True)[:removed]
+    row, step = rank // cost.shape[1], rank % cost.shape[1]
+    kept = torch.ones_like(order, dtype=torch.bool)
+    kept[row, order[row, step]] = False
+    return kept
+
+
+def threshold(cost: Tensor, removed: int) -> float:
+    """The dearest of the layer's `removed` cheapest removals among those found, or inf: more can only lower it."""
+    found = cost.cummax(dim=1).values.flatten()
+    return float(found.kthvalue(removed).values) if 0 < removed <= len(found) else torch.inf
+
+
+def _is_enough(cost: Tensor, budget: int, limit: float) -> bool:
+    return bool((cost.cummax(dim=1).values[:, -1] >= min(limit, threshold(cost, budget))).all())
+
+
+def _start(weight: Tensor, inverse: Tensor, unit: int) -> _Left:
+    rows, columns = weight.shape
+    units = columns // unit
+    blocks = diagonal_blocks(inverse, unit)  # (u, k, k) or (b, u, k, k)
+    price = blocks.reciprocal() if unit == 1 else torch.linalg.inv(blocks)
+    return _Left(
+        weight=weight.clone(),
+        inverse=inverse.expand(rows, columns, columns),
+        pivots=weight.new_empty((rows, 0, columns)),
+        price=price.expand(rows, units, unit, unit).clone(),
+        unit=torch.arange(units, device=weight.device).expand(rows, units),
+        alive=torch.ones((rows, units), dtype=torch.bool, device=weight.device),
+        room=(weight.new_empty(rows * columns * columns), weight.new_empty(rows * columns * columns)),
+    )
+
+
+def diagonal_blocks(matrix: Tensor, unit: int) -> Tensor:
+    """(..., n, n) -> (..., u, k, k)."""
+    if unit == 1:
+        return matrix.diagonal(dim1=-2, dim2=-1)[..., None, None]
+    units = matrix.shape[-1] // unit
+    blocks = matrix.unflatten(-1, (units, unit)).unflatten(-3, (units, unit))  # (..., u, k, u, k)
+    return blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+
+
+def _cheapest(left: _Left) -> tuple[Tensor, Tensor]:
+    """Each row's cheapest unit, its place (b,), and what it costs (b,).
+
+    Eliminations only shrink Hinv_PP, so a price from an older inverse is a lower bound; kernels are brought up to date,
+    the cheapest first, until the cheapest one is. Single weights always are.
+    """
+    grouped = left.weight.unflatten(1, (-1, left.size))  # (b, u, k)
+    if left.size == 1:
+        cost = grouped[..., 0].square().mul(left.price[..., 0, 0]).masked_fill_(~left.alive, torch.inf)
+        least, place = cost.min(1)
+        return place, least
+    cost = torch.einsum("bui,buij,buj->bu", grouped, left.price, grouped).masked_fill_(~left.alive, torch.inf)
+    fresh = torch.zeros_like(left.alive)
+    while True:
+        least, place = cost.min(1)
+        if bool(fresh.gather(1, place[:, None]).all()):
+            return place, least
+        look = cost.topk(min(LOOK, cost.shape[1]), largest=False).indices  # (b, LOOK)
+        values, price = _brought_up_to_date(left, look)  # (b, LOOK, k), (b, LOOK, k, k)
+        at = torch.arange(len(look), device=look.device)[:, None]
+        dead = ~left.alive.gather(1, look)
+        left.price[at, look] = price
+        cost[at, look] = torch.einsum("bui,buij,buj->bu", values, price, values).masked_fill_(dead, torch.inf)
+        fresh[at, look] = True
+
+
+def _brought_up_to_date(left: _Left, look: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights (b, l, k) and prices (b, l, k, k) of the units at `look` (b, l), all eliminations counted."""
+    unit = left.size
+    columns = columns_of(look, unit).unflatten(1, (-1, unit))  # (b, l, k)
+    at = torch.arange(len(look), device=look.device)[:, None]
+    block = left.inverse[at[:, :, None, None], columns[..., :, None], columns[..., None, :]]  # (b, l, k, k)
+    past = left.pivots.transpose(1, 2)[at[:, :, None], columns]  # (b, l, k, t)
+    block = block - past @ past.transpose(-1, -2)
+    # A removed unit's block has become zero; the identity stands in, and its price is never looked at.
+    gone = ~left.alive.gather(1, look)
+    block = torch.where(gone[..., None, None], torch.eye(unit, dtype=block.dtype, device=block.device), block)
+    return left.weight[at[:, :, None], columns], torch.linalg.inv(block)
+
+
+def columns_of(units: Tensor, unit: int) -> Tensor:
+    """Places of units (b, l) -> places of their columns (b, l k)."""
+    if unit == 1:
+        return units
+    return (units[:, :, None] * unit + torch.arange(unit, device=units.device)).flatten(1)
+
+
+def submatrices(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
+    """H[S, S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, s)."""
+    flat = (of_group[:, None] * hessian.shape[-1] + columns)[:, :, None] * hessian.shape[-1] + columns[:, None, :]
+    return hessian.reshape(-1).index_select(0, flat.flatten()).view(flat.shape)
+
+
+def rows_of(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
+    """H[S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, c)."""
+    flat = of_group[:, None] * hessian.shape[-1] + columns
+    return hessian.flatten(0, 1).index_select(0, flat.flatten()).view(*flat.shape, -1)
+
+
+def whitened(block: Tensor, *right: Tensor) -> list[Tensor]:
+    """L^-1 R for each R (b, k, ...), where L L^T = block (b, k, k)."""
+    if block.shape[-1] == 1:
+        scale = block.rsqrt()
+        return [one * scale for one in right]
+    factor = torch.linalg.cholesky(block)
+    return [torch.linalg.solve_triangular(factor, one, upper=False) for one in right]
+
+
+def _eliminate(left: _Left, place: Tensor) -> None:
+    """Remove the unit at `place` (b,) from every row: new pivot rows, the other weights adjusted, in place."""
+    unit = left.size
+    inside = columns_of(place[:, None], unit)  # (b, k)
+    rows = left.inverse.gather(1, inside[:, :, None].expand(-1, -1, left.weight.shape[1]))  # (b, k, n)
+    there = left.pivots.gather(2, inside[:, None, :].expand(-1, left.pivots.shape[1], -1))  # (b, t, k)
+    rows = torch.baddbmm(rows, there.transpose(1, 2), left.pivots, alpha=-1)
+    block = rows.gather(2, inside[:, None, :].expand(-1, unit, -1))  # (b, k, k): Hinv_PP
+    values = left.weight.gather(1, inside)[:, :, None]  # (b, k, 1)
+    pivot, share = whitened(block, rows, values)  # (b, k, n), (b, k, 1)
+    left.weight -= (share * pivot).sum(1)
+    left.weight.scatter_(1, inside, 0)  # exactly: what rounding left there must not creep back
+    left.alive.scatter_(1, place[:, None], False)
+    left.pivots = torch.cat([left.pivots, pivot], 1)
+    if unit == 1:
+        # 1 / (d - v^2) from 1 / d: single weights are kept up to date, at the price of one pass over the row.
+        price = left.price[..., 0, 0]
+        price.div_(1 - price * pivot[:, 0].square()).masked_fill_(~left.alive, 1)
+
+
+def _update(left: _Left, units: int) -> None:
+    """Apply the pivots to the inverse in one product; cut removed units out where many are, `units` being left."""
+    if units <= COMPACT * left.alive.shape[1]:
+        _compact(left, units)
+    rows, size = left.weight.shape
+    out = left.inverse if _own(left) else left.room[1][: rows * size * size].view(rows, size, size)
+    torch.baddbmm(left.inverse, left.pivots.transpose(1, 2), left.pivots, alpha=-1, out=out)
+    left.inverse, left.pivots = out, left.pivots[:, :0]
+
+
+def _own(left: _Left) -> bool:
+    """Whether the inverse is already in our memory, and not the caller's."""
+    return left.inverse.untyped_storage().data_ptr() == left.room[1].untyped_storage().data_ptr()
+
+
+def _compact(left: _Left, units: int) -> None:
+    """Cut the removed units out, `units` of each row being left."""
+    unit, rows, size = left.size, *left.weight.shape
+    alive = left.alive.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :units]  # (b, u)
+    inside = columns_of(alive, unit)  # (b, n)
+    kept = inside.shape[1]
+    cut = left.room[0][: rows * kept * size].view(rows, kept, size)
+    torch.gather(left.inverse, 1, inside[:, :, None].expand(-1, -1, size), out=cut)
+    left.inverse = left.room[1][: rows * kept * kept].view(rows, kept, kept)
+    torch.gather(cut, 2, inside[:, None, :].expand(-1, kept, -1), out=left.inverse)
+    left.pivots = left.pivots.gather(2, inside[:, None, :].expand(-1, left.pivots.shape[1], -1))
+    left.weight = left.weight.gather(1, inside)
+    left.unit = left.unit.gather(1, alive)
+    left.price = left.price.gather(1, alive[:, :, None, None].expand(-1, -1, unit, unit))
+    left.alive = torch.ones_like(alive, dtype=torch.bool)

@@ -13,24 +13,22 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from spade_cli.devices import full_precision
-from spade_cli.errors import SpadeError
+from spade_cli.devices import device_of, forward_precision, full_precision
+from spade_cli.pruning.curvature import Hessian, LowRank
 from spade_cli.pruning.layers import block_of, input_matrix, weight_matrix
 
-DAMPING_STEP = (
-    10.0  # a failed factorisation is retried with ten times the damping: few retries, and never 100 times too much
-)
-DAMPING_LEAST = 1e-8  # where escalation starts when no damping was asked for: the rounding of float32
-DAMPING_MOST = 1e3  # beyond this the Hessian is its own diagonal and something else is wrong
-
 GATHER_BYTES = 256 * 2**20  # of the patches gathered at once where all positions are asked for
+# Columns from which a Hessian is not formed (4096 x 4096 is a quarter of a second, VGG16's 25088 squared are 2.5 GB),
+# where there are fewer observations than a quarter of them.
+WIDE, FEW = 8192, 0.25
+STRIP = 1024  # columns of a Hessian computed at once: half of a symmetric product need not be
 
 
 @dataclass(frozen=True)
 class Statistics:
     """What one pass of the dense network over the samples leaves behind."""
 
-    hessians: dict[str, Tensor]  # layer name -> (g, c, c); a layer that never ran is absent
+    hessians: dict[str, Hessian]  # layer name -> (g, c, c); a layer that never ran is absent
     observations: dict[str, int]  # layer name -> n
     logits: Tensor  # (samples, classes), on the CPU
 
@@ -53,88 +51,95 @@ def collect(
     names: Iterable[str],
     *,
     samples: int,
-    rows_per_column: int | None = 16,
+    rows_per_column: int | None = 32,
     seed: int = 0,
+    precision: str = "float32",
     on_batch: Callable[[int], None] | None = None,
 ) -> Statistics:
     """Run the dense model once over all samples and accumulate H for the named layers.
 
     `batches` yields normalised (N, 3, H, W) on the model's device, `samples` images in all. `rows_per_column`
     observations are drawn per column of H, spread evenly over the samples (None: every position of every sample).
-    Memory does not grow with the number of samples.
+    `precision` is that of the forward pass: float32, bfloat16 or auto (bfloat16 where the processor computes with it);
+    products are summed in float32 in any case. Memory does not grow with the number of samples.
     """
     modules = dict(model.named_modules())
-    sums: dict[str, Tensor] = {}
-    observations: dict[str, int] = {}
+    totals = {name: _Total(weight_matrix(modules[name]).shape[-1]) for name in names}
     batch_images = 0
 
     def watch(name: str) -> Callable[..., None]:
-        columns = weight_matrix(modules[name]).shape[-1]
+        total = totals[name]
         # One generator a layer: what is drawn for it does not depend on which other layers are calibrated.
         generator = torch.Generator().manual_seed(seed + crc32(name.encode()))
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             x = (args[0] if args else kwargs["input"]).detach().float()
-            wanted = None if rows_per_column is None else -(-rows_per_column * columns * batch_images // samples)
+            wanted = None if rows_per_column is None else -(-rows_per_column * total.columns * batch_images // samples)
             for part in (x,) if wanted is not None else _bites(module, x):
-                inputs = input_matrix(module, part, wanted, generator)  # (g, n, c)
-                if name not in sums:
-                    sums[name] = inputs.new_zeros(inputs.shape[0], columns, columns)
-                    observations[name] = 0
-                sums[name].baddbmm_(inputs.transpose(1, 2), inputs)
-                observations[name] += inputs.shape[1]
+                total.add(input_matrix(module, part, wanted, generator))  # (g, n, c)
 
         return hook
 
-    hooks = [modules[name].register_forward_hook(watch(name), with_kwargs=True) for name in names]
+    hooks = [modules[name].register_forward_hook(watch(name), with_kwargs=True) for name in totals]
     logits = []
     try:
-        with borrowed(model), full_precision():
+        with borrowed(model), full_precision(), forward_precision(precision, device_of(model)):
             for batch in batches:
                 batch_images = len(batch)
-                logits.append(model(batch).float().cpu())
+                # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
+                logits.append(model(_channels_last(batch)).float().cpu())
                 if on_batch is not None:
                     on_batch(batch_images)
     finally:
         for hook in hooks:
             hook.remove()
-    hessians = {name: total.mul_(2 / observations[name]) for name, total in sums.items()}
-    return Statistics(hessians, observations, torch.cat(logits))
+    hessians = {name: total.hessian() for name, total in totals.items() if total.observations}
+    return Statistics(hessians, {name: totals[name].observations for name in hessians}, torch.cat(logits))
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
+
+
+class _Total:
+    """The second moments of a layer's inputs so far, or the inputs themselves while they are few beside the columns."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns, self.observations = columns, 0
+        self.products: Tensor | None = None  # (g, c, c), the upper triangle in strips
+        self.inputs: list[Tensor] = []  # (g, n, c) each
+
+    def add(self, inputs: Tensor) -> None:
+        """Count in some observations, (g, n, c)."""
+        self.observations += inputs.shape[1]
+        if self.columns >= WIDE and self.observations < FEW * self.columns:
+            self.inputs.append(inputs.clone())  # it may be the network's own memory
+            return
+        if self.products is None:
+            self.products = inputs.new_zeros(inputs.shape[0], self.columns, self.columns)
+        for part in [*self.inputs, inputs]:
+            for start in range(0, self.columns, STRIP):
+                strip = part[:, :, start : start + STRIP].transpose(1, 2)  # (g, STRIP, n)
+                self.products[:, start : start + STRIP, start:].baddbmm_(strip, part[:, :, start:])
+        self.inputs = []
+
+    def hessian(self) -> Hessian:
+        """2/n X X^T of all observations."""
+        if self.products is None:
+            inputs = torch.cat(self.inputs, 1)
+            return LowRank(inputs.mul_((2 / self.observations) ** 0.5), inputs.new_zeros(len(inputs)))
+        for start in range(STRIP, self.columns, STRIP):
+            self.products[:, start : start + STRIP, :start] = self.products[:, :start, start : start + STRIP].mT
+        return self.products.mul_(2 / self.observations)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """What a layer's statistics take in memory, in bytes."""
+    groups, _, columns = weight_matrix(module).shape
+    return groups * columns * columns * 4 if columns < WIDE else int(groups * columns * columns * FEW) * 4
 
 
 def _bites(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     """The batch in parts whose patches, all positions of them, fit into GATHER_BYTES."""
     patches = block_of(module) * x[0].numel() * x.element_size()  # of one image, at stride 1
     return x.split(max(1, GATHER_BYTES // max(1, patches)))
-
-
-def damp(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """Add `damping` x mean diagonal to each group's diagonal, ten times more until every group has a Cholesky factor.
-
-    hessian (g, c, c) -> the positive definite (g, c, c) and the damping that was needed, relative to the mean diagonal
-    of the group (of all groups, for one that saw only zeros). Raises SpadeError where nothing helps: infinite or NaN
-    entries.
-    """
-    if not torch.isfinite(hessian).all():
-        raise SpadeError("its inputs hold infinite or NaN values, so it has no Hessian; check the network's weights")
-    mean = hessian.diagonal(dim1=1, dim2=2).mean(1)  # (g,)
-    mean = torch.where(mean > 0, mean, mean.mean())
-    amount = damping
-    while amount <= max(damping, DAMPING_MOST):
-        damped = hessian.clone()
-        damped.diagonal(dim1=1, dim2=2).add_(amount * mean[:, None])
-        if not torch.linalg.cholesky_ex(damped).info.any():
-            return damped, amount
-        amount = max(amount * DAMPING_STEP, DAMPING_LEAST)
-    raise SpadeError(f"its Hessian has no Cholesky factor even with damping {max(damping, DAMPING_MOST):g}")
-
-
-def relative_error(weight: Tensor, pruned: Tensor, hessian: Tensor) -> float:
-    """||W' X - W X||^2 / ||W X||^2 of one layer from its (undamped) Hessian; 0 where both are 0.
-
-    weight, pruned (g, r, c), hessian (g, c, c).
-    """
-    change = pruned - weight
-    lost = ((change @ hessian) * change).double().sum()
-    total = ((weight @ hessian) * weight).double().sum()
-    return float(lost / total) if float(total) > 0 else 0.0

@@ -6,18 +6,26 @@ Axes: g groups, r rows, c columns.
 import torch
 from torch import Tensor
 
+from spade_cli.pruning.pruner import handles
 
+
+@handles("stacked")
 def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, lazy_width: int = 128) -> Tensor:
     """Prune column by column; the mask is chosen anew, over all rows, for every `block` columns (a kernel's width).
 
     weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1. Returns (g, r, c) with exactly
     round(weights * sparsity) zeros: each run of columns gets what the share asks for up to its end, so that rounding
     never adds up. Columns beyond `lazy_width` are updated once per `lazy_width` columns, in one matrix product; this
-    changes the speed and nothing else (algorithm 1 of the paper).
+    changes the speed and nothing else (algorithm 1 of the paper). (n, g, r, c) with (n, g, c, c) is one layer of n
+    images, solved at once, each with the counts of its own.
     """
-    groups, rows, columns = weight.shape
-    if round(weight.numel() * sparsity) == 0:
-        return weight.clone()
+    images = len(weight) if weight.dim() == 4 else 1
+    shape = weight.shape
+    weight, hessian = weight.reshape(-1, *shape[-2:]), hessian.reshape(-1, *hessian.shape[-2:])
+    rows, columns = weight.shape[1:]
+    everything = len(weight) // images * rows  # weights of one column, of one image
+    if round(everything * columns * sparsity) == 0:
+        return weight.clone().view(shape)
     w = weight.to(hessian.dtype, copy=True)
     upper = inverse_factor(hessian.double()).to(hessian.dtype)  # in float32 little damping would lose the answer
     wide = max(1, lazy_width // block) * block
@@ -26,8 +34,8 @@ def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, l
         errors = torch.zeros_like(w[:, :, start:end])
         for left in range(start, end, block):
             right = left + block
-            count = round(groups * rows * right * sparsity) - round(groups * rows * left * sparsity)
-            lost = _cheapest(w[:, :, left:right], upper[:, left:right, left:right], count)  # (g, r, block)
+            count = round(everything * right * sparsity) - round(everything * left * sparsity)
+            lost = _cheapest(w[:, :, left:right], upper[:, left:right, left:right], count, images)  # (n g, r, block)
             for j in range(left, right):
                 scale = upper[:, j, j, None]  # (g, 1)
                 errors[:, :, j - start] = w[:, :, j] * lost[:, :, j - left] / scale
@@ -35,7 +43,7 @@ def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, l
                 w[:, :, j:end] -= update
                 w[:, :, j].masked_fill_(lost[:, :, j - left], 0)  # exactly
         w[:, :, end:] -= errors @ upper[:, start:end, end:]
-    return w.to(weight.dtype)
+    return w.to(weight.dtype).view(shape)
 
 
 def inverse_factor(hessian: Tensor) -> Tensor:
@@ -49,9 +57,9 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(upper, identity, upper=True)
 
 
-def _cheapest(w: Tensor, upper: Tensor, count: int) -> Tensor:
-    """Which `count` weights of these columns cost least to remove, w^2 / U_jj^2, in any row: (g, r, block) bool."""
+def _cheapest(w: Tensor, upper: Tensor, count: int, images: int) -> Tensor:
+    """Which `count` weights of these columns cost each image least, w^2 / U_jj^2, in any row: (n g, r, block) bool."""
     price = (w / upper.diagonal(dim1=1, dim2=2)[:, None, :]) ** 2
-    lost = torch.zeros(price.numel(), dtype=torch.bool, device=w.device)
-    lost[price.flatten().argsort(stable=True)[:count]] = True
-    return lost.view_as(price)
+    by_image = price.view(images, -1)
+    lost = torch.zeros_like(by_image, dtype=torch.bool)
+    return lost.scatter_(1, by_image.argsort(dim=1, stable=True)[:, :count], True).view_as(price)

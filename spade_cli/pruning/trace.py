@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
-from spade_cli.pruning.hessian import Statistics, damp, relative_error
+from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
+from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, weight_matrix
-
-Pruner = Callable[[Tensor, Tensor, float, int], Tensor]  # (weight, hessian, sparsity, block) -> weight
+from spade_cli.pruning.pruner import Pruner, can
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Trace:
         )
 
 
-@torch.no_grad()
 def prune(
     model: nn.Module,
     layers: Sequence[Layer],
@@ -78,26 +77,74 @@ def prune(
     or its inputs were all zero) is left dense and says so. Raises SpadeError where a layer's Hessian cannot be
     factorised or a pruner breaks its promise.
     """
-    trace = copy.deepcopy(model).eval()
-    for parameter in trace.parameters():
-        parameter.grad = None
-    modules = dict(trace.named_modules())
-    records = []
-    for layer in layers:
-        share = shares.get(layer.name, 0.0)
-        left = _why_left(layer, share, statistics)
-        if left is not None:
-            zeros = int((modules[layer.name].weight == 0).sum())
-            achieved = zeros / layer.parameters if layer.parameters else 0.0
-            records.append(LayerRecord(layer.name, layer.kind, layer.shape, layer.parameters, 0.0, achieved, left=left))
-            continue
-        try:
-            records.append(_prune_layer(modules[layer.name], layer, share, statistics, pruner, damping))
-        except SpadeError as error:
-            raise type(error)(f"layer {layer.name}: {error}") from error
-        if on_layer is not None:
-            on_layer(layer.name)
-    return Trace(trace, tuple(records), statistics.logits)
+    return prune_many(model, layers, shares, [statistics], pruner, damping=damping, on_layer=on_layer)[0]
+
+
+@torch.no_grad()
+def prune_many(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    shares: Mapping[str, float],
+    statistics: Sequence[Statistics],
+    pruner: Pruner,
+    *,
+    damping: float = 0.01,
+    on_layer: Callable[[str], None] | None = None,
+) -> list[Trace]:
+    """`prune` for several images: a trace for each image's statistics, every layer solved for all of them at once.
+
+    Pruners that do not `handle` stacked Hessians solve them one by one.
+    """
+    pruning = Pruning(model, len(statistics), damping)
+    pruning.add(layers, shares, statistics, pruner, on_layer)
+    return pruning.traces(layers, [one.logits for one in statistics])
+
+
+class Pruning:
+    """Traces in the making: layers are pruned as their statistics come in."""
+
+    def __init__(self, model: nn.Module, images: int, damping: float) -> None:
+        self.models = [copy.deepcopy(model).eval() for _ in range(images)]
+        for parameter in (parameter for one in self.models for parameter in one.parameters()):
+            parameter.grad = None
+        self.modules = [dict(one.named_modules()) for one in self.models]
+        self.records: list[dict[str, LayerRecord]] = [{} for _ in range(images)]
+        self.damping = damping
+
+    @torch.no_grad()
+    def add(
+        self,
+        layers: Sequence[Layer],
+        shares: Mapping[str, float],
+        statistics: Sequence[Statistics],
+        pruner: Pruner,
+        on_layer: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prune these layers by each image's statistics; one whose share is 0, or without statistics, is left dense."""
+        for layer in layers:
+            share = shares.get(layer.name, 0.0)
+            pruned = []
+            for image, one in enumerate(statistics):
+                left = _why_left(layer, share, one)
+                if left is None:
+                    pruned.append(image)
+                else:
+                    self.records[image][layer.name] = _left_dense(self.modules[image][layer.name], layer, left)
+            try:
+                targets = [self.modules[image][layer.name] for image in pruned]
+                theirs = [statistics[image] for image in pruned]
+                made = _prune_layer(targets, layer, share, theirs, pruner, self.damping)
+            except SpadeError as error:
+                raise type(error)(f"layer {layer.name}: {error}") from error
+            for image, record in zip(pruned, made, strict=True):
+                self.records[image][layer.name] = record
+            if pruned and on_layer is not None:
+                on_layer(layer.name)
+
+    def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
+        """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
+        records = [tuple(found[layer.name] for layer in layers) for found in self.records]
+        return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
 
 
 def _why_left(layer: Layer, share: float, statistics: Statistics) -> str | None:
@@ -105,35 +152,63 @@ def _why_left(layer: Layer, share: float, statistics: Statistics) -> str | None:
         return layer.reason or "its share is 0"
     if layer.name not in statistics.hessians:
         return "saw no data: the network never called it"
-    if not statistics.hessians[layer.name].any():
+    if not statistics.hessians[layer.name].diagonal(dim1=1, dim2=2).any():
         return "its inputs were all zero"
     return None
 
 
+def _left_dense(module: nn.Module, layer: Layer, why: str) -> LayerRecord:
+    zeros = int(torch.count_nonzero(module.weight == 0))  # type: ignore[arg-type]
+    achieved = zeros / layer.parameters if layer.parameters else 0.0
+    return LayerRecord(layer.name, layer.kind, layer.shape, layer.parameters, 0.0, achieved, left=why)
+
+
 def _prune_layer(
-    module: nn.Module, layer: Layer, share: float, statistics: Statistics, pruner: Pruner, damping: float
-) -> LayerRecord:
-    weight = weight_matrix(module).float()  # (g, r, c)
+    modules: Sequence[nn.Module],
+    layer: Layer,
+    share: float,
+    statistics: Sequence[Statistics],
+    pruner: Pruner,
+    damping: float,
+) -> list[LayerRecord]:
+    """Prune one layer of every image's trace in place."""
+    if not modules:
+        return []
+    weight = weight_matrix(modules[0]).float()  # (g, r, c), the same in every trace so far
     # Apple's MPS has neither float64 nor a Cholesky factorisation: solvers run on the CPU there.
     weight = weight.cpu() if weight.device.type == "mps" else weight
-    hessian = statistics.hessians[layer.name].to(weight.device)  # (g, c, c)
-    damped, used = damp(hessian, damping)
-    pruned = pruner(weight, damped, share, block_of(module))
-    if pruned.shape != weight.shape or not torch.isfinite(pruned).all():
-        raise SpadeError(f"the pruner returned {_fault(pruned, weight)}; this is a fault of the pruner")
-    record = LayerRecord(
-        layer.name,
-        layer.kind,
-        layer.shape,
-        layer.parameters,
-        asked=share,
-        achieved=int((pruned == 0).sum()) / layer.parameters,
-        error=relative_error(weight, pruned, hessian),
-        damping=used,
-        observations=statistics.observations[layer.name],
-    )
-    module.weight.copy_(pruned.reshape(layer.shape))  # type: ignore[operator]
-    return record  # made before the copy: `weight` may share the module's memory
+    hessians = [one.hessians[layer.name].to(weight.device) for one in statistics]  # (g, c, c) each
+    damped, used = zip(*(damp(hessian, damping) for hessian in hessians), strict=True)
+    solved = _solve(pruner, weight, damped, share, block_of(modules[0]))
+    records = []
+    for hessian, pruned, amount, one in zip(hessians, solved, used, statistics, strict=True):
+        if pruned.shape != weight.shape or not torch.isfinite(pruned).all():
+            raise SpadeError(f"the pruner returned {_fault(pruned, weight)}; this is a fault of the pruner")
+        records.append(
+            LayerRecord(
+                layer.name,
+                layer.kind,
+                layer.shape,
+                layer.parameters,
+                asked=share,
+                achieved=int((pruned == 0).sum()) / layer.parameters,
+                error=relative_error(weight, pruned, hessian),
+                damping=amount,
+                observations=one.observations[layer.name],
+            )
+        )
+    for module, pruned in zip(modules, solved, strict=True):
+        module.weight.copy_(pruned.reshape(layer.shape))  # type: ignore[operator]
+    return records  # made before the copy: `weight` may share the first module's memory
+
+
+def _solve(pruner: Pruner, weight: Tensor, hessians: Sequence[Hessian], share: float, block: int) -> list[Tensor]:
+    """The pruned weight, (g, r, c), for each damped Hessian."""
+    ready = [one.dense() if isinstance(one, LowRank) and not can(pruner, "low_rank") else one for one in hessians]
+    whole = [one for one in ready if isinstance(one, Tensor)]
+    if len(whole) == len(ready) > 1 and can(pruner, "stacked"):
+        return list(pruner(weight.expand(len(ready), *weight.shape), torch.stack(whole), share, block))
+    return [pruner(weight, one, share, block) for one in ready]
 
 
 def _fault(pruned: Tensor, weight: Tensor) -> str:

@@ -6,14 +6,16 @@ from networks import photograph, small
 from scenes import MODEL, QUICK, write_scenes
 
 from spade_cli import augment
+from spade_cli.calibration import Calibration, Samples
 from spade_cli.cli import conditions as words
 from spade_cli.cli import main
 from spade_cli.evaluation import conditions as made
 from spade_cli.evaluation import evaluate
 from spade_cli.images import as_image
 from spade_cli.models import wrap
-from spade_cli.pipeline import Samples
 from spade_cli.pruning import collect, find_layers, prune, pruner_named
+
+HOW = Calibration(rows_per_column=16, batch_size=4, precision="float32")
 
 
 @pytest.fixture
@@ -69,8 +71,7 @@ def calibration(conditions):
     classifier = wrap(small(), size=32)
     copies = augment.paper(as_image(photograph()), 8, classifier.preprocessing, 0)
     layers = find_layers(classifier.model)
-    samples = Samples(copies, classifier, 4)
-    return made.calibrate(classifier.model, layers, conditions, samples, rows_per_column=16, seed=0)
+    return made.calibrated(classifier, layers, conditions, copies, HOW, 0)
 
 
 def settings(**changes):
@@ -92,8 +93,8 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
         own = calibration([condition])
         for name, value in condition.make(shared).state_dict().items():
             assert value.equal(condition.make(own).state_dict()[name]), name
-    samples, model = shared.samples, shared.model
-    statistics = collect(model, samples, wide.layers, samples=8, seed=0)
+    model, samples = shared.model, Samples(shared.copies, wrap(small(), size=32), 4)
+    statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
     expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
     assert wide.make(shared).head.weight.equal(expected.head.weight)
     assert made.dense().make(shared) is model

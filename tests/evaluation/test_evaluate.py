@@ -170,7 +170,7 @@ def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
     data = datasets.folder(source, out, None, 0, classifier)
     plan = Plan(request, classifier, find_layers(classifier.model), (dense(),), data)
     case = open_case(plan, 0, data.load(0))
-    samples, held = case.calibration(0).samples.copies, case.held_out.copies
+    samples, held = case.calibration(0).copies, case.held_out.copies
     assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)
     assert case.calibration(0) is case.calibration(0)
 

@@ -1,11 +1,14 @@
 """Exact OBS against the slow definition: try every single removal on every row, refit, take the cheapest, repeat."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.elimination import refit
-from spade_cli.pruning.obs import obs, removal_order
+from spade_cli.pruning import elimination
+from spade_cli.pruning.elimination import inverted, refit, removal_order, spend, threshold
+from spade_cli.pruning.obs import obs
 
 
 def problem(groups=1, rows=3, columns=6, seed=0, observations=20):
@@ -86,8 +89,53 @@ def test_weight_granularity_ignores_the_kernels():
 def test_batches_of_rows_change_nothing(monkeypatch):
     weight, hessian = problem(rows=7)
     together = obs(weight, hessian, 0.6, 2)
-    monkeypatch.setattr("spade_cli.pruning.obs.PIVOT_BYTES", 2 * 6 * 6 * 8)  # two rows at a time
+    monkeypatch.setattr(import_module("spade_cli.pruning.obs"), "WORK_BYTES", 2 * 2 * 6 * 6 * 8)  # two rows at a time
     torch.testing.assert_close(obs(weight, hessian, 0.6, 2), together)
+
+
+@pytest.mark.parametrize("unit", [1, 3])
+def test_blocks_and_compaction_change_nothing(unit, monkeypatch):
+    """As plain as can be, every elimination applied at once and nothing cut out, against blocks of any width."""
+    weight, hessian = problem(rows=5, columns=24, observations=60)
+    inverse = torch.linalg.inv(hessian[0])
+    monkeypatch.setattr(elimination, "BLOCK", 1)
+    monkeypatch.setattr(elimination, "KERNEL_BLOCK", 1)
+    monkeypatch.setattr(elimination, "COMPACT", 0)
+    plain = removal_order(weight[0], inverse, unit)
+    for width, compact in [(1, 1), (7, 0.8), (7, 1), (100, 0.8)]:
+        monkeypatch.setattr(elimination, "BLOCK", width)
+        monkeypatch.setattr(elimination, "KERNEL_BLOCK", width)
+        monkeypatch.setattr(elimination, "COMPACT", compact)
+        order, cost = removal_order(weight[0], inverse, unit)
+        assert torch.equal(order, plain[0])
+        torch.testing.assert_close(cost, plain[1])
+
+
+@pytest.mark.parametrize("unit", [1, 3])
+def test_search_ends_once_the_budget_is_found(unit, monkeypatch):
+    weight, hessian = problem(rows=6, columns=48, observations=90)
+    weight[0, :3] *= 30  # rows that lose little, rows that lose much
+    monkeypatch.setattr(elimination, "BLOCK", 6)
+    monkeypatch.setattr(elimination, "KERNEL_BLOCK", 6)
+    inverse = torch.linalg.inv(hessian[0])
+    whole = removal_order(weight[0], inverse, unit)
+    budget = whole[1].numel() // 5
+    found = removal_order(weight[0], inverse, unit, budget)
+    assert found[1].isinf().any(), "it did not end early"
+    assert torch.equal(spend(*found, budget), spend(*whole, budget))
+    limit = threshold(whole[1], budget)
+    again = removal_order(weight[0, :3], inverse, unit, budget, limit)  # what other rows offered is known
+    assert torch.equal(spend(*again, 3)[:3], spend(*(part[:3] for part in whole), 3))
+
+
+def test_inverse_is_exact_where_float32_is_not():
+    """A variance inflation of 1e6: float32 would leave no digit of what the last eliminations decide on."""
+    good = problem(columns=6)[1]
+    assert inverted(good).dtype == torch.float32
+    bad = torch.eye(6, dtype=torch.double)[None].clone()
+    bad[0, 0, 1] = bad[0, 1, 0] = 1 - 1e-6
+    assert inverted(bad).dtype == torch.float64
+    torch.testing.assert_close(inverted(bad), torch.linalg.inv(bad))
 
 
 def test_keeps_the_dtype_and_the_input():

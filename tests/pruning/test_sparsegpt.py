@@ -5,8 +5,11 @@ import torch
 from test_obs import problem
 
 from spade_cli.pruning.forward import forward
+from spade_cli.pruning.magnitude import magnitude
 from spade_cli.pruning.obs import obs
+from spade_cli.pruning.random import random
 from spade_cli.pruning.sparsegpt import inverse_factor, sparsegpt
+from spade_cli.pruning.wanda import wanda
 
 
 def definition(weight, hessian, sparsity, block):
@@ -51,7 +54,7 @@ def test_groups_share_the_budget_but_not_the_columns():
     assert (crowd[1] == 0).sum() < (alone[0] == 0).sum()
 
 
-@pytest.mark.parametrize("pruner", [forward, obs, sparsegpt])
+@pytest.mark.parametrize("pruner", [forward, magnitude, obs, random, sparsegpt, wanda])
 @pytest.mark.parametrize(
     "shape, block", [((1, 10, 16), 1), ((1, 7, 18), 9), ((4, 1, 9), 9), ((1, 1, 1), 1), ((3, 2, 8), 4)]
 )

@@ -1,13 +1,16 @@
 """The trace: a copy, exact counts, honest records; and the schedules that feed it."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.pruning import collect, find_layers, prune, schedule
+from spade_cli.pruning import collect, find_layers, prune, prune_many, schedule
 from spade_cli.pruning.forward import forward
+from spade_cli.pruning.magnitude import magnitude
 from spade_cli.pruning.obs import obs
 from spade_cli.pruning.sparsegpt import sparsegpt
 
@@ -52,6 +55,22 @@ def test_records_say_what_happened(measured, pruner):
     with torch.no_grad():
         torch.testing.assert_close(trace.logits, model.eval()(samples), atol=1e-4, rtol=1e-4)
     model.train()
+
+
+@pytest.mark.parametrize("pruner", [forward, partial(sparsegpt, lazy_width=16), obs, magnitude])
+def test_several_images_at_once_are_the_same_as_one_by_one(measured, pruner):
+    model, layers, _, samples = measured
+    shares = {"fc": 0.7, "layer4.0.downsample.0": 0.9, "layer1.0.conv1": 0.8}
+    each = [collect(model, [part], list(shares), samples=4) for part in samples.split(4)]
+    together = prune_many(model, layers, shares, each, pruner)
+    for one, trace in zip(each, together, strict=True):
+        alone = prune(model, layers, shares, one, pruner)
+        for name in shares:
+            found, expected = (dict(t.model.named_modules())[name].weight for t in (trace, alone))
+            assert torch.equal(found == 0, expected == 0)
+            torch.testing.assert_close(found, expected)
+        assert trace.layers[-1].error == pytest.approx(alone.layers[-1].error, rel=1e-4)
+        assert torch.equal(trace.logits, one.logits)
 
 
 def test_recorded_error_is_that_of_the_layers_output():

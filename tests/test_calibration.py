@@ -1,0 +1,143 @@
+"""How statistics are measured: in passes that fit, kept in files, the same however they come about."""
+
+import os
+
+import pytest
+import torch
+from networks import photograph, small
+
+import spade_cli
+from spade_cli import augment
+from spade_cli.calibration import Calibration, calibrate, passes, store_for
+from spade_cli.errors import UserError
+from spade_cli.images import as_image
+
+NAMES = ["conv1", "conv2", "head"]
+EXACT = Calibration(precision="float32")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return spade_cli.wrap(small(), size=32)
+
+
+@pytest.fixture(scope="module")
+def copies(classifier):
+    return augment.paper(as_image(photograph()), 8, classifier.preprocessing, 0)
+
+
+def measured(classifier, copies, names, calibration, store=None, seed=0):
+    return calibrate(classifier, copies, names, calibration, seed, store)
+
+
+def test_passes_fit_into_the_memory_and_keep_the_order():
+    model = small()  # Hessians of 72 x 72, 72 x 72 and 8 x 8 floats: 20736, 20736 and 256 bytes
+    assert passes(model, NAMES, 1e9) == [NAMES]
+    assert passes(model, NAMES, 30_000) == [["conv1"], ["conv2", "head"]]
+    assert passes(model, NAMES, 1) == [["conv1"], ["conv2"], ["head"]]
+    assert passes(model, [], 1) == [[]], "one pass all the same, for the logits"
+
+
+@pytest.mark.parametrize("memory", [1, 30_000])
+def test_as_many_passes_as_it_takes_give_the_same_trace(classifier, memory):
+    settings = dict(samples=6, schedule="uniform", sparsity=0.5)
+    one, several = (
+        spade_cli.trace(classifier, photograph(), calibration=Calibration(memory=m, precision="float32"), **settings)
+        for m in (1e9, memory)
+    )
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, several.model.state_dict()[name])
+    assert one.layers == several.layers and torch.equal(one.logits, several.logits)
+
+
+def test_several_images_have_the_traces_of_each(classifier):
+    images = [photograph(seed=seed) for seed in range(3)]
+    settings = dict(samples=6, schedule="uniform", sparsity=0.7, calibration=Calibration(memory=30_000))
+    together = spade_cli.traces(classifier, images, **settings)
+    for image, trace in zip(images, together, strict=True):
+        alone = spade_cli.trace(classifier, image, **settings)
+        for name, value in alone.model.state_dict().items():
+            torch.testing.assert_close(value, trace.model.state_dict()[name])
+        assert [layer.name for layer in trace.layers] == [layer.name for layer in alone.layers]
+    with pytest.raises(UserError, match="images is empty"):
+        spade_cli.traces(classifier, [])
+
+
+def test_saved_statistics_are_read_and_only_what_is_missing_is_measured(classifier, copies, tmp_path):
+    calibration = Calibration(save=tmp_path / "kept", precision="float32")
+    store = store_for(classifier, copies, calibration, 0)
+    fresh = measured(classifier, copies, NAMES, EXACT)
+    measured(classifier, copies, ["conv1"], calibration, store)
+    calls = []
+    hook = classifier.model.register_forward_hook(lambda *_: calls.append(1))
+    both = measured(classifier, copies, NAMES, calibration, store)
+    assert len(calls) == 1, "conv2 and head are measured, in one pass"
+    again = measured(classifier, copies, NAMES, calibration, store)
+    assert len(calls) == 1, "nothing is"
+    hook.remove()
+    for found in (both, again):
+        assert found.observations == fresh.observations and torch.equal(found.logits, fresh.logits)
+        assert all(torch.equal(found.hessians[name], fresh.hessians[name]) for name in NAMES)
+
+
+def test_a_layer_that_never_ran_is_remembered_as_such(tmp_path):
+    model = small()
+    model.unused = torch.nn.Linear(3, 3)
+    classifier = spade_cli.wrap(model, size=32)
+    copies = augment.paper(as_image(photograph()), 4, classifier.preprocessing, 0)
+    calibration = Calibration(save=tmp_path)
+    store = store_for(classifier, copies, calibration, 0)
+    measured(classifier, copies, ["head", "unused"], calibration, store)
+    calls = []
+    hook = model.register_forward_hook(lambda *_: calls.append(1))
+    assert "unused" not in measured(classifier, copies, ["head", "unused"], calibration, store).hessians
+    hook.remove()
+    assert not calls
+
+
+def test_other_samples_weights_and_settings_have_statistics_of_their_own(classifier, copies, tmp_path):
+    base = Calibration(save=tmp_path)
+    other_weights = spade_cli.wrap(small(), size=32)
+    with torch.no_grad():
+        other_weights.model.head.bias[0] += 1
+    folders = {
+        store_for(*which, seed).folder
+        for *which, seed in [
+            (classifier, copies, base, 0),
+            (classifier, copies.flip(0), base, 0),
+            (other_weights, copies, base, 0),
+            (classifier, copies, Calibration(save=tmp_path, rows_per_column=4), 0),
+            (classifier, copies, Calibration(save=tmp_path, batch_size=4), 0),
+            (classifier, copies, Calibration(save=tmp_path, precision="bfloat16"), 0),
+            (classifier, copies, base, 1),
+        ]
+    }
+    assert len(folders) == 7
+    assert store_for(classifier, copies, Calibration(save=tmp_path, memory=1), 0).folder in folders
+
+
+def test_damaged_file_is_named(classifier, copies, tmp_path):
+    calibration = Calibration(save=tmp_path)
+    store = store_for(classifier, copies, calibration, 0)
+    measured(classifier, copies, ["head"], calibration, store)
+    (path,) = tmp_path.rglob("layer-head.safetensors")
+    path.write_bytes(b"not this")
+    with pytest.raises(UserError, match=r"calibration.save: .*layer-head.safetensors cannot be read .*delete it"):
+        measured(classifier, copies, ["head"], calibration, store)
+
+
+def test_nothing_half_written_is_left(classifier, copies, tmp_path, monkeypatch):
+    calibration = Calibration(save=tmp_path)
+    store = store_for(classifier, copies, calibration, 0)
+    measured(classifier, copies, NAMES, calibration, store)
+    assert not [name for _, _, files in os.walk(tmp_path) for name in files if name.endswith(".part")]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_forward_pass_in_half_the_bits_gives_nearly_the_same_statistics(classifier, copies, precision):
+    exact = measured(classifier, copies, NAMES, EXACT)
+    found = measured(classifier, copies, NAMES, Calibration(precision=precision))
+    for name in NAMES:
+        assert found.hessians[name].dtype == torch.float32
+        off = float((found.hessians[name] - exact.hessians[name]).norm() / exact.hessians[name].norm())
+        assert off < 0.01 and (off == 0) == (precision == "float32")
