@@ -20,7 +20,6 @@ EXAMPLES = (
     "spade eval resume=squeezenet",
     "spade eval study=raters trojan_share=1 count=20 'conditions=[dense,forward]'   (then: spade eval answers=raters)",
 )
-MAX_SAMPLES = 100_000
 
 
 def main(arguments: list[str]) -> int:
@@ -82,6 +81,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.conditions import read_conditions
     from spade_cli.cli.door import (
+        MAX_SAMPLES,
         MAX_SEED,
         calibration_settings,
         device_name,
@@ -94,11 +94,8 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     from spade_cli.evaluation.request import BEST, FAMILIES, FIXED, EvaluationRequest
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, interpreter, pictures = (
-        section(config, "augmentation"),
-        section(config, "interpreter"),
-        config.get("count"),
-    )
+    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
+    pictures = config.get("count")
     data = text("data", config.get("data"), "world")
     return EvaluationRequest(
         data=data if data == "world" else str(expanded(data)),
