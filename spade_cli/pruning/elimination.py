@@ -109,16 +109,16 @@ def removal_order(
     return order, cost
 
 
-def spend(order: Tensor, cost: Tensor, removed: int) -> Tensor:
+def spend(order: Tensor, cost: Tensor, removed: int, units: int | None = None) -> Tensor:
     """Spend the layer's budget on the cheapest next removal of any row; each row loses a prefix of its own order.
 
-    order, cost (b, u) -> kept (b, u) bool with exactly `removed` units False. A removal that is cheaper than the
-    ones before it in its row can only follow them, so the running maximum of a row's costs is what ranks it; a stable
-    sort keeps a row's own order in ties.
+    order, cost (b, s): the first removals of rows of `units` (None: s) -> kept (b, u) bool with exactly `removed` units
+    False. A removal that is cheaper than the ones before it in its row can only follow them, so the running maximum of
+    a row's costs is what ranks it; a stable sort keeps a row's own order in ties.
     """
     rank = cost.cummax(dim=1).values.flatten().argsort(stable=True)[:removed]
     row, step = rank // cost.shape[1], rank % cost.shape[1]
-    kept = torch.ones_like(order, dtype=torch.bool)
+    kept = torch.ones((len(order), units or order.shape[1]), dtype=torch.bool, device=order.device)
     kept[row, order[row, step]] = False
     return kept
 

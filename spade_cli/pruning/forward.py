@@ -25,7 +25,7 @@ from spade_cli.pruning.elimination import (
 )
 from spade_cli.pruning.obs import obs
 from spade_cli.pruning.pruner import handles
-from spade_cli.pruning.selection import choose
+from spade_cli.pruning.selection import select
 from spade_cli.pruning.wide import forward_wide
 
 # Units chosen beyond the mean number that stays. Rows differ in what they need, by more where few stay, and every unit
@@ -36,6 +36,7 @@ SURPLUS, LEAST_SURPLUS = 0.25, 8
 SCREENED_FROM, SCREEN = 1024, 0.5
 # Choosing costs s^2 c / 2 a row, removing (c^3 - s^3) / 3 and the inverse as much again.
 BACKWARD_FROM = 0.7  # share of the units that the rows would have to choose, from which removing is the cheaper way
+EXACT_UP_TO = 640  # columns
 
 
 @handles("low_rank", "stacked")
@@ -67,12 +68,19 @@ def forward(
     picks = min(in_a_row, math.ceil(staying * in_a_row / units * (1 + SURPLUS)) + LEAST_SURPLUS)
     curvatures = hessian.view(len(images), -1, *hessian.shape[-2:])  # (n, g, c, c)
     if picks >= BACKWARD_FROM * in_a_row and budget == "layer":
-        pruned = [obs(*one, sparsity, block, granularity=granularity) for one in zip(images, curvatures, strict=True)]
+        pruned = [_backward(*one, unit, units - staying) for one in zip(images, curvatures, strict=True)]
         return torch.stack(pruned).view_as(weight)
     # The rows of all images choose as one batch; what they give up again is each image's own affair.
     supports = support(images.flatten(0, 1), curvatures.flatten(0, 1), unit, picks).view(len(images), -1, picks)
     parts = zip(images, curvatures, supports, strict=True)
     return torch.stack([_thinned(*part, unit, staying, budget) for part in parts]).view_as(weight)
+
+
+def _backward(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
+    """Where most units stay: exact OBS up to a width at which it takes seconds, several units at a time beyond."""
+    if weight.shape[2] <= EXACT_UP_TO:
+        return obs(weight, hessian, removed / (weight.numel() // unit), unit)
+    return _without_few(weight, hessian, unit, removed)
 
 
 def _thinned(weight: Tensor, hessian: Tensor, supports: Tensor, unit: int, staying: int, budget: str) -> Tensor:
@@ -85,7 +93,7 @@ def _thinned(weight: Tensor, hessian: Tensor, supports: Tensor, unit: int, stayi
         cost = _row_by_row(cost, staying)
     stays = spend(order, cost, removed)  # (b, s)
     kept = torch.zeros((len(supports), weight.shape[2] // unit), dtype=torch.bool, device=weight.device)
-    kept = kept.scatter_(1, supports, stays).repeat_interleave(unit, dim=1).view_as(weight)
+    kept = _spread(kept.scatter_(1, supports, stays), unit).view_as(weight)
     fitted = [refit(*one) for one in zip(exact, curvature, kept, target, strict=True)]
     return torch.stack(fitted).to(weight.dtype)
 
@@ -93,23 +101,60 @@ def _thinned(weight: Tensor, hessian: Tensor, supports: Tensor, unit: int, stayi
 def support(weight: Tensor, hessian: Tensor, unit: int, picks: int) -> Tensor:
     """The units that each row chooses, in their own order: weight (g, r, c), hessian (g, c, c) -> (b, picks)."""
     groups, rows, columns = weight.shape
+    flat, curvature = weight.reshape(-1, columns), hessian
     # float64 for kernels, whose curvature blocks are factorised again and again; float32 finds the same single weights.
-    precision = torch.float64 if unit > 1 else hessian.dtype
-    flat, curvature = weight.reshape(-1, columns).to(precision), hessian.to(precision)
-    of_group = torch.arange(groups, device=weight.device).repeat_interleave(rows)  # (b,)
+    if unit > 1:
+        flat, curvature = flat.double(), curvature.double()
     among, width = None, columns
     if columns >= SCREENED_FROM:
         loads = weight.square() * hessian.diagonal(dim1=1, dim2=2)[:, None, :]  # (g, r, c): ||w_j X_j||^2
         loads = loads.reshape(len(flat), -1, unit).sum(2)  # (b, u)
         heavier = max(picks, round(loads.shape[1] * SCREEN))
         among, width = loads.topk(heavier).indices.sort(1).values, heavier * unit  # (b, n)
-    batch = max(1, WORK_BYTES // (picks * unit * width * flat.element_size()))
-    chosen = []
-    for start in range(0, len(flat), batch):
+    correlation = (flat.view(groups, rows, columns) @ curvature).view(-1, columns)  # (b, c)
+    order, _ = _in_batches(correlation, rows, curvature, unit, picks, width, among)
+    return order.sort(1).values
+
+
+def _in_batches(
+    values: Tensor,
+    rows: int,
+    matrix: Tensor,
+    unit: int,
+    picks: int,
+    width: int,
+    among: Tensor | None = None,
+    cheapest: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`select` for as many rows at a time as WORK_BYTES holds: values (b, c), `rows` of each matrix (g, c, c)."""
+    of_group = torch.arange(len(matrix), device=values.device).repeat_interleave(rows)  # (b,)
+    batch = max(1, WORK_BYTES // (picks * unit * width * values.element_size()))
+    found = []
+    for start in range(0, len(values), batch):
         part = slice(start, start + batch)
         of_these = None if among is None else among[part]
-        chosen.append(choose(flat[part], of_group[part], curvature, unit, picks, of_these)[0])
-    return torch.cat(chosen).sort(1).values
+        found.append(select(values[part], of_group[part], matrix, unit, picks, of_these, cheapest=cheapest))
+    orders, worths = zip(*found, strict=True)
+    return torch.cat(orders), torch.cat(worths)
+
+
+def _without_few(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
+    """Remove `removed` units where most stay: every row some more than its part, the dearest put back: (g, r, c).
+
+    weight (g, r, c), hessian (g, c, c). OBS, but for several units picked at a time.
+    """
+    groups, rows, columns = weight.shape
+    exact, curvature = weight.double(), hessian.double()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    picks = min(columns // unit, math.ceil(removed / (groups * rows) * (1 + SURPLUS)) + LEAST_SURPLUS)
+    order, cost = _in_batches(exact.view(-1, columns), rows, inverse, unit, picks, columns, cheapest=True)
+    kept = _spread(spend(order, cost, removed, columns // unit), unit).view_as(weight)
+    return torch.stack([refit(*one) for one in zip(exact, curvature, kept, strict=True)]).to(weight.dtype)
+
+
+def _spread(kept: Tensor, unit: int) -> Tensor:
+    """Units (b, u) -> their columns (b, u k)."""
+    return kept.repeat_interleave(unit, dim=1)
 
 
 def _removals(

@@ -108,17 +108,19 @@ def _patches(conv: nn.Conv2d, x: Tensor, wanted: int | None, generator: torch.Ge
     (kernel_h, kernel_w), (stride_h, stride_w), (dilation_h, dilation_w) = conv.kernel_size, conv.stride, conv.dilation
     images = x.shape[0]
     x = _pad(conv, x)
-    out_h = (x.shape[2] - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
-    out_w = (x.shape[3] - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
+    height, width = x.shape[2:]
+    out_h = (height - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
+    out_w = (width - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
     chosen = _choose(out_h * out_w, None if wanted is None else -(-wanted // images), generator, x.device)
     position = torch.arange(out_h * out_w, device=x.device) if chosen is None else chosen  # (P,)
-    kernel_row = torch.arange(kernel_h, device=x.device) * dilation_h
-    kernel_col = torch.arange(kernel_w, device=x.device) * dilation_w
-    row = (position // out_w * stride_h)[:, None, None] + kernel_row[None, :, None]  # (P, kh, 1)
-    col = (position % out_w * stride_w)[:, None, None] + kernel_col[None, None, :]  # (P, 1, kw)
-    patches = x[:, :, row, col]  # (N, C, P, kh, kw)
-    patches = patches.reshape(images, conv.groups, -1, len(position), kernel_h * kernel_w)  # (N, g, C/g, P, kh*kw)
-    return patches.permute(1, 0, 3, 2, 4).reshape(conv.groups, images * len(position), -1)  # (g, N*P, c)
+    corner = position // out_w * stride_h * width + position % out_w * stride_w  # (P,)
+    down = torch.arange(kernel_h, device=x.device) * dilation_h * width
+    across = torch.arange(kernel_w, device=x.device) * dilation_w
+    inside = (corner[:, None, None] + down[:, None] + across).flatten()  # (P kh kw,)
+    # All channels of a pixel at once: neighbours in memory where the network runs with channels last.
+    pixels = x.permute(0, 2, 3, 1).reshape(images, height * width, -1).index_select(1, inside)  # (N, P kh kw, C)
+    by_group = pixels.view(images, len(position), kernel_h * kernel_w, conv.groups, -1)  # (N, P, kh kw, g, C/g)
+    return by_group.permute(3, 0, 1, 4, 2).reshape(conv.groups, images * len(position), -1)  # (g, N P, c)
 
 
 def _pad(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def choosing(monkeypatch):
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.8, 0.95])
 def test_same_as_the_definition(groups, unit, sparsity, at_once, choosing, monkeypatch):
     if at_once > 1:  # with every unit a candidate, several picks at once are the same as one by one
-        monkeypatch.setattr(selection, "PICKS_PER_CHOSEN", at_once)
+        monkeypatch.setattr(selection, "PICKS_PER_PICKED", at_once)
         monkeypatch.setattr(selection, "CANDIDATES", 100)
     for seed in range(2):
         weight, hessian = problem(groups=groups, columns=12, seed=seed)
@@ -83,7 +83,7 @@ def test_same_as_the_definition(groups, unit, sparsity, at_once, choosing, monke
 
 def test_gains_are_the_fall_of_the_error():
     weight, hessian = problem(rows=2)
-    order, gain = selection.choose(weight[0], torch.zeros(2, dtype=torch.long), hessian, 2, 3)
+    order, gain = selection.select(weight[0] @ hessian[0], torch.zeros(2, dtype=torch.long), hessian, 2, 3)
     for row in range(2):
         columns = []
         for step, unit in enumerate(order[row].tolist()):
@@ -96,7 +96,7 @@ def test_gains_are_the_fall_of_the_error():
 def test_several_picks_at_once_cost_next_to_nothing(monkeypatch):
     problems = [problem(rows=16, columns=256, observations=400, seed=seed) for seed in range(3)]
     several = sum(error(forward(*one, 0.8, 1), *one) for one in problems)
-    monkeypatch.setattr(selection, "PICKS_PER_CHOSEN", 0)
+    monkeypatch.setattr(selection, "PICKS_PER_PICKED", 0)
     one_by_one = sum(error(forward(*one, 0.8, 1), *one) for one in problems)
     assert several != one_by_one and several < 1.03 * one_by_one
 
@@ -136,9 +136,21 @@ def test_budget_of_a_row_is_that_of_every_row(choosing):
         forward(weight, hessian, 0.7, 1, budget="column")
 
 
-def test_where_most_units_stay_obs_does_it():
-    weight, hessian = problem(rows=6, columns=24, observations=60)
-    torch.testing.assert_close(forward(weight, hessian, 0.2, 3), obs(weight, hessian, 0.2, 3, granularity="weight"))
+@pytest.mark.parametrize("unit", [1, 3])
+@pytest.mark.parametrize("exact_up_to", [640, 0])
+def test_where_most_units_stay_they_are_removed_as_obs_does(unit, exact_up_to, monkeypatch):
+    monkeypatch.setattr(module, "EXACT_UP_TO", exact_up_to)
+    monkeypatch.setattr(selection, "CANDIDATES", 100)  # so that several at a time are the same as one by one
+    weight, hessian = problem(groups=2, rows=6, columns=48, observations=90)
+    expected = obs(weight, hessian, 0.2, unit)
+    torch.testing.assert_close(forward(weight, hessian, 0.2, unit, granularity="kernel"), expected)
+
+
+def test_removing_several_at_a_time_costs_next_to_nothing(monkeypatch):
+    monkeypatch.setattr(module, "EXACT_UP_TO", 0)
+    weight, hessian = problem(rows=16, columns=256, observations=400)
+    exact = error(obs(weight, hessian, 0.4, 1), weight, hessian)
+    assert error(forward(weight, hessian, 0.4, 1), weight, hessian) < 1.01 * exact
 
 
 def test_single_weights_are_the_default_granularity():
