@@ -39,7 +39,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
     """Measure every condition on every example and write the tables; returns the folder.
 
     A folder that was begun is gone on with, image by image, to the same numbers. Raises UserError before anything is
-    written where the request cannot be met.
+    written where the request cannot be met, SpadeError where nothing at all could be measured.
     """
     stages = Stages(console)
     check_folder(request.out)
@@ -57,6 +57,11 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
         with stages.stage("report"):
             found = report(plan, records, folder)
     tell(found, records, stages.console)
+    if not any(record.rows for record in records):
+        why = records[0].failures[0][2] if records[0].failures else "nothing was asked for"
+        raise SpadeError(
+            f"out={request.out}: none of {len(records)} images was measured (the first: {why}); see table.md"
+        )
     return request.out
 
 

@@ -76,6 +76,15 @@ def test_what_cannot_be_measured_is_listed_and_never_averaged_in(folder):
     assert "5 images; 2 of them left out" in text and "| é 2.png | all | all |" in text
 
 
+def test_nothing_measured_is_a_failure(folder, capsys):
+    for image in (folder / "my scenes" / "images").iterdir():
+        image.write_text("no picture")
+    assert main([*COMMAND, "out=out"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("spade: out=out: none of 5 images was measured") and "no picture that can be read" in error
+    assert "5 images; 5 of them left out" in (Path("out") / "table.md").read_text(encoding="utf-8")
+
+
 def test_a_method_that_fails_is_missing_alone(folder):
     quick = [word for word in QUICK if not word.startswith("interpreter")]
     # the whole picture is one position of the last feature map's: nothing to enlarge
@@ -199,7 +208,6 @@ MISTAKES = [
     (["conditions=[obs pruner.granularity=half]"], "pruner.granularity=half"),
     (["conditions=[dense: sparsegpt]"], "keep their own names"),
     (["conditions=[mine: sparse_fc]"], "keep their own names"),
-    (["interpreter=visualization", "~interpreter.methods"], "is no option"),
     (["conditions=[]"], "is no list of conditions"),
     (["metrics=[speed]"], "metrics=['speed'] is unknown; there are localisation"),
     (["metrics=[concepts]"], "concepts are known of data=world only"),
@@ -233,6 +241,20 @@ def test_each_task_of_a_multirun_is_resumed_on_its_own(folder):
     (seeds[1] / "results.csv").unlink()
     assert main(["eval", f"resume={seeds[1]}"]) == 0 and set(seeds) == {0, 1}
     assert (seeds[1] / "results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "metrics", "said"),
+    [
+        ("visualization", "insertion", "is measured on saliency maps"),
+        ("saliency", "concepts", "feature visualizations"),
+    ],
+)
+def test_what_is_measured_needs_its_interpreter(folder, capsys, interpreter, metrics, said):
+    assert (
+        main(["eval", "data=my scenes", *MODEL, f"interpreter={interpreter}", f"metrics=[{metrics}]", "out=out"]) == 2
+    )
+    assert said in capsys.readouterr().err and not Path("out").exists()
 
 
 def test_resuming_nothing_is_a_mistake(folder, capsys):
