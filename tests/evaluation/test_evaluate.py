@@ -100,7 +100,8 @@ def test_a_method_that_fails_is_missing_alone(folder):
     for one in labels["pictures"].values():
         one.update({"class": 0, "target": None, "symbol": None, "mask": None})
     (folder / "my scenes" / "labels.json").write_text(json.dumps(labels))
-    assert main([*arguments, "out=out", "interpreter.methods=[saliency,guided_gradcam]", "count=2"]) == 0
+    few = ("count=2", "conditions=[sparsegpt schedule=none]")  # its one layer is wide, and a trace of it slow
+    assert main([*arguments, "out=out", "interpreter.methods=[saliency,guided_gradcam]", *few]) == 0
     table = json.loads((Path("out") / "table.json").read_text(encoding="utf-8"))
     assert {(f["method"], f["condition"]) for f in table["failures"]} >= {("guided_gradcam", "dense")}
     assert table["metrics"]["insertion"]["saliency"]["dense"]["n"] == 2
