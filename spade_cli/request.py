@@ -79,6 +79,17 @@ def decide(request: Request) -> Question:
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))
     logits = classifier.model(x)[0].cpu()  # (classes,)
+    check_scores(logits, classifier)
+    target = int(logits.argmax()) if target is None else target
+    _rehearse(request, image, classifier, x)
+    channels = {}
+    if request.visualize is not None:
+        channels = find_channels(request.visualization_targets or [target], classifier, x)
+    return Question(request, image, classifier, view, x, logits, target, layers, shares, channels)
+
+
+def check_scores(logits: Tensor, classifier: Classifier) -> None:
+    """Refuse an answer (classes,) that nothing can be measured on: not finite, or probabilities instead of scores."""
     if not torch.isfinite(logits).all():
         raise SpadeError(
             f"model={classifier.name}: it answers this image with NaN or infinite values; check its weights, "
@@ -89,12 +100,15 @@ def decide(request: Request) -> Question:
             f"model={classifier.name} answers with probabilities, and every measure here starts from the scores before "
             "the softmax; take its softmax out"
         )
-    target = int(logits.argmax()) if target is None else target
-    _rehearse(request, image, classifier, x)
-    channels = {}
-    if request.visualize is not None:
-        channels = find_channels(request.visualization_targets or [target], classifier, x)
-    return Question(request, image, classifier, view, x, logits, target, layers, shares, channels)
+
+
+def try_pruner(pruner: Callable[..., Tensor], asked: str) -> None:
+    """One small layer pruned, for settings that make no sense and functions of the user's that fail."""
+    weight = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])  # (groups, rows, columns)
+    with _tried(asked, "check its settings"):
+        pruned = pruner(weight, torch.eye(4)[None], 0.5, 2)
+    if pruned.shape != weight.shape:
+        raise UserError(f"{asked} makes {tuple(pruned.shape)} of {tuple(weight.shape)}: keep the shape")
 
 
 def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor) -> None:
@@ -107,13 +121,7 @@ def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor
         raise UserError(
             f"augmentation={request.augmentation_name} makes {found} of one: return uint8 (samples, 3, size, size)"
         )
-    weight = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])  # (groups, rows, columns)
-    with _tried(f"pruner={request.pruner_name}", "check its settings"):
-        pruned = request.pruner(weight, torch.eye(4)[None], 0.5, 2)
-    if pruned.shape != weight.shape:
-        raise UserError(
-            f"pruner={request.pruner_name} makes {tuple(pruned.shape)} of {tuple(weight.shape)}: keep the shape"
-        )
+    try_pruner(request.pruner, f"pruner={request.pruner_name}")
     pictures = x.repeat(min(2, request.samples, request.calibration.batch_size), 1, 1, 1).requires_grad_()
     with (
         _tried(f"model={classifier.name}, asked for gradients and {len(pictures)} pictures at once,", "mend it"),

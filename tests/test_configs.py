@@ -38,16 +38,17 @@ def test_every_choice_composes_and_its_function_takes_its_settings(group: str, c
         assert function.__name__ == choice
 
 
-def test_the_help_knows_every_key_that_hydra_composes() -> None:
-    own, groups = read_command("run", [])
+@pytest.mark.parametrize("command", ["run", "eval"])
+def test_the_help_knows_every_key_that_hydra_composes(command: str) -> None:
+    own, groups = read_command(command, [])
     known = {option.key for option in own}
     for group in groups:
         for choice in group.choices:
-            keys = flat(composed(f"{group.name}={choice.name}")[group.name], f"{group.name}.")
+            keys = flat(composed(f"{group.name}={choice.name}", name=command)[group.name], f"{group.name}.")
             listed = {option.key for option in choice.options}
             assert {key for key in keys if not key.endswith("_target_")} <= listed, (group.name, choice.name)
             known |= listed
-    assert {key for key in flat(composed(), "") if not key.endswith("_target_")} <= known
+    assert {key for key in flat(composed(name=command), "") if not key.endswith("_target_")} <= known
 
 
 def flat(settings: dict[str, Any], prefix: str) -> set[str]:

@@ -23,6 +23,7 @@ ORDER = (
         "explaining",
         "concluding",
         "pipeline",
+        "evaluation",
         "cli",
     ),
 )

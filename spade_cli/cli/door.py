@@ -36,27 +36,28 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         output=_output(text("output", config.get("output"), "FOLDER")),
         augmentation_name=asked.choices["augmentation"],
         samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
-        augmentation=_function("augmentation", augmentation),
+        augmentation=function_of("augmentation", augmentation),
         pruner_name=asked.choices["pruner"],
         sparsity=number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1),
         damping=number("pruner.damping", pruner.pop("damping", None)),
-        pruner=_function("pruner", pruner),
+        pruner=function_of("pruner", pruner),
         schedule_name=asked.choices["schedule"],
         layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-        schedule=_function("schedule", schedule),
-        calibration=_calibration(section(config, "calibration")),
-        saliency=_methods(interpreter, seed),
-        visualize=_visualize(interpreter),
+        schedule=function_of("schedule", schedule),
+        calibration=calibration_settings(section(config, "calibration")),
+        saliency=saliency_methods(interpreter, seed),
+        visualize=visualization(interpreter),
         visualization_targets=_targets(interpreter.get("targets", [])),
         target=text("target", config.get("target"), "predicted"),
         seed=seed,
-        device=_device(config.get("device")),
+        device=device_name(config.get("device")),
         command=asked.command,
         config=asked.yaml,
     )
 
 
-def _calibration(settings: Mapping[str, Any]) -> Calibration:
+def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
+    """The group `calibration` as plain values."""
     rows, save, memory = (settings.get(key) for key in ("rows_per_column", "save", "memory"))
     precision = settings.get("precision")
     if precision not in ("auto", "float32", "bfloat16"):
@@ -70,12 +71,14 @@ def _calibration(settings: Mapping[str, Any]) -> Calibration:
     )
 
 
-def _function(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
+def function_of(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
+    """A group's function with its settings bound."""
     function, keywords = bound(group, settings, taken=GIVEN[group])
     return partial(function, **keywords)
 
 
-def _methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..., object]]:
+def saliency_methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..., object]]:
+    """The methods asked for by name, with their settings bound."""
     asked = interpreter.get("methods", [])
     if asked == "all":
         asked = list(METHODS)
@@ -116,7 +119,8 @@ def _default(function: Callable[..., object], setting: str) -> object:
     return inspect.signature(function).parameters[setting].default
 
 
-def _visualize(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
+def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Feature visualization with its settings bound; None where the interpreter has none."""
     if "steps" not in interpreter:
         return None
     return partial(
@@ -134,7 +138,8 @@ def _targets(value: Any) -> tuple[str | int, ...]:
     return tuple(listed)
 
 
-def _device(value: Any) -> str:
+def device_name(value: Any) -> str:
+    """A device as people name it; whether it is there is seen later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
         raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
     return str(value)

@@ -23,10 +23,11 @@ Task = Callable[[dict[str, Any], "Asked"], None]
 class Asked:
     """What was typed and chosen, beside the configuration itself."""
 
-    def __init__(self, command: str, choices: dict[str, str], yaml: str) -> None:
+    def __init__(self, command: str, choices: dict[str, str], yaml: str, overrides: tuple[str, ...] = ()) -> None:
         self.command = command  # as typed
         self.choices = choices  # group -> choice: {"pruner": "obs"}
         self.yaml = yaml  # the composed configuration
+        self.overrides = overrides  # as Hydra read them: "pruner=obs"
 
 
 def run_command(name: str, arguments: list[str], task: Task, usage: str, examples: tuple[str, ...]) -> int:
@@ -118,7 +119,8 @@ def _do(config: Any, command: str, task: Task, sweep: bool) -> int:
     which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
     try:
         plain = OmegaConf.to_container(config, resolve=True)
-        asked = Asked(command, dict(runtime.runtime.choices), OmegaConf.to_yaml(config, resolve=True))
+        choices, overrides = dict(runtime.runtime.choices), tuple(runtime.overrides.task)
+        asked = Asked(command, choices, OmegaConf.to_yaml(config, resolve=True), overrides)
         task(plain, asked)  # type: ignore[arg-type]
         return 0
     except BrokenPipeError:

@@ -6,9 +6,20 @@ from collections.abc import Iterable
 from spade_cli.paths import expanded
 
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
-PATHS = ("image", "output", "images", "out", "model.weights", "model.labels", "calibration.save")
-FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans")
-ONE_VALUE = ("schedule.layers", "trojans")  # their commas separate entries, with -m as well
+PATHS = (
+    "image",
+    "output",
+    "images",
+    "out",
+    "data",
+    "study",
+    "answers",
+    "model.weights",
+    "model.labels",
+    "calibration.save",
+)
+FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans", "conditions")
+ONE_VALUE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = (*CONFIG_DIRS, "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")

@@ -1,0 +1,143 @@
+"""spade eval: measure whether traces explain better than the dense network, with error bars."""
+
+import os
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.overrides import MULTIRUN, arrange
+from spade_cli.errors import UserError
+from spade_cli.paths import expanded
+
+USAGE = "spade eval [data=world|FOLDER] [OPTION=VALUE ...]  |  spade eval resume=FOLDER"
+EXAMPLES = (
+    "spade eval count=200 interpreter.methods=all 'conditions=[dense,sparsegpt,forward,forward@0.95]'",
+    "spade eval data=implanted/data model=squeezenet1_1 model.weights=implanted/model.safetensors",
+    "spade eval data=photographs model=squeezenet1_1 metrics=[insertion,fidelity] out=squeezenet",
+    "spade eval 'conditions=[dense, forward, wide: forward schedule.last=0.3, control: forward image=other]'",
+    "spade eval resume=squeezenet",
+    "spade eval study=raters trojan_share=1 count=20 'conditions=[dense,forward]'   (then: spade eval answers=raters)",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and evaluate, or go on with an evaluation that was stopped."""
+    resumed = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
+    if resumed and resumed != "null":
+        return _resume(expanded(resumed), [word for word in arguments if not word.startswith("resume=")])
+    return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
+
+
+def _resume(folder: Path, rest: list[str]) -> int:
+    """The folder's own command, from where it was given."""
+    from spade_cli.evaluation.folder import read_about
+
+    if rest:
+        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(rest)}")
+    about = read_about(folder)
+    folder, here = folder.resolve(), Path.cwd()
+    if not Path(about["folder"]).is_dir():
+        raise UserError(
+            f"resume={folder}: its command was given in {about['folder']}, which is gone; give that command again "
+            f"with out={folder}: {about['command']}"
+        )
+    arguments = [word for word in about["arguments"] if _key(word) != "out"] + [f"out={folder}"]
+    os.chdir(about["folder"])
+    try:
+        return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
+    finally:
+        os.chdir(here)
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _task(arguments: list[str]) -> Any:
+    def task(config: dict[str, Any], asked: Asked) -> None:
+        from rich.console import Console
+
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        study = None if config.get("study") is None else expanded(str(config["study"]))
+        if config.get("answers") is not None:
+            from spade_cli.evaluation.answers import as_text, score
+
+            print(as_text(score(expanded(str(config["answers"])), study)))
+        elif study is not None:
+            from spade_cli.evaluation.study import build_study
+
+            print(build_study(_request(config, asked, arguments), study, console))
+        else:
+            from spade_cli.evaluation.evaluate import evaluate
+
+            print(evaluate(_request(config, asked, arguments), console))
+
+    return task
+
+
+def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
+    """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
+    from spade_cli.cli.conditions import read_conditions
+    from spade_cli.cli.door import (
+        MAX_SAMPLES,
+        MAX_SEED,
+        calibration_settings,
+        device_name,
+        function_of,
+        saliency_methods,
+        visualization,
+    )
+    from spade_cli.cli.source import model_source
+    from spade_cli.cli.values import number, section, text, whole
+    from spade_cli.evaluation.request import BEST, FAMILIES, FIXED, EvaluationRequest
+
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
+    pictures = config.get("count")
+    data = text("data", config.get("data"), "world")
+    return EvaluationRequest(
+        data=data if data == "world" else str(expanded(data)),
+        model=model_source(section(config, "model"), asked.choices.get("model")),
+        out=_out(config.get("out"), data),
+        conditions=read_conditions(config.get("conditions"), asked.overrides),
+        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
+        augmentation=function_of("augmentation", augmentation),
+        saliency=saliency_methods(interpreter, seed),
+        visualize=visualization(interpreter),
+        metrics=_some_of("metrics", config.get("metrics"), FAMILIES),
+        count=None if pictures is None else whole("count", pictures, 1),
+        trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
+        aggregation=_some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
+        tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
+        held_out=whole("held_out", config.get("held_out"), 1, MAX_SAMPLES),
+        margin=number("margin", config.get("margin"), 0, 1),
+        probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
+        sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
+        calibration=calibration_settings(section(config, "calibration")),
+        seed=seed,
+        device=device_name(config.get("device")),
+        command=asked.command,
+        # As one task of its own, where -m asked for several.
+        arguments=(*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides),
+        settings=config,
+    )
+
+
+def _out(value: Any, data: str) -> Path:
+    if value not in (None, ""):
+        return expanded(str(value))
+    from spade_cli.report.folder import slug
+
+    now = datetime.now()
+    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-eval-{slug(Path(data).name)}")
+    named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
+    return next(path for path in named if not path.exists())  # a second evaluation in the same second
+
+
+def _some_of(key: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    asked = [value] if isinstance(value, str) else value
+    if not isinstance(asked, list) or not asked or any(name not in known for name in asked):
+        raise UserError(f"{key}={value} is unknown; there are {', '.join(known)}")
+    return tuple(dict.fromkeys(asked))

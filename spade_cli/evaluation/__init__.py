@@ -1,0 +1,28 @@
+"""Does the trace explain better than the dense network, by how much, and is that luck? Measures, and the experiment.
+
+The measures are functions of tensors; `evaluate.py` is the experiment in the order it happens.
+"""
+
+from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.fidelity import fidelity
+from spade_cli.evaluation.insertion import area, curve
+from spade_cli.evaluation.localisation import mass_inside, pointing_game, rank_accuracy, roc_auc
+from spade_cli.evaluation.sanity import kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.statistics import compare, estimate
+
+__all__ = [
+    "AGGREGATIONS",
+    "aggregate",
+    "area",
+    "compare",
+    "curve",
+    "estimate",
+    "fidelity",
+    "kept_overlap",
+    "mass_inside",
+    "pointing_game",
+    "randomised",
+    "rank_accuracy",
+    "rank_correlation",
+    "roc_auc",
+]

@@ -1,0 +1,108 @@
+"""One image of an evaluation, and what is computed of it once for all conditions."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.calibration import Samples
+from spade_cli.devices import device_of
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
+from spade_cli.evaluation.data import Example, network_mask, partner
+from spade_cli.evaluation.request import Plan
+from spade_cli.request import check_scores
+
+# Added to the seed for the augmentations that fidelity is measured on: none of them made a trace.
+HELD_OUT_SEED = 1_000_003
+
+
+@dataclass
+class Case:
+    """An example as the network sees it, and its calibrations, made when they are first asked for.
+
+    x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network. mask: bool (size, size).
+    """
+
+    plan: Plan
+    index: int
+    example: Example
+    x: Tensor
+    logits: Tensor
+    target: int
+    mask: Tensor | None
+    _calibrations: dict[int, Calibrated] = field(default_factory=dict)
+
+    def calibration(self, index: int) -> Calibrated:
+        """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
+        if index not in self._calibrations:
+            example = self.example if index == self.index else self._load_other(index)
+            self._calibrations[index] = self._calibrate(example, self.plan.classifier.model)
+        return self._calibrations[index]
+
+    def _load_other(self, index: int) -> Example:
+        try:
+            return self.plan.data.load(index)
+        except UserError as error:  # of that picture; this one's other measures go on
+            raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
+
+    def calibrate_on(self, model: nn.Module) -> Calibrated:
+        """This example's statistics on another dense network of the same layers."""
+        return self._calibrate(self.example, model)
+
+    def _calibrate(self, example: Example, model: nn.Module) -> Calibrated:
+        plan, request, own = self.plan, self.plan.request, self.plan.classifier
+        copies = request.augmentation(example.image, request.samples, own.preprocessing, request.seed)
+        dense = replace(own, model=model)
+        return calibrated(dense, plan.layers, plan.conditions, copies, request.calibration, request.seed)
+
+    def network(self, condition: Condition) -> nn.Module:
+        """What a condition explains here. Raises SpadeError where it cannot be made."""
+        index: int | None = self.index
+        if condition.of_other:
+            index = partner(self.plan.data, self.index, alike=False)
+            if index is None:
+                raise SpadeError("no other image has another class")
+        assert index is not None
+        return condition.make(self.calibration(index))
+
+    @cached_property
+    def held_out(self) -> Samples:
+        """Augmentations that no trace was made from."""
+        request, own = self.plan.request, self.plan.classifier
+        seed = request.seed + HELD_OUT_SEED
+        copies = request.augmentation(self.example.image, request.held_out, own.preprocessing, seed)
+        return Samples(copies, own, request.calibration.batch_size)
+
+    @cached_property
+    def held_out_logits(self) -> Tensor:
+        """What the dense network says about them: (samples, classes)."""
+        return answers(self.plan.classifier.model, self.held_out)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, samples: Samples) -> Tensor:
+    """Logits (samples, classes) on the CPU."""
+    return torch.cat([model(batch).float().cpu() for batch in samples])
+
+
+@torch.no_grad()
+def open_case(plan: Plan, index: int, example: Example) -> Case:
+    """An example, ready to be explained.
+
+    Raises SpadeError where it cannot be: the dense network does not give it its labelled class, and why it says that
+    class is no question then. UserError is for a network on which nothing can be measured.
+    """
+    classifier = plan.classifier
+    x = classifier.preprocessing.normalise(classifier.preprocessing.view(example.image).to(device_of(classifier.model)))
+    logits = classifier.model(x)[0].float().cpu()  # (classes,)
+    check_scores(logits, classifier)
+    said = int(logits.argmax())
+    if example.target not in (None, said):
+        wanted = classifier.label(int(example.target or 0))
+        raise SpadeError(f"the network answers {classifier.label(said)}, not {wanted}")
+    mask = None if example.mask is None else network_mask(example.mask, classifier)
+    if mask is not None and (not mask.any() or mask.all()):
+        raise SpadeError("its mask covers nothing, or everything, of what the network sees of it")
+    return Case(plan, index, example, x, logits, said, mask)

@@ -1,0 +1,191 @@
+"""The experiment, one line per arrow: examples -> calibration -> networks -> maps -> measures -> tables and figures."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor, nn
+
+from spade_cli import __version__
+from spade_cli.devices import device_of, full_precision
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.evaluation import data as datasets
+from spade_cli.evaluation import tables
+from spade_cli.evaluation.concepts import ConceptStudy
+from spade_cli.evaluation.conditions import SPARSE_FC
+from spade_cli.evaluation.figures import write_figures
+from spade_cli.evaluation.folder import Folder, check_folder, open_folder
+from spade_cli.evaluation.measuring import Record, measure
+from spade_cli.evaluation.probe import EPOCHS, probe_at
+from spade_cli.evaluation.request import EvaluationRequest, Plan, decide
+from spade_cli.evaluation.sparse_fc import sparse_fc
+from spade_cli.progress import Stages
+from spade_cli.report import summary
+from spade_cli.world.resuming import write_whole
+
+# Added to the seed for the pictures that Sparse FC learns from: none of them is measured on.
+FIT_SEED = 1_000_000
+FIT_TROJAN_SHARE = 0.25  # as `spade world` draws them: all classes and all Trojans are learnt, whatever is measured
+
+
+def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path:
+    """Measure every condition on every example and write the tables; returns the folder.
+
+    A folder that was begun is gone on with, image by image, to the same numbers. Raises UserError before anything is
+    written where the request cannot be met, SpadeError where nothing at all could be measured.
+    """
+    stages = Stages(console)
+    check_folder(request.out)
+    with full_precision():
+        with stages.stage("load"):
+            plan = decide(request)
+        folder = open_folder(request.out, identity(plan), about(plan))
+        stages.console.print(
+            Text(f"folder         {request.out} (spade eval resume={request.out} goes on after a stop)")
+        )
+        with _forgotten_after_a_mistake(folder):
+            plan = fitted(plan, stages)
+            study = concept_study(plan, folder, stages)
+            records = measure_all(plan, folder, study, stages)
+        with stages.stage("report"):
+            found = report(plan, records, folder)
+    tell(found, records, stages.console)
+    if not any(record.rows for record in records):
+        why = records[0].failures[0][2] if records[0].failures else "nothing was asked for"
+        raise SpadeError(
+            f"out={request.out}: none of {len(records)} images was measured (the first: {why}); see table.md"
+        )
+    return request.out
+
+
+def measure_all(plan: Plan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
+    """Every example's record, in order: read where it is there, measured and kept where it is not."""
+    records = {index: folder.record(index) for index in range(len(plan.data.names))}
+    left = [index for index, record in records.items() if record is None]
+    if len(left) < len(records):
+        stages.console.print(f"{len(records) - len(left)} of {len(records)} images are there already")
+    with stages.stage("measure", total=len(left) * len(plan.conditions)) as advance:
+        started = time.perf_counter()
+        for done, index in enumerate(left, 1):
+            records[index] = record = measure(plan, index, study, advance)
+            folder.keep(record)
+            if not stages.console.is_terminal:  # a terminal has a bar
+                minutes = (time.perf_counter() - started) / done * (len(left) - done) / 60
+                stages.console.print(
+                    Text(f"{index + 1}/{len(records)} {record.image}  {record.seconds:.1f} s, {minutes:.1f} min left")
+                )
+    return [record for record in records.values() if record is not None]
+
+
+def fitted(plan: Plan, stages: Stages) -> Plan:
+    """The plan with Sparse FC's network in its place, if it was asked for."""
+    if SPARSE_FC not in [condition.name for condition in plan.conditions]:
+        return plan
+    with stages.stage("sparse_fc"):
+        network: nn.Module = sparse_fc(plan.classifier, _fitting_pictures(plan), plan.request.seed)
+    conditions = [
+        replace(condition, make=lambda calibration: network) if condition.name == SPARSE_FC else condition
+        for condition in plan.conditions
+    ]
+    return replace(plan, conditions=tuple(conditions))
+
+
+def _fitting_pictures(plan: Plan) -> Iterator[Tensor]:
+    """Normalised pictures (1, 3, size, size): others of the world, or all of a folder that can be read."""
+    request, own = plan.request, plan.classifier
+    pictures = plan.data
+    if request.data == "world":
+        pictures = datasets.world(request.sparse_fc_pictures, FIT_TROJAN_SHARE, request.seed + FIT_SEED)
+    for index in range(len(pictures.names)):
+        try:
+            image = pictures.load(index).image
+        except UserError:
+            continue  # it is listed when its turn comes to be measured
+        yield own.preprocessing.normalise(own.preprocessing.view(image).to(device_of(own.model)))
+
+
+def concept_study(plan: Plan, folder: Folder, stages: Stages) -> ConceptStudy | None:
+    """The study with its probe, trained now or kept in the folder; None where concepts are not asked for."""
+    request = plan.request
+    if "concepts" not in request.metrics:
+        return None
+    assert request.visualize is not None  # decide() has seen to it
+    with stages.stage("probe", total=EPOCHS) as advance:
+        probe = probe_at(folder.path / "probe.safetensors", request.probe_pictures, request.seed, advance)
+    stages.console.print(f"probe          {probe.accuracy:.1%} of held-out pictures told right within their class")
+    pictures = folder.path / "visualizations"
+    return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
+
+
+def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
+    """The tables and figures, each file whole or not there."""
+    found = tables.summarise(tables.gather(records), plan.request.seed)
+    missing = tables.failures(records)
+    content = {**about(plan), "images": len(records), "failures": missing, "metrics": found}
+    heading = f"{plan.classifier.name} on {plan.request.data}"
+    text = tables.markdown(found, missing, len(records), heading)
+    write_whole(folder.path / "results.csv", lambda path: tables.write_csv(records, path))
+    if any(record.curves for record in records):
+        write_whole(folder.path / "curves.csv", lambda path: tables.write_curves(records, path))
+    write_whole(folder.path / "table.json", lambda path: tables.write_json(content, path))
+    write_whole(folder.path / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_figures(found, records, folder.path)
+    return found
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """All that the numbers depend on."""
+    settings = {key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")}
+    how = {key: value for key, value in settings.pop("calibration", {}).items() if key != "save"}
+    return {
+        "versions": {"spade": __version__, "torch": torch.__version__},
+        **settings,
+        "calibration": how,
+        "model.sha256": plan.classifier.sha256,
+        "data": dict(plan.data.identity),
+    }
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What an evaluation is, for the record."""
+    request, classifier = plan.request, plan.classifier
+    return {
+        "command": request.command,
+        "arguments": list(request.arguments),
+        "folder": str(Path.cwd()),
+        "versions": {**summary.versions(), "scikit-learn": metadata.version("scikit-learn")},
+        "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
+        "conditions": [condition.name for condition in plan.conditions],
+        "notes": list(classifier.notes),
+    }
+
+
+def tell(found: dict[str, Any], records: list[Record], console: Console) -> None:
+    """The end of an evaluation on the terminal."""
+    for metric, by_method in found.items():
+        cells = by_method.get(tables.AVERAGE) or next(iter(by_method.values()))
+        shown = ", ".join(f"{condition} {cell['mean']:.3f}" for condition, cell in cells.items())
+        console.print(Text(f"{metric:<18} {shown}"))
+    failed = [failure for record in records for failure in record.failures]
+    if failed:
+        whole = sum(not condition for condition, _, _ in failed)
+        console.print(Text(f"not measured       {whole} images, {len(failed) - whole} parts of others: see table.md"))
+
+
+@contextmanager
+def _forgotten_after_a_mistake(folder: Folder) -> Iterator[None]:
+    try:
+        yield
+    except SpadeError:
+        folder.forget()
+        raise
+
+
+__all__ = ["evaluate"]

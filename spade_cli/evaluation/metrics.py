@@ -1,0 +1,54 @@
+"""Every measure of an evaluation by name: what it says, which way is better, and how it is shown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """larger_is_better: None where no direction is better. share: shown in percent. of_maps: one value a method."""
+
+    title: str
+    larger_is_better: bool | None
+    share: bool = True
+    of_maps: bool = True
+
+
+def _against(what: str, mask: str) -> dict[str, Metric]:
+    return {
+        f"{what}_auc": Metric(f"pixelwise ROC AUC against {mask}", True),
+        f"{what}_mass": Metric(f"share of the positive relevance on {mask}", True),
+        f"{what}_rank": Metric(f"share of the K most relevant pixels on {mask}, K its size", True),
+        f"{what}_pointing": Metric(f"most relevant pixel on or near {mask}", True),
+    }
+
+
+METRICS: dict[str, Metric] = {
+    **_against("trojan", "the Trojan's symbol"),
+    "trojan_auc_signed": Metric("Trojan AUC of the signed channel sum", True),
+    "trojan_auc_absolute": Metric("Trojan AUC of the absolute channel sum", True),
+    "trojan_auc_best": Metric(
+        "BEST OF TWO, as the paper reports it: Trojan AUC of the signed or the absolute channel sum, whichever has the "
+        "higher mean, chosen by condition and method on these very images",
+        True,
+    ),
+    **_against("object", "the object"),
+    "insertion": Metric("area under the insertion curve of the dense network", True),
+    "deletion": Metric("area under the deletion curve of the dense network", False),
+    "same_prediction": Metric("same prediction on the image", True, of_maps=False),
+    "agreement": Metric("same prediction on held-out augmentations", True, of_maps=False),
+    "kl": Metric("mean KL of dense to trace on held-out augmentations, nats", False, share=False, of_maps=False),
+    "logit_change": Metric("change of the explained class's logit", None, share=False, of_maps=False),
+    "probability": Metric("probability of the explained class", True, of_maps=False),
+    "overlap_same": Metric("kept weights shared with the trace of an image of the same kind", None, of_maps=False),
+    "overlap_other": Metric("kept weights shared with the trace of an image of another class", None, of_maps=False),
+    "overlap_chance": Metric("kept weights that two random traces of this sparsity share", None, of_maps=False),
+    "concept_agree": Metric(
+        "concept study, agree: the class neuron's visualization shows the image's concept", True, of_maps=False
+    ),
+    "concept_disagree": Metric("concept study, disagree: it shows another concept of the class", False, of_maps=False),
+    "concept_undecided": Metric("concept study, undecided: it shows none of them, or several", False, of_maps=False),
+    "concept_agree_decided": Metric("concept study, agree when decided", True, of_maps=False),
+    "randomised_last": Metric("rank correlation with the map after the last layer is randomised", None, share=False),
+    "randomised_half": Metric("rank correlation with the map after half of the layers are", None, share=False),
+    "randomised_all": Metric("rank correlation with the map after all layers are", None, share=False),
+}

@@ -1,0 +1,70 @@
+"""Controls: do maps depend on the weights, and traces on the image? (Adebayo et al. 2018; overlap of kept weights.)"""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.evaluation.localisation import ranks
+from spade_cli.pruning import find_layers
+
+
+@torch.no_grad()
+def randomised(model: nn.Module, share: float, seed: int) -> tuple[nn.Module, int]:
+    """A copy with the last `share` of its convolutions and linear layers drawn anew, and how many these are.
+
+    Cascading randomisation (Adebayo et al. 2018, section 4.1) at one depth, counted from the output. New weights are
+    normal with the layer's own mean and deviation, so that activations keep their scale; a layer's draw depends on the
+    seed and its place alone, so that a deeper copy continues a shallower one. A weight that torch computes anew at each
+    call (weight_norm) is left.
+    """
+    network = copy.deepcopy(model).eval()
+    layers = [layer for layer in find_layers(network) if "weight" in network.get_submodule(layer.name)._parameters]
+    count = round(len(layers) * share) if share < 1 else len(layers)
+    count = max(count, 1) if share > 0 else 0
+    for place, layer in enumerate(reversed(layers[len(layers) - count :])):
+        weight = _weight(network, layer.name)
+        generator = torch.Generator().manual_seed(seed * 100_003 + place)
+        deviation = weight.std().item() if weight.numel() > 1 else 1.0
+        drawn = torch.randn(weight.shape, generator=generator) * deviation + weight.mean().item()
+        weight.copy_(drawn)
+    return network, count
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's correlation of two sets of maps (n, H, W), (n,) float64; 0 where one has the same value everywhere."""
+    a, b = (ranks(maps.flatten(1)) for maps in (first, second))  # (n, P)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    spread = (a.square().sum(1) * b.square().sum(1)).sqrt()
+    return torch.where(spread > 0, (a * b).sum(1) / spread.where(spread > 0, torch.ones_like(spread)), 0.0)
+
+
+def kept_overlap(first: nn.Module, second: nn.Module, layers: Iterable[str]) -> float:
+    """Of the weights that either trace keeps in these layers, the share that both keep (Jaccard); 1 of none at all.
+
+    Two traces that keep the share k at random overlap by k / (2 - k).
+    """
+    both = either = 0
+    for name in layers:
+        a, b = (_weight(network, name).detach().cpu() != 0 for network in (first, second))
+        both += int((a & b).sum())
+        either += int((a | b).sum())
+    return both / either if either else 1.0
+
+
+def kept_share(network: nn.Module, layers: Iterable[str]) -> float:
+    """The share of the weights of these layers that is not zero."""
+    weights = [_weight(network, name) for name in layers]
+    return sum(int((weight != 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def chance_overlap(share_kept: float) -> float:
+    """The overlap of two traces that keep a share of the weights at random."""
+    return share_kept / (2 - share_kept)
+
+
+def _weight(network: nn.Module, name: str) -> Tensor:
+    weight = network.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    return weight

@@ -1,0 +1,108 @@
+"""Conditions: from words to settings, from settings to networks; one calibration serves them all."""
+
+import pytest
+import torch
+from networks import photograph, small
+from scenes import MODEL, QUICK, write_scenes
+
+from spade_cli import augment
+from spade_cli.calibration import Calibration, Samples
+from spade_cli.cli import conditions as words
+from spade_cli.cli import main
+from spade_cli.evaluation import conditions as made
+from spade_cli.evaluation import evaluate
+from spade_cli.images import as_image
+from spade_cli.models import wrap
+from spade_cli.pruning import collect, find_layers, prune, pruner_named
+
+HOW = Calibration(rows_per_column=16, batch_size=4, precision="float32")
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """The conditions of one command line, by name."""
+    monkeypatch.chdir(tmp_path)
+    write_scenes(tmp_path / "scenes", 2)
+    seen = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda request, console: seen.append(request))
+
+    def ask(*arguments):
+        assert main(["eval", "data=scenes", *MODEL, *QUICK, *arguments]) == 0
+        return seen[-1].conditions
+
+    return ask
+
+
+def test_a_condition_is_what_one_would_type_to_spade_run(asked):
+    found = asked(
+        "conditions=[dense, sparse_fc, obs, forward@0.95, k: obs@0.5 pruner.granularity=weight, "
+        "own: sparsegpt schedule.layers={head: 0.9, conv*: 0.5}, other: forward image=other]"
+    )
+    assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.95", "k", "own", "other"]
+    assert found["dense"] is None and found["sparse_fc"] is None
+    assert found["obs"].pruner.func is pruner_named("obs") and found["obs"].pruner.keywords["granularity"] == "kernel"
+    assert (found["obs"].sparsity, found["forward@0.95"].sparsity, found["k"].sparsity) == (0.9, 0.95, 0.5)
+    assert found["k"].pruner.keywords["granularity"] == "weight"
+    assert found["own"].layer_shares == {"head": 0.9, "conv*": 0.5}
+    assert found["other"].of_other and not found["own"].of_other
+    assert found["obs"].schedule.func.__name__ == "late"
+
+
+def test_what_a_condition_leaves_open_is_the_command_lines(asked):
+    found = asked("pruner.sparsity=0.7", "schedule=uniform", "conditions=[obs, late: forward@0.8 schedule=late]")
+    assert (found["obs"].sparsity, found["obs"].schedule.func.__name__) == (0.7, "uniform")
+    assert (found["late"].sparsity, found["late"].schedule.func.__name__) == (0.8, "late")
+
+
+def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):
+    (tmp_path / "own" / "schedule").mkdir(parents=True)
+    (tmp_path / "own" / "schedule" / "deep.yaml").write_text(
+        "# Deep.\ndefaults:\n  - _layers\n  - _self_\n_target_: spade_cli.pruning.schedule.late\nlast: 0.9  # share\n"
+    )
+    found = asked("--config-dir", "own", "conditions=[forward schedule=deep]")
+    assert found["forward schedule=deep"].schedule.keywords == {"last": 0.9}
+
+
+def test_words_are_split_outside_brackets_and_quotes():
+    assert words.split("a, b: c d={e: 1, f: 2}, 'g, h'", ",") == ["a", "b: c d={e: 1, f: 2}", "'g, h'"]
+
+
+def calibration(conditions):
+    classifier = wrap(small(), size=32)
+    copies = augment.paper(as_image(photograph()), 8, classifier.preprocessing, 0)
+    layers = find_layers(classifier.model)
+    return made.calibrated(classifier, layers, conditions, copies, HOW, 0)
+
+
+def settings(**changes):
+    from spade_cli.pruning import schedule
+
+    plain = dict(pruner=pruner_named("obs"), sparsity=0.5, damping=0.01, schedule=schedule.uniform, layer_shares={})
+    return made.TraceSettings(**{**plain, **changes})
+
+
+def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
+    layers = find_layers(small())
+    wide, narrow = (
+        made.trace("wide", settings(), layers),
+        made.trace("head", settings(layer_shares={"conv*": 0}), layers),
+    )
+    assert wide.layers == ("conv1", "conv2", "head") and narrow.layers == ("head",)
+    shared = calibration([made.dense(), wide, narrow])
+    for condition in (wide, narrow):
+        own = calibration([condition])
+        for name, value in condition.make(shared).state_dict().items():
+            assert value.equal(condition.make(own).state_dict()[name]), name
+    model, samples = shared.model, Samples(shared.copies, wrap(small(), size=32), 4)
+    statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
+    expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
+    assert wide.make(shared).head.weight.equal(expected.head.weight)
+    assert made.dense().make(shared) is model
+
+
+def test_making_a_trace_leaves_the_dense_network_alone():
+    shared = calibration([wide := made.trace("wide", settings(), find_layers(small()))])
+    before = {name: value.clone() for name, value in shared.model.state_dict().items()}
+    assert (wide.make(shared).head.weight == 0).sum() == 20
+    assert all(value.equal(before[name]) for name, value in shared.model.state_dict().items())
+    assert torch.equal(wide.make(shared).head.weight, wide.make(shared).head.weight)

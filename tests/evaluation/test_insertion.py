@@ -1,0 +1,55 @@
+"""Insertion and deletion: the curves are what a loop over points and pixels gives; the 0 % point; ties."""
+
+import pytest
+import torch
+from networks import small
+
+from spade_cli.evaluation.insertion import area, curve, order
+
+
+def picture() -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return small(), torch.randn(1, 3, 12, 12)
+
+
+@pytest.mark.parametrize("kind", ["insertion", "deletion"])
+def test_a_curve_is_what_its_definition_says(kind: str) -> None:
+    network, x = picture()
+    relevance = torch.randn(2, 12, 12)
+    found = curve(network, x, 3, relevance, kind, batch_size=7)
+    with torch.no_grad():
+        full = network(x).softmax(1)[0, 3].item()
+        for one, said in zip(relevance, found.tolist(), strict=True):
+            ranked = sorted((-one[i, j].item(), i, j) for i in range(12) for j in range(12))
+            for percent in range(100):
+                top = {(i, j) for _, i, j in ranked[: round(144 * percent / 100)]}
+                seen = x.clone()
+                for i in range(12):
+                    for j in range(12):
+                        if ((i, j) in top) == (kind == "deletion"):
+                            seen[0, :, i, j] = 0
+                expected = min(1.0, network(seen).softmax(1)[0, 3].item() / full)
+                assert said[percent] == pytest.approx(expected, abs=1e-5)
+
+
+def test_deletion_starts_from_the_full_picture_and_insertion_from_none_of_it() -> None:
+    network, x = picture()
+    with torch.no_grad():
+        nothing = (network(torch.zeros_like(x)).softmax(1) / network(x).softmax(1))[0, 1].clamp(0, 1)
+    relevance = torch.randn(1, 12, 12)
+    assert curve(network, x, 1, relevance, "deletion")[0, 0] == 1
+    assert curve(network, x, 1, relevance, "insertion")[0, 0].item() == pytest.approx(nothing.item(), abs=1e-6)
+    with pytest.raises(ValueError, match="insertion and deletion"):
+        curve(network, x, 1, relevance, "both")
+
+
+def test_area_is_a_trapezoid_from_0_to_1() -> None:
+    assert area(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.0]])).tolist() == [1.0, 0.5, 0.25]
+
+
+def test_equal_values_come_in_no_order_of_place() -> None:
+    places = order(torch.zeros(1, 400), seed=0)[0]
+    assert sorted(places.tolist()) == list(range(400)) and places.tolist() != list(range(400))
+    assert 5 < places[:20].float().mean() / 20 < 15  # the first pixels are neither first nor last
+    assert order(torch.zeros(1, 400), seed=0)[0].equal(places)
+    assert order(torch.tensor([[1.0, 3.0, 2.0]]), 0).tolist() == [[2, 0, 1]]
