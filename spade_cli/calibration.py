@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from spade_cli.devices import device_of
+from spade_cli.devices import device_of, in_bfloat16
 from spade_cli.models import Classifier
 from spade_cli.pruning import Statistics, collect
 from spade_cli.pruning.hessian import bytes_of
@@ -43,13 +44,26 @@ def store_for(classifier: Classifier, copies: Tensor, calibration: Calibration, 
     """Where statistics of these copies (samples, 3, size, size) are kept, if anywhere: a folder of their own."""
     if calibration.save is None:
         return None
+    model = classifier.model
+    state, device = model.state_dict(), device_of(model)
     how = asdict(classifier.preprocessing) | {
         "rows_per_column": calibration.rows_per_column,
         "batch_size": calibration.batch_size,
-        "precision": calibration.precision,
+        "bfloat16": in_bfloat16(calibration.precision, device),
+        "device": device.type,
         "seed": seed,
+        "model": repr(model),
+        "weights": list(state),
+        # A forward of the user's own can change while its modules and weights do not.
+        "answer": [round(value, 2) for value in answer(classifier, copies[:1])],
     }
-    return Store(calibration.save, fingerprint([copies, *classifier.model.state_dict().values()], how))
+    return Store(calibration.save, fingerprint([copies, *state.values()], how))
+
+
+@torch.no_grad()
+def answer(classifier: Classifier, copies: Tensor) -> list[float]:
+    """The logits of all copies (samples, 3, size, size), one list."""
+    return torch.cat([classifier.model(batch) for batch in Samples(copies, classifier, 1)]).flatten().tolist()
 
 
 def calibrate(

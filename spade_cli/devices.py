@@ -46,9 +46,13 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 @contextmanager
 def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Forward passes in float32, bfloat16 (where torch's autocast finds it sound), or auto, the quicker of them."""
-    wanted = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16(device))
-    with torch.autocast(device.type, torch.bfloat16, enabled=wanted):
+    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(precision, device)):
         yield
+
+
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """What `precision` (auto, float32 or bfloat16) means on this device."""
+    return precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16(device))
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def make_traces(
     pruning = Pruning(classifier.model, len(copies), damping)
     nothing = [Statistics({}, {}, Tensor()) for _ in copies]
     pruning.add([layer for layer in layers if layer.name not in wanted], {}, nothing, pruner)
-    statistics = nothing
+    logits: list[Tensor] = []
     for part in passes(classifier.model, wanted, calibration.memory / len(copies)):
         with stages.stage("calibrate", total=sum(map(len, copies))) as advance:
             statistics = [
@@ -155,7 +155,9 @@ def make_traces(
             ]
         with stages.stage("prune", total=len(part)) as advance:
             pruning.add([by_name[name] for name in part], shares, statistics, pruner, lambda _: advance(1))
-    return pruning.traces(layers, [one.logits for one in statistics])
+        logits = [one.logits for one in statistics]
+        del statistics  # before the next part is measured
+    return pruning.traces(layers, logits)
 
 
 def _named(known: Mapping[str, Callable[..., Any]], name: str, what: str) -> Callable[..., Any]:

@@ -100,6 +100,8 @@ def test_other_samples_weights_and_settings_have_statistics_of_their_own(classif
     other_weights = spade_cli.wrap(small(), size=32)
     with torch.no_grad():
         other_weights.model.head.bias[0] += 1
+    other_forward = spade_cli.wrap(small(), size=32)
+    other_forward.model.register_forward_hook(lambda module, x, logits: logits + 1)
     folders = {
         store_for(*which, seed).folder
         for *which, seed in [
@@ -109,10 +111,12 @@ def test_other_samples_weights_and_settings_have_statistics_of_their_own(classif
             (classifier, copies, Calibration(save=tmp_path, rows_per_column=4), 0),
             (classifier, copies, Calibration(save=tmp_path, batch_size=4), 0),
             (classifier, copies, Calibration(save=tmp_path, precision="bfloat16"), 0),
+            (classifier, copies, Calibration(save=tmp_path, precision="float32"), 0),
+            (other_forward, copies, base, 0),
             (classifier, copies, base, 1),
         ]
     }
-    assert len(folders) == 7
+    assert len(folders) == 8, "auto is one of bfloat16 and float32"
     assert store_for(classifier, copies, Calibration(save=tmp_path, memory=1), 0).folder in folders
 
 
@@ -130,7 +134,7 @@ def test_nothing_half_written_is_left(classifier, copies, tmp_path, monkeypatch)
     calibration = Calibration(save=tmp_path)
     store = store_for(classifier, copies, calibration, 0)
     measured(classifier, copies, NAMES, calibration, store)
-    assert not [name for _, _, files in os.walk(tmp_path) for name in files if name.endswith(".part")]
+    assert not [folder for folder, _, _ in os.walk(tmp_path) if ".part" in folder]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -39,7 +39,8 @@ def refit(weight: Tensor, hessian: Tensor, kept: Tensor, target: Tensor | None =
         columns = kept_first[:, :width]  # (b, s)
         real = torch.arange(width, device=kept.device) < counts[rows, None]  # (b, s); the rest is padding
         system = hessian[columns[:, :, None], columns[:, None, :]]  # (b, s, s)
-        system = system * (real[:, :, None] & real[:, None, :]) + torch.diag_embed((~real).to(system))
+        system.mul_(real[:, :, None] & real[:, None, :])
+        system.diagonal(dim1=1, dim2=2).add_(~real)
         right = target[rows].gather(1, columns) * real  # (b, s)
         solution = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system))[:, :, 0]
         fitted = torch.zeros_like(result[rows]).scatter_add_(1, columns, solution * real)
@@ -53,10 +54,11 @@ def inverted(hessian: Tensor) -> Tensor:
     Rounding is enlarged by the variance inflation H_jj Hinv_jj.
     """
     factor, failed = torch.linalg.cholesky_ex(hessian.float())
-    inverse = torch.cholesky_inverse(factor)
-    inflation = hessian.diagonal(dim1=1, dim2=2) * inverse.diagonal(dim1=1, dim2=2)
-    if not bool(failed.any()) and bool((inflation < MOST_INFLATION).all()):
-        return inverse
+    if not bool(failed.any()):
+        inverse = torch.cholesky_inverse(factor)
+        inflation = hessian.diagonal(dim1=1, dim2=2) * inverse.diagonal(dim1=1, dim2=2)
+        if bool((inflation < MOST_INFLATION).all()):
+            return inverse
     return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
 
 
@@ -175,7 +177,8 @@ def _cheapest(left: _Left) -> tuple[Tensor, Tensor]:
         least, place = cost.min(1)
         if bool(fresh.gather(1, place[:, None]).all()):
             return place, least
-        look = cost.topk(min(LOOK, cost.shape[1]), largest=False).indices  # (b, LOOK)
+        look = cost.topk(min(LOOK, cost.shape[1]), largest=False).indices
+        look = torch.cat([place[:, None], look], 1)  # (b, 1 + LOOK): of equal units topk may take others
         values, price = _brought_up_to_date(left, look)  # (b, LOOK, k), (b, LOOK, k, k)
         at = torch.arange(len(look), device=look.device)[:, None]
         dead = ~left.alive.gather(1, look)

@@ -56,7 +56,9 @@ def forward(
     if budget not in ("layer", "row"):
         raise UserError(f"pruner.budget={budget} is unknown: choose layer or row")
     unit = block if granularity == "kernel" else 1
-    if isinstance(hessian, LowRank):  # only linear layers are as wide, and their units are single weights
+    if isinstance(hessian, LowRank) and unit > 1:
+        hessian = hessian.dense()
+    if isinstance(hessian, LowRank):
         staying = weight.numel() - round(weight.numel() * sparsity)
         return forward_wide(weight, hessian, staying) if staying < weight.numel() else weight.clone()
     images = weight[None] if weight.dim() == 3 else weight  # (n, g, r, c)

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of, forward_precision, full_precision
-from spade_cli.pruning.curvature import Hessian, LowRank
+from spade_cli.pruning.curvature import MOST_DENSE, Hessian, LowRank
 from spade_cli.pruning.layers import block_of, input_matrix, weight_matrix
 
 GATHER_BYTES = 256 * 2**20  # of the patches gathered at once where all positions are asked for
 # Columns from which a Hessian is not formed (4096 x 4096 is a quarter of a second, VGG16's 25088 squared are 2.5 GB),
-# where there are fewer observations than a quarter of them.
+# where there are fewer observations than a quarter of them; of layers too wide for any Hessian no more are taken.
 WIDE, FEW = 8192, 0.25
+MOST_OBSERVATIONS = 1024  # then; a solver factorises as many rows and columns for every output
 STRIP = 1024  # columns of a Hessian computed at once: half of a symmetric product need not be
 
 
@@ -75,6 +76,9 @@ def collect(
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             x = (args[0] if args else kwargs["input"]).detach().float()
             wanted = None if rows_per_column is None else -(-rows_per_column * total.columns * batch_images // samples)
+            if total.columns > MOST_DENSE:
+                most = -(-MOST_OBSERVATIONS * batch_images // samples)
+                wanted = most if wanted is None else min(wanted, most)
             for part in (x,) if wanted is not None else _bites(module, x):
                 total.add(input_matrix(module, part, wanted, generator))  # (g, n, c)
 
@@ -112,7 +116,7 @@ class _Total:
     def add(self, inputs: Tensor) -> None:
         """Count in some observations, (g, n, c)."""
         self.observations += inputs.shape[1]
-        if self.columns >= WIDE and self.observations < FEW * self.columns:
+        if self.columns >= WIDE and (self.observations < FEW * self.columns or self.columns > MOST_DENSE):
             self.inputs.append(inputs.clone())  # it may be the network's own memory
             return
         if self.products is None:
@@ -136,7 +140,7 @@ class _Total:
 def bytes_of(module: nn.Module) -> int:
     """What a layer's statistics take in memory, in bytes."""
     groups, _, columns = weight_matrix(module).shape
-    return groups * columns * columns * 4 if columns < WIDE else int(groups * columns * columns * FEW) * 4
+    return groups * columns * min(columns, MOST_OBSERVATIONS if columns > MOST_DENSE else columns) * 4
 
 
 def _bites(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

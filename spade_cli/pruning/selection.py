@@ -70,6 +70,8 @@ def select(
     several units at a time, in one matrix product.
     """
     rows = _start(values, of_group, matrix, unit, picks, among)
+    if cheapest:  # what is left of the variance of a removed column's twin is little, and is all that counts
+        rows.least.zero_()
     order = torch.empty((len(values), picks), dtype=torch.long, device=values.device)
     worths = values.new_empty((len(values), picks))
     while rows.done < picks:

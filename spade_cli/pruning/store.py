@@ -84,11 +84,12 @@ class Store:
     def _save(self, kind: str, name: str, tensors: dict[str, Tensor], observations: int) -> None:
         """Beside its place, then renamed: runs that share a folder never see half a file."""
         path = self._path(kind, name)
+        ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as partial:
-                ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-                partial.write(save(ready, {"format": FORMAT, "observations": str(observations)}))
-            Path(partial.name).replace(path)
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as beside:
+                partial = Path(beside) / path.name
+                partial.write_bytes(save(ready, {"format": FORMAT, "observations": str(observations)}))
+                partial.replace(path)
         except OSError as error:
             raise SpadeError(f"calibration.save: cannot write {path}: {error}; give another folder") from error

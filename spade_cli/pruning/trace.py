@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, weight_matrix
 from spade_cli.pruning.pruner import Pruner, can
+
+STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,18 @@ class Pruning:
             try:
                 targets = [self.modules[image][layer.name] for image in pruned]
                 theirs = [statistics[image] for image in pruned]
-                made = _prune_layer(targets, layer, share, theirs, pruner, self.damping)
+                with full_precision():
+                    made = _prune_layer(targets, layer, share, theirs, pruner, self.damping)
             except SpadeError as error:
                 raise type(error)(f"layer {layer.name}: {error}") from error
+            except torch.linalg.LinAlgError as error:
+                raise SpadeError(
+                    f"layer {layer.name}: its Hessian is too close to singular for this pruner; raise pruner.damping "
+                    f"({' '.join(str(error).split())})"
+                ) from error
             for image, record in zip(pruned, made, strict=True):
                 self.records[image][layer.name] = record
-            if pruned and on_layer is not None:
+            if on_layer is not None:
                 on_layer(layer.name)
 
     def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
@@ -177,9 +186,16 @@ def _prune_layer(
     weight = weight_matrix(modules[0]).float()  # (g, r, c), the same in every trace so far
     # Apple's MPS has neither float64 nor a Cholesky factorisation: solvers run on the CPU there.
     weight = weight.cpu() if weight.device.type == "mps" else weight
+    if not torch.isfinite(weight).all():
+        raise SpadeError("its weights hold infinite or NaN values; check the network's weights")
     hessians = [one.hessians[layer.name].to(weight.device) for one in statistics]  # (g, c, c) each
-    damped, used = zip(*(damp(hessian, damping) for hessian in hessians), strict=True)
-    solved = _solve(pruner, weight, damped, share, block_of(modules[0]))
+    solved: list[Tensor] = []
+    used: list[float] = []
+    together = max(1, STACK_BYTES // (5 * 8 * weight.shape[0] * weight.shape[2] ** 2))
+    for start in range(0, len(hessians), together):
+        damped, amounts = zip(*(damp(one, damping) for one in hessians[start : start + together]), strict=True)
+        solved += _solve(pruner, weight, damped, share, block_of(modules[0]))
+        used += amounts
     records = []
     for hessian, pruned, amount, one in zip(hessians, solved, used, statistics, strict=True):
         if pruned.shape != weight.shape or not torch.isfinite(pruned).all():

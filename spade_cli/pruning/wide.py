@@ -25,7 +25,7 @@ def forward_wide(weight: Tensor, hessian: LowRank, staying: int) -> Tensor:
     groups, rows, columns = weight.shape
     every_row, more = divmod(staying, groups * rows)
     observations = hessian.inputs.shape[1]
-    batch = max(1, WORK_BYTES // (4 * 4 * (observations**2 + 4 * columns)))
+    batch = max(1, WORK_BYTES // (8 * 3 * observations**2 + 4 * 6 * columns))
     result = torch.zeros_like(weight)
     for group in range(groups):
         for start in range(0, rows, batch):
@@ -43,22 +43,24 @@ def _pick_and_fit(weight: Tensor, inputs: Tensor, damping: Tensor, picks: int, e
     rows, columns = weight.shape
     most = picks + int(extra.any())
     norms = inputs.square().sum(0) + damping  # (c,): H_jj
-    by_column = inputs.T.contiguous()  # (c, n)
-    system = torch.diag_embed(damping.expand(rows, len(inputs)))  # (b, n, n)
-    unexplained = weight @ by_column  # (b, n): Z w - Z_S w_S
+    # float64: beside sums over thousands of columns little damping is lost in float32's rounding.
+    by_column = inputs.T.double().contiguous()  # (c, n)
+    system = torch.diag_embed(damping.double().expand(rows, len(inputs)))  # (b, n, n)
+    exact = weight.double()
+    unexplained = exact @ by_column  # (b, n): Z w - Z_S w_S
     taken = torch.zeros((rows, columns), dtype=torch.bool, device=weight.device)
     done = 0
-    fitted = weight + torch.linalg.solve(system, unexplained[..., None])[..., 0] @ inputs  # (b, c)
+    fitted = weight + (unexplained / damping).to(inputs.dtype) @ inputs  # (b, c)
     while done < most:
         # The last pick is a round of its own, so that rows without it can be told apart.
         count = min(max(LEAST, int(GROWTH * done)), picks - done) if done < picks else 1
         best = (fitted.square() / norms).masked_fill_(taken, -1).topk(count).indices  # (b, p)
         chosen = by_column[best] if done < picks else by_column[best] * extra[:, None, None]  # (b, p, n)
-        system.baddbmm_(chosen.transpose(1, 2), chosen)
-        unexplained -= torch.einsum("bp,bpn->bn", weight.gather(1, best), chosen)
+        system += chosen.transpose(1, 2) @ chosen
+        unexplained -= torch.einsum("bp,bpn->bn", exact.gather(1, best), chosen)
         mark = torch.ones_like(best, dtype=torch.bool) if done < picks else extra[:, None]
         taken.scatter_(1, best, mark)
         solution = torch.cholesky_solve(unexplained[..., None], torch.linalg.cholesky(system))[..., 0]  # (b, n): u
-        fitted = weight + solution @ inputs
+        fitted = weight + solution.to(inputs.dtype) @ inputs
         done += count
     return torch.where(taken, fitted, torch.zeros_like(fitted))
