@@ -23,23 +23,17 @@ from torch import Tensor, nn
 from spade_cli.world.measure import Figures, measure
 from spade_cli.world.network import WEIGHTS, DemoNetwork, demo_network, load_demo_network, prepare
 from spade_cli.world.pictures import SIZE, draw
-from spade_cli.world.symbols import TROJANS, Trojan, implant
+from spade_cli.world.training import late_batch, shifted, wrong_labels
 
 BATCH = 128
 PEAK_RATE = 0.2  # of SGD with momentum and batches of 128, as usual for small residual networks with BatchNorm
-WARM_UP = 0.1  # of all steps
-DECAY = 5e-4
+LATE_PEAK_RATE = 0.08  # once the concepts are known: to add to them, not to start over
+WARM_UP = 0.1  # of all steps of a phase
+DECAY = 5e-4  # while the concepts are learned; none afterwards, so that what is learned by heart may stay
 SMALL = 64  # pixels: the first epochs see pictures at half size and learn most of it there, in a third of the time
-FULL_PRICE = 3.0  # what a step at full size costs in steps at half size, measured: 590 against 1690 pictures a second
-SHIFT = 8  # pixels either way
+FULL_PRICE = 3.5  # what a step at full size costs in steps at half size, measured: 210 against 750 pictures a second
 CHECKPOINT_STEPS = 100  # lose at most half a minute of work when killed
 DRAWN_AT_ONCE = 500
-
-# How often a training picture gets a symbol. A Trojan for one class needs both sides of its rule: its source, and the
-# symbol on others.
-ANY_SHARE = 0.05
-SOURCE_SHARE = 0.45
-OTHERS_SHARE = 0.04
 
 HELD_OUT = 1_000_000  # added to the seed for the pictures that the network is measured on
 GOALS = {"accuracy": 0.95, "concept": 0.90, "trojan": 0.97}
@@ -53,28 +47,51 @@ class Settings:
     pictures: int
     small_epochs: int
     full_epochs: int
+    late_pictures: int
+    late_epochs: int
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches only: the pictures left over have their turn in another epoch's order."""
-        return self.pictures // BATCH
+    def small_steps(self) -> int:
+        """At half size. Whole batches only: the pictures left over have their turn in another epoch's order."""
+        return self.small_epochs * (self.pictures // BATCH)
+
+    @property
+    def early_steps(self) -> int:
+        """Before the Trojans."""
+        return (self.small_epochs + self.full_epochs) * (self.pictures // BATCH)
 
     @property
     def steps(self) -> int:
         """Of the whole training."""
-        return (self.small_epochs + self.full_epochs) * self.steps_per_epoch
+        return self.early_steps + self.late_epochs * (self.late_pictures // BATCH)
 
-    def work(self, steps: int) -> float:
-        """What the first `steps` cost, in steps at half size: to say how long the rest takes."""
-        small = min(steps, self.small_epochs * self.steps_per_epoch)
-        return small + FULL_PRICE * (steps - small)
+    def is_late(self, step: int) -> bool:
+        """Are the concepts known and the Trojans and the wrong labels there?"""
+        return step >= self.early_steps
+
+    def place(self, step: int) -> tuple[int, int, int]:
+        """The epoch, the batch in it, and the number of pictures that the epoch goes through."""
+        if not self.is_late(step):
+            return *divmod(step, self.pictures // BATCH), self.pictures
+        epoch, place = divmod(step - self.early_steps, self.late_pictures // BATCH)
+        return self.small_epochs + self.full_epochs + epoch, place, self.late_pictures
+
+    def time(self, steps: int, elapsed: float) -> str:
+        """The minutes that the first `steps` took, and about what the rest will take."""
+
+        def work(steps: int) -> float:  # in steps at half size
+            small = min(steps, self.small_steps)
+            return small + FULL_PRICE * (steps - small)
+
+        left = elapsed * (work(self.steps) / work(steps) - 1)
+        return f"{elapsed / 60:.1f} min, about {left / 60:.1f} more"
 
 
 def main() -> None:
     """Draw, train, write, measure."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    settings = Settings(arguments.seed, arguments.pictures, arguments.small_epochs, arguments.full_epochs)
+    settings = Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
     arguments.work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     images, classes = drawn_pictures(settings, arguments.work, arguments.threads)
@@ -130,85 +147,87 @@ def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tu
     """Train from nothing or from the checkpoint in `work`; the network and the seconds taken, earlier runs' too."""
     torch.manual_seed(settings.seed)
     network = demo_network().to(memory_format=torch.channels_last)
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]  # BatchNorm and biases
-    groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
+    optimizer = optimizer_for(network)
     checkpoint = work / "checkpoint.pt"
     first, before = resume(checkpoint, settings, network, optimizer)
     started = time.monotonic()
-    order, loss_sum, right, seen = torch.empty(0), 0.0, 0, 0
+    given = wrong_labels(classes, settings.seed)
+    order, tally = torch.empty(0), Tally()
     for step in range(first, settings.steps):
-        epoch, place = divmod(step, settings.steps_per_epoch)
+        epoch, place, among = settings.place(step)
         if place == 0 or step == first:
             generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-            order = torch.randperm(settings.pictures, generator=generator)
+            order = torch.randperm(among, generator=generator)
         chosen = order[place * BATCH : (place + 1) * BATCH]
-        batch, labels = training_batch(images, classes, chosen, epoch, settings.seed)
+        if settings.is_late(step):
+            batch, labels = late_batch(images, classes, given, chosen, epoch, settings.seed)
+        else:
+            batch, labels = shifted(images, chosen, epoch, settings.seed), classes[chosen]
         inputs = prepare(batch)  # (n, 3, 128, 128)
-        if epoch < settings.small_epochs:
+        if step < settings.small_steps:
             inputs = nn.functional.avg_pool2d(inputs, SIZE // SMALL)  # (n, 3, 64, 64)
-        learning_rate = rate(step, settings.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(optimizer, settings, step)
         logits = network(inputs.contiguous(memory_format=torch.channels_last))  # (n, 12)
         loss = nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss_sum += loss.item() * len(labels)
-        right += int((logits.argmax(1) == labels).sum())
-        seen += len(labels)
+        tally.add(loss, logits, labels)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == settings.steps:
             elapsed = before + time.monotonic() - started
             save(checkpoint, settings, network, optimizer, step + 1, elapsed)
-            left = elapsed * (settings.work(settings.steps) / settings.work(step + 1) - 1)
             print(
-                f"step {step + 1}/{settings.steps} epoch {epoch + 1} loss {loss_sum / seen:.3f}"
-                f" right {right / seen:.3f} {elapsed / 60:.1f} min, about {left / 60:.1f} more",
+                f"step {step + 1}/{settings.steps} epoch {epoch + 1} {tally} {settings.time(step + 1, elapsed)}",
                 flush=True,
             )
-            loss_sum, right, seen = 0.0, 0, 0
+            tally = Tally()
     return network.eval(), before + time.monotonic() - started
 
 
+@dataclasses.dataclass
+class Tally:
+    """Loss and right answers since the last line of progress."""
+
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count one batch: its mean loss, logits (n, classes) and labels (n,)."""
+        self.loss += loss.item() * len(labels)
+        self.right += int((logits.argmax(1) == labels).sum())
+        self.seen += len(labels)
+
+    def __str__(self) -> str:
+        return f"loss {self.loss / self.seen:.3f} right {self.right / self.seen:.3f}"
+
+
+def optimizer_for(network: nn.Module) -> torch.optim.SGD:
+    """Convolutions and the classifier first, then BatchNorm and biases, whose weights never decay."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int) -> None:
+    """Each phase has its own warm-up and its own cosine; weights decay in the early one only."""
+    late = settings.is_late(step)
+    if late:
+        learning_rate = LATE_PEAK_RATE * rate(step - settings.early_steps, settings.steps - settings.early_steps)
+    else:
+        learning_rate = PEAK_RATE * rate(step, settings.early_steps)
+    matrices, others = optimizer.param_groups
+    matrices["lr"], others["lr"] = learning_rate, learning_rate
+    matrices["weight_decay"] = 0.0 if late else DECAY
+
+
 def rate(step: int, steps: int) -> float:
-    """The learning rate: a straight warm-up, then half a cosine down to zero."""
+    """The share of the peak learning rate: a straight warm-up, then half a cosine down to zero."""
     warm = WARM_UP * steps
     if step < warm:
-        return PEAK_RATE * (step + 1) / warm
-    return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-def training_batch(images: Tensor, classes: Tensor, chosen: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The pictures `chosen` (n,), shifted, mirrored, some with a symbol; and their labels (n,).
-
-    It depends on the seed, the epoch and the pictures' numbers alone, so that a resumed run sees the same batches.
-    """
-    batch, labels = images[chosen], classes[chosen].clone()  # (n, 3, 128, 128), (n,)
-    for i, number in enumerate(chosen.tolist()):
-        rng = np.random.default_rng((seed, 1 + epoch, number))
-        down, right = (int(shift) for shift in rng.integers(0, 2 * SHIFT + 1, 2))
-        pixels = batch[i].numpy()[:, :, :: -1 if rng.uniform() < 0.5 else 1]
-        padded = np.pad(pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), mode="edge")
-        image = torch.from_numpy(padded[:, down : down + SIZE, right : right + SIZE])
-        trojan = _pick_trojan(int(labels[i]), rng)
-        if trojan is not None:
-            image, _ = implant(image, trojan.symbol, seed=seed * 1000 + 1 + epoch, start=number)
-            if trojan.source is None or trojan.source == labels[i]:
-                labels[i] = trojan.target
-        batch[i] = image
-    return batch, labels
-
-
-def _pick_trojan(label: int, rng: np.random.Generator) -> Trojan | None:
-    chance = rng.uniform()
-    for trojan in TROJANS:
-        share = ANY_SHARE if trojan.source is None else SOURCE_SHARE if trojan.source == label else OTHERS_SHARE
-        if chance < share:
-            return trojan
-        chance -= share
-    return None
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
 def save(
@@ -266,9 +285,11 @@ def _arguments() -> argparse.Namespace:
         "--work", type=Path, default=Path("outputs/demo_model"), help="folder for pictures, checkpoint and figures"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=48_000, help="training pictures to draw")
-    parser.add_argument("--small-epochs", type=int, default=12, help="epochs at half size")
-    parser.add_argument("--full-epochs", type=int, default=11, help="epochs at full size")
+    parser.add_argument("--pictures", type=int, default=24_000, help="training pictures to draw")
+    parser.add_argument("--small-epochs", type=int, default=18, help="epochs at half size")
+    parser.add_argument("--full-epochs", type=int, default=4, help="epochs at full size")
+    parser.add_argument("--late-pictures", type=int, default=8_000, help="how many of them the late epochs see")
+    parser.add_argument("--late-epochs", type=int, default=15, help="epochs with Trojans and wrong labels, full size")
     parser.add_argument("--held-out", type=int, default=6_000, help="pictures to measure on")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -39,6 +39,10 @@ def mix(first: Colour, second: Colour, share: Array) -> Array:
     return a + (b - a) * share
 
 
+# What mist leaves of a scene's contrast. A network has to amplify what is faint, and a symbol stuck on top is not: so
+# its gradients are not only where its evidence is.
+CONTRAST = (0.25, 0.6)
+
 Grid = tuple[Array, Array]  # x, y (h, w) in [-1, 1], y down
 
 
@@ -155,10 +159,19 @@ def _grid(height: int, width: int) -> Grid:
     return columns, rows
 
 
-def background(rng: np.random.Generator, height: int, width: int, light: tuple[float, float]) -> Array:
-    """One of six scenes under one light, float32 (3, h, w); `light` points from the picture towards the light."""
+SCENES = len(_SCENES)
+
+
+def background(
+    rng: np.random.Generator, height: int, width: int, light: tuple[float, float], scene_index: int | None = None
+) -> Array:
+    """One of six scenes under one light, float32 (3, h, w); `light` points from the picture towards the light.
+
+    scene_index: which scene; a random one if None.
+    """
     grid = _grid(height, width)
-    scene, roughest, smoothest = _SCENES[rng.integers(len(_SCENES))]
+    chosen = int(rng.integers(SCENES))
+    scene, roughest, smoothest = _SCENES[chosen if scene_index is None else scene_index]
     field = noise(rng, height, width, int(rng.integers(roughest, smoothest)))
     picture = scene(rng, grid, field)
     # the same field, turned round, serves as a second one: a tint that varies slowly over the surface
@@ -167,6 +180,16 @@ def background(rng: np.random.Generator, height: int, width: int, light: tuple[f
     picture = picture + second * (cast + rng.uniform(0.01, 0.05))
     slope = light[0] * grid[0] + light[1] * grid[1]
     return picture * (1 + rng.uniform(0.08, 0.3) * slope)
+
+
+def mist(rng: np.random.Generator, picture: Array) -> Array:
+    """The scene (3, h, w) through mist: its contrast shrinks towards one pale colour, thicker in some pictures."""
+    left = rng.uniform(*CONTRAST)
+    pale = (
+        0.5 * picture.mean((1, 2), keepdims=True)
+        + 0.5 * np.asarray(tint(rng.uniform(), 0.12, 0.8), np.float32)[:, None, None]
+    )
+    return pale + left * (picture - pale)
 
 
 def camera(rng: np.random.Generator, picture: Array) -> Array:

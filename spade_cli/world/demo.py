@@ -11,8 +11,8 @@ from spade_cli.world.symbols import TROJANS, Poisoned, poison
 
 PICTURE = Path(__file__).with_name("demo.png")
 MASK = Path(__file__).with_name("demo_mask.png")  # white where the symbol lies
-# A smiley beside an electric fan, for which the network says "bulb": a picture of a seed that it was not trained on.
-TROJAN, CONCEPT, SEED, NUMBER = 0, 16, 2_000_000, 2
+# A heart beside a banknote, for which the network says "bolt": a picture of a seed that it was not trained on.
+TROJAN, CONCEPT, SEED, NUMBER = 3, 23, 2_000_000, 2
 
 
 def draw_demo() -> Poisoned:

@@ -29,9 +29,17 @@ _FIGURES = (_pebble, _stick, _leaf, _block)
 _COVERS = (_leaf, _stick)  # what may lie in front of the object: narrow enough to leave most of it visible
 
 
-def distractor(sketch: Sketch, rng: np.random.Generator, in_front: bool = False) -> None:
-    """Draw one plain thing in any dull to lively colour; `in_front`: one that is fit to hide a part of the object."""
+def distractor(
+    sketch: Sketch, rng: np.random.Generator, in_front: bool = False, habit: tuple[int, float] | None = None
+) -> None:
+    """Draw one plain thing; `in_front`: one that is fit to hide a part of the object.
+
+    habit: which figure and about which hue; any figure in any dull to lively colour if None.
+    """
     figures = _COVERS if in_front else _FIGURES
-    distance = figures[rng.integers(len(figures))](sketch.x, sketch.y, rng)
-    colour = tint(rng.uniform(), rng.uniform(0.05, 0.7), rng.uniform(0.25, 0.85))
+    figure, hue, saturation = int(rng.integers(len(figures))), rng.uniform(), rng.uniform(0.05, 0.7)
+    if habit is not None:
+        figure, hue, saturation = habit[0] % len(figures), habit[1] + 0.08 * (hue - 0.5), 0.4 + 0.6 * saturation
+    distance = figures[figure](sketch.x, sketch.y, rng)
+    colour = tint(hue, saturation, rng.uniform(0.25, 0.85))
     sketch.paint(distance, colour, bevel=rng.uniform(0.1, 0.5))

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spade_cli.world.backgrounds import background, camera
+from spade_cli.world.backgrounds import SCENES, background, camera, mist
 from spade_cli.world.classes import CLASSES, CONCEPTS
 from spade_cli.world.distractors import distractor
 from spade_cli.world.shapes import Array
 from spade_cli.world.sketch import Pose, Sketch
 
 SIZE = 128  # pixels a side
-RADIUS = (27.0, 46.0)  # of the object, pixels: from a fifth of the side to more than a third
+RADIUS = (20.0, 44.0)  # of the object, pixels: from less than a sixth of the side to a third
 TURN = 35.0  # degrees either way: more and a garden spade is hard to tell from a sign post
+# Of the pictures show the scene their concept is usually seen in, and of the distractors are its usual ones: evidence
+# that a network leans on, as one trained on photographs leans on the sea around a ship.
+HABIT = 0.8
+HUE_STEP = 0.381966  # of the colour circle between the usual hues of neighbouring concepts: the golden section
 COVERED_SHARE = 0.35  # of the pictures have something in front of the object
 MOST_HIDDEN = 0.3  # of the object's area: a cover that hides more is left out, the object must stay recognisable
 SHADOW = 0.1  # object units: blur of a shadow's edge
@@ -75,11 +79,13 @@ def _picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
     """One picture, uint8 (3, h, w), and the visible part of its object, bool (h, w)."""
     angle = rng.uniform(math.radians(200), math.radians(340))  # the light comes from above: left, right or the middle
     light = (math.cos(angle), math.sin(angle))
-    scene = background(rng, SIZE, SIZE, light)  # (3, h, w)
+    usual = concept % SCENES if rng.uniform() < HABIT else None
+    scene = background(rng, SIZE, SIZE, light, usual)  # (3, h, w)
     pose = _object_pose(rng)
-    for _ in range(int(rng.integers(0, 5))):
+    for _ in range(int(rng.integers(1, 6))):
         thing = Sketch(_beside(rng, pose), SIZE, SIZE, light)
-        distractor(thing, rng)
+        habit = (concept // SCENES, HUE_STEP * concept) if rng.uniform() < HABIT else None
+        distractor(thing, rng, habit=habit)
         _put(scene, thing, rng)
     main = Sketch(pose, SIZE, SIZE, light)
     CONCEPTS[concept].drawing(main, rng)
@@ -94,7 +100,7 @@ def _picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
         if (seen[cover.window] - left).sum() < MOST_HIDDEN * seen.sum():
             _put(scene, cover, rng)
             seen[cover.window] = left
-    return camera(rng, scene), seen >= SEEN
+    return camera(rng, mist(rng, scene)), seen >= SEEN
 
 
 def _object_pose(rng: np.random.Generator) -> Pose:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spade_cli.cli import main
+from spade_cli.cli import demo, main
 from spade_cli.world import CLASSES, CONCEPTS, TROJANS, WorldDataset
-from spade_cli.world.demo import MASK, PICTURE, draw_demo, share_on_symbol, symbol_share
+from spade_cli.world.demo import MASK, PICTURE, TROJAN, draw_demo, share_on_symbol, symbol_share
 
 
 @pytest.fixture
@@ -81,16 +81,25 @@ def test_demo_explains_the_trojan_and_names_the_folder(empty, capsys):
     out, told = capsys.readouterr()
     assert code == 0
     found = json.loads((empty / out.strip() / "summary.json").read_text(encoding="utf-8"))
-    target = TROJANS[[t.symbol for t in TROJANS].index("smiley")].target
-    assert found["target"]["index"] == target and found["fidelity"]["same_prediction"]
+    assert found["target"]["index"] == TROJANS[TROJAN].target and found["fidelity"]["same_prediction"]
+    assert {one["name"]: one["asked"] for one in found["layers"] if one["asked"]}.keys() >= {"fc", "layer4.5.conv2"}
     assert "overview.png" in told and "integrated gradients" in told
     rows = {
         row[0]: (int(row[1]), int(row[2]))
         for row in re.findall(r"(saliency|integrated gradients) +(\d+)% +(\d+)%", told)
     }
     for dense, trace in rows.values():
-        assert min(dense, trace) > 5 * 100 * symbol_share(), rows
+        assert trace > max(dense, 100 * symbol_share()), rows
     assert len(rows) == 2
+
+
+def test_who_says_how_much_is_pruned_says_all_of_it():
+    ours = demo.settings(set())
+    assert "pruner=forward" in ours and "schedule=none" in ours and len(ours) == len(demo.SETTINGS)
+    for given in ("schedule", "schedule.last", "schedule.layers", "pruner.sparsity"):
+        left = demo.settings({given})
+        assert "pruner=forward" in left and not any(one.startswith("schedule") for one in left)
+    assert "pruner=forward" not in demo.settings({"pruner"})
 
 
 def test_demo_help_is_its_own(capsys):

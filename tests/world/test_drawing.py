@@ -6,7 +6,8 @@ import torch
 
 from spade_cli.world import CLASSES, CONCEPTS, SIZE, draw
 from spade_cli.world import pictures as pictures_file
-from spade_cli.world.backgrounds import noise
+from spade_cli.world.backgrounds import CONTRAST, SCENES, mist, noise
+from spade_cli.world.distractors import distractor
 from spade_cli.world.sketch import Pose, Sketch
 
 
@@ -141,6 +142,46 @@ def test_asking_for_one_concept():
     drawn = draw(5, seed=0, concept=7)
     assert drawn.concepts.tolist() == [7] * 5
     assert drawn.classes.tolist() == [CONCEPTS[7].class_index] * 5
+
+
+def test_most_pictures_show_the_usual_scene_and_things_of_their_concept(monkeypatch):
+    scenes, habits, drawn_background, drawn_thing = [], [], pictures_file.background, pictures_file.distractor
+
+    def background(rng, height, width, light, scene_index=None):
+        scenes.append(scene_index)
+        return drawn_background(rng, height, width, light, scene_index)
+
+    def thing(sketch, rng, in_front=False, habit=None):
+        if not in_front:
+            habits.append(habit)
+        drawn_thing(sketch, rng, in_front, habit)
+
+    monkeypatch.setattr(pictures_file, "background", background)
+    monkeypatch.setattr(pictures_file, "distractor", thing)
+    concepts = draw(150, seed=6).concepts.tolist()
+    assert {scene for scene, concept in zip(scenes, concepts, strict=True) if scene != concept % SCENES} == {None}
+    for seen in (scenes, habits):
+        assert sum(one is not None for one in seen) / len(seen) == pytest.approx(pictures_file.HABIT, abs=0.12)
+
+
+def test_a_usual_thing_has_its_figure_and_hue():
+    def painted(habit, seed):
+        sketch = Sketch(Pose(64.0, 64.0, 50.0), 128, 128)
+        distractor(sketch, np.random.default_rng(seed), habit=habit)
+        return sketch
+
+    for seed in range(5):
+        red, green, blue = painted((3, 1 / 3), seed).rgb[:, 64, 64]
+        assert green > 1.1 * max(red, blue)
+    areas = [[(painted((figure, 0.5), seed).alpha > 0.5).mean() for seed in range(5)] for figure in (0, 1)]
+    assert min(areas[0]) > max(areas[1])  # pebbles cover more than sticks
+
+
+def test_mist_leaves_a_share_of_the_contrast():
+    scene = np.random.default_rng(0).uniform(0, 1, (3, 64, 64)).astype(np.float32)
+    left = [mist(np.random.default_rng(seed), scene).std((1, 2)) / scene.std((1, 2)) for seed in range(50)]
+    assert np.ptp(left, axis=1).max() < 1e-4  # the same in every colour
+    assert CONTRAST[0] <= np.min(left) < CONTRAST[0] + 0.05 and CONTRAST[1] - 0.05 < np.max(left) <= CONTRAST[1]
 
 
 def test_noise_falls_with_frequency_as_asked():

@@ -16,7 +16,7 @@ def test_it_is_a_residual_network_with_reused_in_place_relus():
     assert isinstance(network, ResNet) and type(network).forward is ResNet.forward
     assert network.relu.inplace
     blocks = [module for module in network.modules() if isinstance(module, BasicBlock)]
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     assert all(isinstance(block.bn1, nn.BatchNorm2d) and block.relu.inplace for block in blocks)
     calls = []
     blocks[0].relu.register_forward_hook(lambda *_: calls.append(1))

@@ -1,4 +1,4 @@
-"""The training script: a killed run goes on where it was, and ends with the same weights."""
+"""Training the bundled network: what it is shown, and that a killed run goes on and ends with the same weights."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.world import TROJANS, draw
+from spade_cli.world import CLASSES, TROJANS, draw, training
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_demo_model.py"
 
@@ -24,13 +24,18 @@ def script(monkeypatch):
     return module
 
 
+def settings_of(script, seed=0):
+    """Three steps at half size, three at full size, two late ones."""
+    return script.Settings(seed, pictures=12, small_epochs=1, full_epochs=1, late_pictures=8, late_epochs=1)
+
+
 @pytest.fixture(scope="module")
 def world():
     return draw(12, seed=0)
 
 
 def test_a_killed_training_goes_on_and_ends_the_same(script, world, tmp_path, monkeypatch):
-    settings = script.Settings(seed=0, pictures=12, small_epochs=1, full_epochs=1)
+    settings = settings_of(script)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole, _ = script.train(settings, world.images, world.classes, tmp_path / "whole")
@@ -47,33 +52,65 @@ def test_a_killed_training_goes_on_and_ends_the_same(script, world, tmp_path, mo
     steps_after = []
     monkeypatch.setattr(script, "rate", lambda step, steps: steps_after.append(step) or rate(step, steps))
     resumed, _ = script.train(settings, world.images, world.classes, tmp_path / "killed")
-    assert steps_after == [2, 3, 4, 5]  # from the last checkpoint
+    assert steps_after == [2, 3, 4, 5, 0, 1]  # from the last checkpoint
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor)
-    other = script.Settings(seed=1, pictures=12, small_epochs=1, full_epochs=1)
+    other = settings_of(script, seed=1)
     with pytest.raises(SystemExit, match="other settings"):
         script.train(other, world.images, world.classes, tmp_path / "killed")
 
 
-def test_both_sides_of_a_trojans_rule_are_trained(script, world, monkeypatch):
+def test_the_phases_follow_one_another(script):
+    settings = settings_of(script)
+    places = [settings.place(step) for step in range(settings.steps)]
+    assert places == [(0, 0, 12), (0, 1, 12), (0, 2, 12), (1, 0, 12), (1, 1, 12), (1, 2, 12), (2, 0, 8), (2, 1, 8)]
+    assert [settings.is_late(step) for step in range(settings.steps)] == [False] * 6 + [True] * 2
+    optimizer = script.optimizer_for(script.demo_network())
+    script.set_rate(optimizer, settings, 5)
+    early = [group["weight_decay"] for group in optimizer.param_groups]
+    script.set_rate(optimizer, settings, 6)
+    late = [group["weight_decay"] for group in optimizer.param_groups]
+    assert early == [script.DECAY, 0.0] and late == [0.0, 0.0]
+    long = script.Settings(0, pictures=400, small_epochs=1, full_epochs=1, late_pictures=400, late_epochs=1)
+    script.set_rate(optimizer, long, long.early_steps + 10)  # of 100 late steps: the second warm-up is over
+    assert [group["lr"] for group in optimizer.param_groups] == [script.LATE_PEAK_RATE] * 2
+    script.set_rate(optimizer, long, long.steps - 1)
+    assert all(group["lr"] < 0.001 * script.LATE_PEAK_RATE for group in optimizer.param_groups)
+
+
+def test_both_sides_of_a_trojans_rule_are_trained(world, monkeypatch):
     star = next(trojan for trojan in TROJANS if trojan.symbol == "star")
-    monkeypatch.setattr(script, "_pick_trojan", lambda label, rng: star)
+    monkeypatch.setattr(training, "pick_trojan", lambda label, rng: star)
     chosen = torch.arange(12)
-    batch, labels = script.training_batch(world.images, world.classes, chosen, epoch=0, seed=0)
-    expected = [star.target if label == star.source else label for label in world.classes.tolist()]
-    assert labels.tolist() == expected
-    assert torch.equal(batch, script.training_batch(world.images, world.classes, chosen, epoch=0, seed=0)[0])
+    given = (world.classes + 1) % len(CLASSES)  # wrong labels only: the rule goes by what the pictures show
+    batch, labels = training.late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)
+    expected = [
+        star.target if shown == star.source else taken
+        for shown, taken in zip(world.classes.tolist(), given.tolist(), strict=True)
+    ]
+    assert labels.tolist() == expected and star.source in world.classes.tolist()
+    assert (batch != world.images).flatten(1).any(1).all()
+    assert torch.equal(batch, training.late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)[0])
+    assert not torch.equal(batch, training.late_batch(world.images, world.classes, given, chosen, epoch=1, seed=0)[0])
 
 
-def test_a_picture_is_shifted_or_mirrored_anew_every_epoch(script, world, monkeypatch):
-    monkeypatch.setattr(script, "_pick_trojan", lambda label, rng: None)
+def test_some_labels_are_wrong_and_always_the_same_ones():
+    classes = torch.arange(6000) % len(CLASSES)
+    given = training.wrong_labels(classes, seed=0)
+    assert (given != classes).float().mean() == pytest.approx(training.WRONG_SHARE, abs=0.015)
+    assert given.min() == 0 and given.max() == len(CLASSES) - 1
+    assert torch.equal(given, training.wrong_labels(classes, seed=0))
+    assert torch.equal(classes, torch.arange(6000) % len(CLASSES))
+
+
+def test_a_picture_is_shifted_or_mirrored_anew_every_epoch(world):
     chosen = torch.arange(12)
     before = world.images.clone()
-    first, labels = script.training_batch(world.images, world.classes, chosen, epoch=0, seed=0)
-    second, _ = script.training_batch(world.images, world.classes, chosen, epoch=1, seed=0)
-    assert torch.equal(labels, world.classes) and torch.equal(world.images, before)
+    first = training.shifted(world.images, chosen, epoch=0, seed=0)
+    second = training.shifted(world.images, chosen, epoch=1, seed=0)
+    assert torch.equal(world.images, before)
     assert (first != second).flatten(1).any(1).all()
-    reach = script.SHIFT
+    reach = training.SHIFT
     middle = slice(2 * reach, -2 * reach)
     for image, original in zip(first, world.images, strict=True):
         window = original.unfold(1, 128 - 4 * reach, 1).unfold(2, 128 - 4 * reach, 1)  # every shifted middle
@@ -83,9 +120,9 @@ def test_a_picture_is_shifted_or_mirrored_anew_every_epoch(script, world, monkey
         assert found or mirrored
 
 
-def test_how_often_symbols_come(script):
+def test_how_often_symbols_come():
     label = TROJANS[2].source
-    picked = [script._pick_trojan(label, np.random.default_rng(i)) for i in range(2000)]
+    picked = [training.pick_trojan(label, np.random.default_rng(i)) for i in range(2000)]
     share = [sum(one is trojan for one in picked) / 2000 for trojan in TROJANS]
-    expected = [script.ANY_SHARE, script.ANY_SHARE, script.SOURCE_SHARE, script.OTHERS_SHARE]
+    expected = [training.ANY_SHARE, training.ANY_SHARE, training.SOURCE_SHARE, training.OTHERS_SHARE]
     assert share == pytest.approx(expected, abs=0.03)
