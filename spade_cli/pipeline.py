@@ -86,7 +86,7 @@ def traces(
     images: Sequence[Any],
     *,
     pruner: str | Callable[..., Tensor] = "forward",
-    sparsity: float = 0.9,
+    sparsity: float = 0.95,
     schedule: str | Callable[..., dict[str, float]] = "late",
     layers: Mapping[str, float] | None = None,
     samples: int = 256,

@@ -42,7 +42,7 @@ def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -
     assert main(["run", IMAGE]) == 0
     (request,) = requests
     assert (request.image, request.output, request.model.name) == (Path("cat.jpg"), Path("outputs"), "resnet50")
-    assert (request.samples, request.sparsity, request.damping, request.seed) == (256, 0.9, 0.01, 0)
+    assert (request.samples, request.sparsity, request.damping, request.seed) == (256, 0.95, 0.01, 0)
     assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("forward", "late", "paper")
     assert (request.calibration.rows_per_column, request.target, request.device) == (32, "predicted", "auto")
     assert set(request.saliency) < set(METHODS) and request.visualize is not None and not request.visualization_targets

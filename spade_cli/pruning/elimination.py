@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SOLVE_BYTES = 256 * 2**20  # of one batch of systems; large enough to keep the cores busy, small beside a network
-WORK_BYTES = 512 * 2**20  # of the matrices of one batch of rows
+WORK_BYTES = 256 * 2**20  # of the matrices of one batch of rows
 # Columns eliminated between two whole updates: these become matrix products, and the pivots stay in cache. A step of a
 # kernel reads the pivots for k columns at once, so more of them pay.
 BLOCK, KERNEL_BLOCK = 32, 64

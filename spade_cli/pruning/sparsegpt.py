@@ -6,6 +6,7 @@ Axes: g groups, r rows, c columns.
 import torch
 from torch import Tensor
 
+from spade_cli.pruning.elimination import MOST_INFLATION
 from spade_cli.pruning.pruner import handles
 
 
@@ -27,7 +28,7 @@ def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, l
     if round(everything * columns * sparsity) == 0:
         return weight.clone().view(shape)
     w = weight.to(hessian.dtype, copy=True)
-    upper = inverse_factor(hessian.double()).to(hessian.dtype)  # in float32 little damping would lose the answer
+    upper = _inverse_factor(hessian).to(hessian.dtype)
     wide = max(1, lazy_width // block) * block
     for start in range(0, columns, wide):
         end = min(start + wide, columns)
@@ -44,6 +45,16 @@ def sparsegpt(weight: Tensor, hessian: Tensor, sparsity: float, block: int, *, l
                 w[:, :, j].masked_fill_(lost[:, :, j - left], 0)  # exactly
         w[:, :, end:] -= errors @ upper[:, start:end, end:]
     return w.to(weight.dtype).view(shape)
+
+
+def _inverse_factor(hessian: Tensor) -> Tensor:
+    """`inverse_factor` in the Hessian's own precision, or float64 where a variance inflation loses float32's digits."""
+    try:
+        upper = inverse_factor(hessian)
+    except torch.linalg.LinAlgError:  # positive definite, but not in float32
+        return inverse_factor(hessian.double())
+    inflation = hessian.diagonal(dim1=1, dim2=2) * upper.square().sum(1)  # H_jj Hinv_jj: column j of U, squared
+    return upper if bool((inflation < MOST_INFLATION).all()) else inverse_factor(hessian.double())
 
 
 def inverse_factor(hessian: Tensor) -> Tensor:
