@@ -35,13 +35,13 @@ def asked(tmp_path, monkeypatch):
 
 def test_a_condition_is_what_one_would_type_to_spade_run(asked):
     found = asked(
-        "conditions=[dense, sparse_fc, obs, forward@0.95, k: obs@0.5 pruner.granularity=weight, "
+        "conditions=[dense, sparse_fc, obs, forward@0.9, k: obs@0.5 pruner.granularity=weight, "
         "own: sparsegpt schedule.layers={head: 0.9, conv*: 0.5}, other: forward image=other]"
     )
-    assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.95", "k", "own", "other"]
+    assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.9", "k", "own", "other"]
     assert found["dense"] is None and found["sparse_fc"] is None
     assert found["obs"].pruner.func is pruner_named("obs") and found["obs"].pruner.keywords["granularity"] == "kernel"
-    assert (found["obs"].sparsity, found["forward@0.95"].sparsity, found["k"].sparsity) == (0.9, 0.95, 0.5)
+    assert (found["obs"].sparsity, found["forward@0.9"].sparsity, found["k"].sparsity) == (0.95, 0.9, 0.5)
     assert found["k"].pruner.keywords["granularity"] == "weight"
     assert found["own"].layer_shares == {"head": 0.9, "conv*": 0.5}
     assert found["other"].of_other and not found["own"].of_other
