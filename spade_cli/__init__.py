@@ -1,7 +1,7 @@
 """spade: why did this vision network say that, about this image?
 
 >>> import spade_cli                                                        # doctest: +SKIP
->>> trace = spade_cli.trace(model, image, pruner="sparsegpt", sparsity=0.9)  # doctest: +SKIP
+>>> trace = spade_cli.trace(model, image, pruner="forward", sparsity=0.95)  # doctest: +SKIP
 >>> trace.model                                                             # doctest: +SKIP
 """
 

@@ -48,8 +48,9 @@ def forward(
     weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1 of the layer's units; `granularity="kernel"`
     keeps runs of `block` columns, "weight" single weights; `budget="layer"` spends the units where they explain most,
     "row" on every row alike (to within one). Returns (g, r, c) with exactly round(units * sparsity) units zero. Where
-    most units stay, removing is cheaper than choosing, and OBS does it. (n, g, r, c) with (n, g, c, c) is one layer of
-    n images, each with the budget of its own. Of a layer so wide that its Hessian is `LowRank` every row keeps as many.
+    most units stay, removing is cheaper than choosing: OBS does it, several units at a time beyond EXACT_UP_TO columns.
+    (n, g, r, c) with (n, g, c, c) is one layer of n images, each with the budget of its own. Of a layer so wide that
+    its Hessian is `LowRank` every row keeps as many.
     """
     if granularity not in ("kernel", "weight"):
         raise UserError(f"pruner.granularity={granularity} is unknown: choose kernel or weight")

@@ -1,7 +1,7 @@
 """Statistics on disk: a file per layer, so that another sparsity, schedule or pruner costs only the solve.
 
 What is in a folder belongs to one network, one set of samples and one way of measuring: its name is the hash of all of
-them, and nothing in it is ever out of date.
+them.
 """
 
 import hashlib
