@@ -12,7 +12,8 @@ from torch import Tensor
 
 from spade_cli import __version__
 from spade_cli.explaining import Result
-from spade_cli.pruning import Trace
+from spade_cli.pruning import Auto, Judge, Trace, breaking_layer
+from spade_cli.pruning.fidelity import agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
 
@@ -28,7 +29,7 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
     traced = summary.prediction(trace.model(question.x)[0].cpu(), target, classifier.label)
     fidelity: dict[str, Any] = {
         "same_prediction": dense["index"] == traced["index"],
-        **summary.fidelity(trace.logits, trace_logits),
+        **agreement(trace.logits, trace_logits),
     }
     return {
         "schema_version": summary.SCHEMA_VERSION,
@@ -48,6 +49,7 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "pruner": request.pruner_name,
         "schedule": request.schedule_name,
         "layers": summary.layer_records(trace),
+        "trials": summary.trial_records(trace),
         "saliency": [record for result in results for record in result.saliency],
         "visualizations": [record for result in results for record in result.visualizations],
         "skipped": [record for result in results for record in result.skipped],
@@ -66,21 +68,50 @@ def _flags(
     flags = list(question.classifier.notes)
     if question.classifier.weights == "none":
         flags.insert(0, "the network is untrained (model.weights=none): its explanations mean nothing")
-    before, after = dense["target_probability"], traced["target_probability"]
-    advice = "lower pruner.sparsity or prune fewer layers"
-    if dense["index"] != traced["index"]:
-        flags.insert(
-            0,
-            f"the trace predicts {traced['label']}, the dense network {dense['label']}: it is not faithful; {advice}",
-        )
-    elif after < before * LEAST_KEPT:
-        flags.insert(0, f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; {advice}")
-    elif agreement < LEAST_AGREEMENT:
-        flags.append(f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}")
+    flags = _unfaithful(question, trace, dense, traced, agreement) + flags
+    wanted = question.shares.fixed if isinstance(question.shares, Auto) else question.shares
     for layer in trace.layers:
-        if layer.left and question.shares.get(layer.name):
+        if layer.left and wanted.get(layer.name):
             flags.append(f"layer {layer.name} was left dense: {layer.left}")
     return flags + [flag for result in results for flag in result.flags]
+
+
+def _unfaithful(
+    question: Question, trace: Trace, dense: Mapping[str, Any], traced: Mapping[str, Any], agreement: float
+) -> list[str]:
+    """In what the trace is not the network that was asked about, and which layer broke it; empty where all is well."""
+    before, after = dense["target_probability"], traced["target_probability"]
+    advice = "use schedule=auto, lower pruner.sparsity or prune fewer layers"
+    if dense["index"] != traced["index"]:
+        layer = _breaking(question, trace, 0.0)
+        return [
+            f"the trace predicts {traced['label']}, the dense network {dense['label']}: it is not faithful; pruned "
+            f"from the output back, the answer changes at {layer}; {advice}"
+        ]
+    if after < before * LEAST_KEPT:
+        layer = _breaking(question, trace, LEAST_KEPT)
+        return [
+            f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; pruned from the output "
+            f"back, it is halved at {layer}; {advice}"
+        ]
+    if isinstance(question.shares, Auto):  # it seeks the largest difference that keeps this image's answer
+        if trace.trials and not any(trial.faithful for trial in trace.trials):
+            gentlest = min(trace.trials, key=lambda trial: (len(trial.shares), min(trial.shares.values())))
+            (block, share), *_ = gentlest.shares.items()
+            return [
+                f"schedule=auto found no trace that keeps the prediction: this is the dense network; {block} alone at "
+                f"{share:g} leaves {gentlest.fidelity.kept:.1%} of the target's probability; lower schedule.fidelity, "
+                "or give shares with schedule.layers"
+            ]
+    elif agreement < LEAST_AGREEMENT:
+        return [f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}"]
+    return []
+
+
+def _breaking(question: Question, trace: Trace, least: float) -> str:
+    pruned = [layer.name for layer in trace.layers if layer.left is None]
+    judge = Judge(question.x, question.dense_logits, question.target)
+    return breaking_layer(question.classifier.model, trace.model, pruned, judge, least)
 
 
 def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:

@@ -15,10 +15,11 @@ from spade_cli.calibration import Calibration, calibrate, passes, store_for
 from spade_cli.concluding import conclude, headline, tell
 from spade_cli.devices import full_precision
 from spade_cli.errors import UserError
+from spade_cli.finding import Subject, find_trace, subject_of
 from spade_cli.images import as_image
 from spade_cli.models import Classifier, wrap
 from spade_cli.progress import Stages, logged
-from spade_cli.pruning import Layer, Pruning, Statistics, Trace, find_layers, pruner_named
+from spade_cli.pruning import Auto, Layer, Pruning, Statistics, Trace, find_layers, pruner_named
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint, run_folder, summary
 from spade_cli.report.overview import overview
@@ -47,6 +48,7 @@ def run(request: Request, console: Console | None = None) -> Path:
             question.layers,
             question.shares,
             request.pruner,
+            subjects=[question.subject],
             damping=request.damping,
             calibration=request.calibration,
             seed=request.seed,
@@ -86,8 +88,8 @@ def traces(
     images: Sequence[Any],
     *,
     pruner: str | Callable[..., Tensor] = "forward",
-    sparsity: float = 0.95,
-    schedule: str | Callable[..., dict[str, float]] = "late",
+    sparsity: float | None = None,
+    schedule: str | Callable[..., dict[str, float] | Auto] = "auto",
     layers: Mapping[str, float] | None = None,
     samples: int = 256,
     augmentation: str | Callable[..., Tensor] = "paper",
@@ -99,10 +101,11 @@ def traces(
 
     `model` is what `load_model` or `wrap` returned, or a bare network (then taken to see 224 x 224 pictures with
     ImageNet's mean and standard deviation); it stays as it is, on its device. Images are paths, PIL images or uint8
-    tensors (3, H, W). `layers` sets shares by dotted name or glob, as `schedule.layers` does. `pruner`, `schedule` and
-    `augmentation` are names, as on the command line, or functions. Raises UserError for what cannot be.
+    tensors (3, H, W). `sparsity` None leaves the shares to the schedule; `layers` sets some by dotted name or glob, as
+    `schedule.layers` does. `pruner`, `schedule` and `augmentation` are names, as on the command line, or functions.
+    Raises UserError for what cannot be.
     """
-    if not 0 <= sparsity <= 1:
+    if sparsity is not None and not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity} is not a share: give a number from 0 to 1")
     if samples < 1:
         raise UserError(f"samples={samples}: a trace needs at least 1 sample")
@@ -113,13 +116,14 @@ def traces(
     plan = _named(schedules.NAMED, schedule, "schedule") if isinstance(schedule, str) else schedule
     augmented = _named(augment.NAMED, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
     found = find_layers(classifier.model)
-    shares = schedules.override(found, plan(found, sparsity), layers or {})
+    pictures = [as_image(image) for image in images]
     return make_traces(
         classifier,
-        [augmented(as_image(image), samples, classifier.preprocessing, seed) for image in images],
+        [augmented(picture, samples, classifier.preprocessing, seed) for picture in pictures],
         found,
-        shares,
+        schedules.settle(plan, found, sparsity, layers or {}),
         solver,
+        subjects=[subject_of(classifier, picture) for picture in pictures],
         damping=damping,
         calibration=calibration,
         seed=seed,
@@ -131,15 +135,22 @@ def make_traces(
     classifier: Classifier,
     copies: Sequence[Tensor],
     layers: Sequence[Layer],
-    shares: Mapping[str, float],
+    shares: Mapping[str, float] | Auto,
     pruner: Callable[..., Tensor],
     *,
+    subjects: Sequence[Subject],
     damping: float,
     calibration: Calibration,
     seed: int,
     stages: Stages,
 ) -> list[Trace]:
-    """samples -> hessians -> traces of several images, all choices made; copies uint8 (samples, 3, size, size) each."""
+    """samples -> hessians -> traces of several images, all choices made; copies uint8 (samples, 3, size, size) each.
+
+    subjects: what is asked about each image, for shares that are found by trying.
+    """
+    if isinstance(shares, Auto):
+        settings = (layers, shares, pruner, damping, calibration, seed, stages)
+        return [find_trace(classifier, one, subject, *settings) for one, subject in zip(copies, subjects, strict=True)]
     wanted = [name for name, share in shares.items() if share > 0]
     by_name = {layer.name: layer for layer in layers}
     stores = [store_for(classifier, one, calibration, seed) for one in copies]

@@ -14,10 +14,11 @@ from torch import Tensor
 from spade_cli.calibration import Calibration
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.finding import Subject
 from spade_cli.images import load_image
 from spade_cli.interpretation import Channel, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
-from spade_cli.pruning import Layer, find_layers, schedule
+from spade_cli.pruning import Auto, Layer, find_layers, schedule
 
 PROBABILITY_ERROR = 1e-3  # how far probabilities in half precision can be from a sum of 1
 
@@ -34,9 +35,9 @@ class Request:
     samples: int
     pruner: Callable[..., Tensor]  # (weight, hessian, sparsity, block) -> weight
     pruner_name: str
-    sparsity: float  # the level the schedule starts from, 0 to 1
+    sparsity: float | None  # the level the schedule starts from, 0 to 1; None: the schedule's own
     damping: float
-    schedule: Callable[..., dict[str, float]]  # (layers, level) -> share per layer name
+    schedule: Callable[..., dict[str, float] | Auto]  # (layers, level) -> share per layer name, or how to find it
     schedule_name: str
     layer_shares: Mapping[str, float] = field(default_factory=dict)  # dotted name or glob -> share; after the schedule
     calibration: Calibration = field(default_factory=Calibration)
@@ -62,8 +63,13 @@ class Question:
     dense_logits: Tensor  # (classes,)
     target: int
     layers: list[Layer]
-    shares: dict[str, float]
+    shares: dict[str, float] | Auto
     channels: dict[str, Channel]  # name -> what to visualize
+
+    @property
+    def subject(self) -> Subject:
+        """What the trace is asked to keep."""
+        return Subject(self.x, self.dense_logits, self.target)
 
 
 @torch.no_grad()
@@ -74,7 +80,7 @@ def decide(request: Request) -> Question:
     classifier = load_model(request.model, seed=request.seed)
     classifier = replace(classifier, model=classifier.model.to(device))
     layers = find_layers(classifier.model)
-    shares = schedule.override(layers, request.schedule(layers, request.sparsity), request.layer_shares)
+    shares = schedule.settle(request.schedule, layers, request.sparsity, request.layer_shares)
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))

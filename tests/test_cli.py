@@ -42,11 +42,11 @@ def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -
     assert main(["run", IMAGE]) == 0
     (request,) = requests
     assert (request.image, request.output, request.model.name) == (Path("cat.jpg"), Path("outputs"), "resnet50")
-    assert (request.samples, request.sparsity, request.damping, request.seed) == (256, 0.95, 0.01, 0)
-    assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("forward", "late", "paper")
+    assert (request.samples, request.sparsity, request.damping, request.seed) == (256, None, 0.01, 0)
+    assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("forward", "auto", "paper")
     assert (request.calibration.rows_per_column, request.target, request.device) == (32, "predicted", "auto")
     assert set(request.saliency) < set(METHODS) and request.visualize is not None and not request.visualization_targets
-    assert request.command == "spade run image=cat.jpg" and "sparsity: 0.9" in request.config
+    assert request.command == "spade run image=cat.jpg" and "sparsity: null" in request.config
     assert capsys.readouterr().out == f"{Path('outputs/done')}\n"
     assert not Path("outputs").exists() and not list(Path().iterdir())  # Hydra leaves nothing
 

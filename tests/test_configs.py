@@ -65,7 +65,7 @@ def test_a_file_is_read_with_what_it_is_composed_of(tmp_path: Path) -> None:
         "# Mine.\ndefaults:\n  - _level\n\nextra: 3  # how much\nbare: x\nlist:  # section\n  inner: '#1'\n"
     )
     options = {option.key: (option.default, option.meaning) for option in read_options(file, "pruner.")}
-    assert options["pruner.sparsity"][0] == "0.95" and options["pruner.extra"] == ("3", "how much")
+    assert options["pruner.damping"][0] == "0.01" and options["pruner.extra"] == ("3", "how much")
     assert options["pruner.bare"] == ("x", "") and options["pruner.list"] == ("", "section")
     assert options["pruner.list.inner"] == ("'#1'", "")
 

@@ -16,6 +16,7 @@ ORDER = (
     *(
         "pruning",
         "calibration",
+        "finding",
         "interpretation",
         "report",
         "world",

@@ -21,7 +21,6 @@ def test_trace_of_a_locomotive_still_says_locomotive(tmp_path):
             f"output={tmp_path}",
             "augmentation.samples=32",
             "pruner.sparsity=0.8",
-            "schedule.last=0.1",
             "interpreter.methods=[saliency,deeplift,lrp]",
             "interpreter.steps=2",
         ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from spade_cli.cli.door import function_of
 from spade_cli.cli.overrides import arrange
+from spade_cli.cli.values import level as level_of
 from spade_cli.cli.values import number, section, shares
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceSettings
@@ -86,7 +87,7 @@ def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSetting
     pruner, schedule = section(config, "pruner"), section(config, "schedule")
     try:
         return TraceSettings(
-            sparsity=number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1),
+            sparsity=level_of(pruner.pop("sparsity", None)),
             damping=number("pruner.damping", pruner.pop("damping", None)),
             pruner=function_of("pruner", pruner),
             layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
@@ -105,6 +106,8 @@ def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
     inherited = [word for word in overrides if _key(word).split(".")[0] in INHERITED]
+    if any(_key(word) == "schedule" for word in own):  # another schedule has settings of its own
+        inherited = [word for word in inherited if not _key(word).startswith("schedule")]
     words = list({_key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
     try:
         config = OmegaConf.to_container(compose("eval", words), resolve=True)

@@ -13,7 +13,7 @@ from typing import Any
 from spade_cli.calibration import Calibration
 from spade_cli.cli.front import Asked
 from spade_cli.cli.source import model_source
-from spade_cli.cli.values import bound, fitting, number, section, shares, text, whole
+from spade_cli.cli.values import bound, fitting, level, number, section, shares, text, whole
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, visualize
 from spade_cli.paths import expanded
@@ -38,7 +38,7 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
         augmentation=function_of("augmentation", augmentation),
         pruner_name=asked.choices["pruner"],
-        sparsity=number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1),
+        sparsity=level(pruner.pop("sparsity", None)),
         damping=number("pruner.damping", pruner.pop("damping", None)),
         pruner=function_of("pruner", pruner),
         schedule_name=asked.choices["schedule"],

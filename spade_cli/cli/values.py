@@ -26,6 +26,11 @@ def number(key: str, value: Any, low: float = 0.0, high: float = math.inf) -> fl
     return float(value)
 
 
+def level(value: Any) -> float | None:
+    """`pruner.sparsity`: a share, or null for the schedule's own."""
+    return None if value is None else number("pruner.sparsity", value, 0, 1)
+
+
 def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     """A whole number within bounds."""
     top = MAX_WHOLE if high is None else high

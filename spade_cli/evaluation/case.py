@@ -55,7 +55,8 @@ class Case:
         plan, request, own = self.plan, self.plan.request, self.plan.classifier
         copies = request.augmentation(example.image, request.samples, own.preprocessing, request.seed)
         dense = replace(own, model=model)
-        return calibrated(dense, plan.layers, plan.conditions, copies, request.calibration, request.seed)
+        asked = (example.image, copies, request.calibration, request.seed)
+        return calibrated(dense, plan.layers, plan.conditions, *asked)
 
     def network(self, condition: Condition) -> nn.Module:
         """What a condition explains here. Raises SpadeError where it cannot be made."""

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from spade_cli.calibration import Calibration, calibrate, store_for
 from spade_cli.errors import UserError
+from spade_cli.finding import Subject, judge_of, search_trace, subject_of
 from spade_cli.models import Classifier
-from spade_cli.pruning import Layer, Statistics, prune
+from spade_cli.pruning import Auto, Layer, Statistics, prune
 from spade_cli.pruning import schedule as schedules
 
 DENSE, SPARSE_FC = "dense", "sparse_fc"  # the conditions that are no traces
@@ -19,10 +20,11 @@ DENSE, SPARSE_FC = "dense", "sparse_fc"  # the conditions that are no traces
 class Calibrated:
     """What one pass of the dense network over an image's samples leaves, for every condition."""
 
-    model: nn.Module  # dense
+    classifier: Classifier  # dense
     layers: Sequence[Layer]
     copies: Tensor  # uint8 (samples, 3, size, size)
     statistics: Statistics
+    subject: Subject
 
 
 @dataclass(frozen=True)
@@ -44,47 +46,59 @@ class TraceSettings:
     """How a condition prunes: the settings of `spade run`, with every function bound."""
 
     pruner: Callable[..., Tensor]  # (weight, hessian, sparsity, block) -> weight
-    sparsity: float
+    sparsity: float | None
     damping: float
-    schedule: Callable[..., dict[str, float]]  # (layers, level) -> share per layer name
+    schedule: Callable[..., dict[str, float] | Auto]  # (layers, level) -> share per layer name, or how to find it
     layer_shares: Mapping[str, float]
     of_other: bool = False
 
 
 def dense() -> Condition:
     """The network as it is."""
-    return Condition(DENSE, lambda image: image.model)
+    return Condition(DENSE, lambda image: image.classifier.model)
 
 
 def trace(name: str, settings: TraceSettings, layers: Sequence[Layer]) -> Condition:
     """A trace with shares from a schedule. Raises UserError where the schedule does not fit the network."""
     try:
-        shares = schedules.override(layers, settings.schedule(layers, settings.sparsity), settings.layer_shares)
+        shares = schedules.settle(settings.schedule, layers, settings.sparsity, settings.layer_shares)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
+    if isinstance(shares, Auto):
+        fixed = [layer for layer, share in shares.fixed.items() if share > 0]
+        read = tuple(dict.fromkeys([*shares.candidates, *fixed]))
+        return Condition(name, partial(_found, auto=shares, settings=settings), read, settings.of_other)
     pruned = tuple(layer for layer, share in shares.items() if share > 0)
-    make = partial(_traced, shares=shares, pruner=settings.pruner, damping=settings.damping)
-    return Condition(name, make, pruned, settings.of_other)
+    return Condition(name, partial(_traced, shares=shares, settings=settings), pruned, settings.of_other)
 
 
-def _traced(image: Calibrated, shares: Mapping[str, float], pruner: Callable[..., Tensor], damping: float) -> nn.Module:
-    model, layers, statistics = image.model, image.layers, image.statistics
-    return prune(model, layers, shares, statistics, pruner, damping=damping).model
+def _traced(image: Calibrated, shares: Mapping[str, float], settings: TraceSettings) -> nn.Module:
+    model = image.classifier.model
+    return prune(model, image.layers, shares, image.statistics, settings.pruner, damping=settings.damping).model
+
+
+def _found(image: Calibrated, auto: Auto, settings: TraceSettings) -> nn.Module:
+    judge = judge_of(image.classifier, image.copies, image.subject, image.statistics)
+    own = (image.classifier, image.layers, auto, image.statistics, judge)
+    return search_trace(*own, settings.pruner, settings.damping).model
 
 
 def calibrated(
     classifier: Classifier,
     layers: Sequence[Layer],
     conditions: Sequence[Condition],
+    image: Tensor,
     copies: Tensor,
     calibration: Calibration,
     seed: int,
 ) -> Calibrated:
     """samples -> hessians, once for all conditions: of every layer that one of them prunes.
 
-    copies: uint8 (samples, 3, size, size). All these Hessians are in memory at once: the conditions share them.
+    image: uint8 (3, H, W); copies: uint8 (samples, 3, size, size). All these Hessians are in memory at once: the
+    conditions share them.
     """
     wanted = {name for condition in conditions for name in condition.layers}
     names = [layer.name for layer in layers if layer.name in wanted]
     store = store_for(classifier, copies, calibration, seed)
-    return Calibrated(classifier.model, layers, copies, calibrate(classifier, copies, names, calibration, seed, store))
+    statistics = calibrate(classifier, copies, names, calibration, seed, store)
+    return Calibrated(classifier, layers, copies, statistics, subject_of(classifier, image))

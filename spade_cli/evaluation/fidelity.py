@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spade_cli.report import summary
+from spade_cli.pruning.fidelity import agreement
 
 
 def fidelity(dense: Tensor, trace: Tensor, dense_held: Tensor, trace_held: Tensor, target: int) -> dict[str, float]:
@@ -13,7 +13,7 @@ def fidelity(dense: Tensor, trace: Tensor, dense_held: Tensor, trace_held: Tenso
     """
     return {
         "same_prediction": float(dense.argmax() == trace.argmax()),
-        **summary.fidelity(dense_held, trace_held),
+        **agreement(dense_held, trace_held),
         "logit_change": float(trace[target].double() - dense[target].double()),
         "probability": float(trace.double().softmax(0)[target]),
     }

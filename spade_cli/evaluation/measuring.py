@@ -18,7 +18,7 @@ from spade_cli.evaluation.data import partner
 from spade_cli.evaluation.fidelity import fidelity
 from spade_cli.evaluation.insertion import KINDS, area, curve
 from spade_cli.evaluation.request import BEST, Plan
-from spade_cli.evaluation.sanity import chance_overlap, kept_overlap, kept_share, randomised, rank_correlation
+from spade_cli.evaluation.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
 from spade_cli.interpretation import explainable
 
 # How much of the network is randomised: its last layer, half of its layers, all of them.
@@ -120,12 +120,13 @@ def measure_network(
 
 def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, float]:
     """How many kept weights this image's trace shares with those of another of its kind, and of another class."""
-    found = {"overlap_chance": chance_overlap(kept_share(network, condition.layers))}
+    found = {}
     for name, alike in (("overlap_same", True), ("overlap_other", False)):
         other = partner(case.plan.data, case.index, alike)
         if other is not None:
             trace = condition.make(case.calibration(other))
             found[name] = kept_overlap(network, trace, condition.layers)
+            found["overlap_chance"] = chance_overlap(network, trace, condition.layers)
     return found
 
 

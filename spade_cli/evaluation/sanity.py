@@ -53,15 +53,18 @@ def kept_overlap(first: nn.Module, second: nn.Module, layers: Iterable[str]) -> 
     return both / either if either else 1.0
 
 
-def kept_share(network: nn.Module, layers: Iterable[str]) -> float:
-    """The share of the weights of these layers that is not zero."""
-    weights = [_weight(network, name) for name in layers]
-    return sum(int((weight != 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+def chance_overlap(first: nn.Module, second: nn.Module, layers: Iterable[str]) -> float:
+    """The overlap to expect if each trace kept as many weights in each layer as it does, but at random.
 
-
-def chance_overlap(share_kept: float) -> float:
-    """The overlap of two traces that keep a share of the weights at random."""
-    return share_kept / (2 - share_kept)
+    Shares p and q kept of n weights leave pqn to both and (p + q - pq)n to either; 1 of none at all.
+    """
+    both = either = 0.0
+    for name in layers:
+        weights = [_weight(network, name) for network in (first, second)]
+        p, q = (float((weight != 0).double().mean()) for weight in weights)
+        both += p * q * weights[0].numel()
+        either += (p + q - p * q) * weights[0].numel()
+    return both / either if either else 1.0
 
 
 def _weight(network: nn.Module, name: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Layer:
     """One convolution or linear layer of a network, and whether it may be pruned.
 
     >>> find_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)))[1]
-    Layer(name='2', kind='convolution 3x3', shape=(8, 8, 3, 3), reason=None, supported=True)
+    Layer(name='2', kind='convolution 3x3', shape=(8, 8, 3, 3), reason=None, supported=True, block='2')
     """
 
     name: str  # dotted, as in named_modules()
@@ -27,6 +28,7 @@ class Layer:
     shape: tuple[int, ...]  # of the weight
     reason: str | None = None  # why it is left alone; None: it can be pruned
     supported: bool = True  # False: it can't be pruned even when named in schedule.layers
+    block: str = ""  # the part of the network that it belongs to
 
     @property
     def parameters(self) -> int:
@@ -69,8 +71,24 @@ def find_layers(model: nn.Module) -> list[Layer]:
         elif supported and id(weight) in owner:
             reason, supported = f"shares its weight with {owner[id(weight)]}", False
         owner.setdefault(id(weight), name)
-        layers.append(Layer(name, kind, tuple(module.weight.shape), reason, supported))
+        layers.append(Layer(name, kind, tuple(module.weight.shape), reason, supported, block_name(model, name)))
     return layers
+
+
+def block_name(model: nn.Module, layer: str) -> str:
+    """What the network's author stacked: the first item of a container, from the root on, that is no container itself.
+
+    So ResNet50 has fc, layer4.2, layer4.1 ... and SqueezeNet classifier.1, features.12 ...: the groups that the paper
+    tunes. Layers outside containers go by the root's child that holds them.
+    """
+    parts = layer.split(".")
+    module = model
+    for depth, part in enumerate(parts, 1):
+        stacked = isinstance(module, CONTAINERS)
+        module = getattr(module, part)
+        if stacked and not isinstance(module, CONTAINERS):
+            return ".".join(parts[:depth])
+    return parts[0]
 
 
 def block_of(module: nn.Module) -> int:

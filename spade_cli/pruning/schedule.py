@@ -1,41 +1,68 @@
 """layers -> shares: how one level of sparsity becomes a share per layer.
 
-A schedule is `(layers, level, ...) -> {name: share}`.
+A schedule is `(layers, level, ...) -> {name: share}`, or an `Auto`, whose shares are found for each image. The level is
+what was asked for, or None: then it is the schedule's own choice.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from spade_cli.errors import UserError
+from spade_cli.pruning.auto import LADDER, Auto
+from spade_cli.pruning.blocks import body
 from spade_cli.pruning.layers import Layer
 
-
-def uniform(layers: Sequence[Layer], level: float) -> dict[str, float]:
-    """Every layer that can be pruned gets the level."""
-    return {layer.name: level for layer in layers if layer.reason is None}
+LEVEL = 0.95  # where none is asked for
 
 
-def late(layers: Sequence[Layer], level: float, *, last: float = 0.1) -> dict[str, float]:
-    """Only the last layers get the level: the share `last` of those that can be pruned, at least one.
+def auto(
+    layers: Sequence[Layer], level: float | None, *, fidelity: float = 0.9, ladder: Sequence[float] = LADDER
+) -> Auto:
+    """As sparse as the image's prediction allows, late layers first: how deep at which share is found by trying.
 
-    Sparse late layers sharpen explanations; sparse early ones mostly cost the prediction. A tenth of the layers is
-    ResNet50's head, its last block and one convolution before; compact networks lose their prediction beyond that.
-    "Last" is in the order of `named_modules()`.
+    A level is the only share tried then. fidelity: the share of the target's probability that a trace has to keep, with
+    the same top-1. Raises UserError for shares that are none.
     """
-    prunable = [layer.name for layer in layers if layer.reason is None]
+    shares = tuple(ladder) if level is None else (level,)
+    if not shares or any(isinstance(share, bool) or not 0 < share < 1 for share in shares):
+        raise UserError(f"schedule.ladder={list(shares)}: give shares between 0 and 1, such as {list(LADDER)}")
+    if not 0 < fidelity <= 1:
+        raise UserError(f"schedule.fidelity={fidelity:g} is not a share of the probability: above 0, at most 1")
+    names = {name for block in body(layers).values() for name in block}
+    return Auto(
+        tuple(layer.name for layer in layers if layer.name in names), tuple(sorted(shares, reverse=True)), fidelity
+    )
+
+
+def uniform(layers: Sequence[Layer], level: float | None) -> dict[str, float]:
+    """Every layer that can be pruned gets the level."""
+    return {layer.name: LEVEL if level is None else level for layer in layers if layer.reason is None}
+
+
+def late(layers: Sequence[Layer], level: float | None, *, last: float = 0.25) -> dict[str, float]:
+    """Only the last blocks before the head get the level: the share `last` of them, at least one.
+
+    Sparse late layers sharpen explanations; sparse early ones mostly cost the prediction. A quarter of the blocks is
+    ResNet50's last stage and one block more, and SqueezeNet's last two modules. "Last" is in the order of
+    `named_modules()`.
+    """
     if not 0 < last <= 1:
-        raise UserError(f"schedule.last={last:g} is not a share of the layers: give a number above 0, at most 1")
-    return dict.fromkeys(prunable[-max(1, round(len(prunable) * last)) :], level) if prunable else {}
+        raise UserError(f"schedule.last={last:g} is not a share of the blocks: give a number above 0, at most 1")
+    found = list(body(layers).values())
+    chosen = {name for block in found[: max(1, round(len(found) * last))] for name in block}
+    share = LEVEL if level is None else level
+    return {layer.name: share for layer in layers if layer.name in chosen}
 
 
-def none(layers: Sequence[Layer], level: float) -> dict[str, float]:
+def none(layers: Sequence[Layer], level: float | None) -> dict[str, float]:
     """No layer is pruned but those that `schedule.layers` names."""
     return {}
 
 
-NAMED = {schedule.__name__: schedule for schedule in (uniform, late, none)}
+NAMED = {schedule.__name__: schedule for schedule in (auto, uniform, late, none)}
 
 # Groups of the tuned tables, from the output to the input: the linear layer, then each residual block with its
 # downsample convolution.
@@ -46,7 +73,7 @@ PAPER_GROUPS = (
 
 
 def paper_resnet50(
-    layers: Sequence[Layer], level: float, *, tables: Mapping[str, Sequence[float]], method: str = "lrp"
+    layers: Sequence[Layer], level: float | None, *, tables: Mapping[str, Sequence[float]], method: str = "lrp"
 ) -> dict[str, float]:
     """The shares that the paper tuned for ResNet50, per saliency method; the level is not used.
 
@@ -68,6 +95,19 @@ def paper_resnet50(
             "use schedule=late or uniform"
         )
     return shares
+
+
+def settle(
+    schedule: Callable[..., Mapping[str, float] | Auto],
+    layers: Sequence[Layer],
+    level: float | None,
+    patterns: Mapping[str, float],
+) -> dict[str, float] | Auto:
+    """What a schedule makes of the layers, with `schedule.layers` over it (see `override`)."""
+    found = schedule(layers, level)
+    if isinstance(found, Auto):
+        return replace(found, fixed=override(layers, {}, patterns))
+    return override(layers, found, patterns)
 
 
 def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float]) -> dict[str, float]:

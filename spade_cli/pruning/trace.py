@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
+from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, weight_matrix
 from spade_cli.pruning.pruner import Pruner, can
@@ -40,6 +41,7 @@ class Trace:
     model: nn.Module  # a copy; the dense network is untouched
     layers: tuple[LayerRecord, ...]  # of every convolution and linear layer
     logits: Tensor  # (samples, classes): what the dense network says about the samples
+    trials: tuple[Trial, ...] = ()  # what was tried to find the shares, if they were not given
 
     @property
     def weights_total(self) -> int:
@@ -107,6 +109,7 @@ class Pruning:
     """Traces in the making: layers are pruned as their statistics come in."""
 
     def __init__(self, model: nn.Module, images: int, damping: float) -> None:
+        self.dense = dict(model.named_modules())
         self.models = [copy.deepcopy(model).eval() for _ in range(images)]
         for parameter in (parameter for one in self.models for parameter in one.parameters()):
             parameter.grad = None
@@ -126,27 +129,16 @@ class Pruning:
         """Prune these layers by each image's statistics; one whose share is 0, or without statistics, is left dense."""
         for layer in layers:
             share = shares.get(layer.name, 0.0)
-            pruned = []
-            for image, one in enumerate(statistics):
-                left = _why_left(layer, share, one)
-                if left is None:
-                    pruned.append(image)
-                else:
-                    self.records[image][layer.name] = _left_dense(self.modules[image][layer.name], layer, left)
-            try:
-                targets = [self.modules[image][layer.name] for image in pruned]
-                theirs = [statistics[image] for image in pruned]
-                with full_precision():
-                    made = _prune_layer(targets, layer, share, theirs, pruner, self.damping)
-            except SpadeError as error:
-                raise type(error)(f"layer {layer.name}: {error}") from error
-            except torch.linalg.LinAlgError as error:
-                raise SpadeError(
-                    f"layer {layer.name}: its Hessian is too close to singular for this pruner; raise pruner.damping "
-                    f"({' '.join(str(error).split())})"
-                ) from error
-            for image, record in zip(pruned, made, strict=True):
-                self.records[image][layer.name] = record
+            dense = self.dense[layer.name]
+            records = [left_dense(dense, layer, share, one) for one in statistics]
+            pruned = [image for image, record in enumerate(records) if record is None]
+            solved = solve(dense, layer, share, [statistics[image] for image in pruned], pruner, self.damping)
+            for image, (weight, record) in zip(pruned, solved, strict=True):
+                self.modules[image][layer.name].weight.copy_(weight)
+                records[image] = record
+            for known, one in zip(self.records, records, strict=True):
+                assert one is not None
+                known[layer.name] = one
             if on_layer is not None:
                 on_layer(layer.name)
 
@@ -154,6 +146,16 @@ class Pruning:
         """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
         records = [tuple(found[layer.name] for layer in layers) for found in self.records]
         return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
+
+
+def left_dense(module: nn.Module, layer: Layer, share: float, statistics: Statistics) -> LayerRecord | None:
+    """The record of a layer that stays as it is, with the reason; None where it is to be pruned."""
+    why = _why_left(layer, share, statistics)
+    if why is None:
+        return None
+    zeros = int(torch.count_nonzero(module.weight == 0))  # type: ignore[arg-type]
+    achieved = zeros / layer.parameters if layer.parameters else 0.0
+    return LayerRecord(layer.name, layer.kind, layer.shape, layer.parameters, 0.0, achieved, left=why)
 
 
 def _why_left(layer: Layer, share: float, statistics: Statistics) -> str | None:
@@ -166,24 +168,39 @@ def _why_left(layer: Layer, share: float, statistics: Statistics) -> str | None:
     return None
 
 
-def _left_dense(module: nn.Module, layer: Layer, why: str) -> LayerRecord:
-    zeros = int(torch.count_nonzero(module.weight == 0))  # type: ignore[arg-type]
-    achieved = zeros / layer.parameters if layer.parameters else 0.0
-    return LayerRecord(layer.name, layer.kind, layer.shape, layer.parameters, 0.0, achieved, left=why)
-
-
-def _prune_layer(
-    modules: Sequence[nn.Module],
+def solve(
+    module: nn.Module,
     layer: Layer,
     share: float,
     statistics: Sequence[Statistics],
     pruner: Pruner,
     damping: float,
-) -> list[LayerRecord]:
-    """Prune one layer of every image's trace in place."""
-    if not modules:
-        return []
-    weight = weight_matrix(modules[0]).float()  # (g, r, c), the same in every trace so far
+) -> list[tuple[Tensor, LayerRecord]]:
+    """The dense module's weight pruned for each image's statistics, in the layer's shape, and what happened to it.
+
+    Raises SpadeError, with the layer's name, where a Hessian cannot be factorised or a pruner breaks its promise.
+    """
+    try:
+        with full_precision():
+            return _solve_layer(module, layer, share, statistics, pruner, damping)
+    except SpadeError as error:
+        raise type(error)(f"layer {layer.name}: {error}") from error
+    except torch.linalg.LinAlgError as error:
+        raise SpadeError(
+            f"layer {layer.name}: its Hessian is too close to singular for this pruner; raise pruner.damping "
+            f"({' '.join(str(error).split())})"
+        ) from error
+
+
+def _solve_layer(
+    module: nn.Module,
+    layer: Layer,
+    share: float,
+    statistics: Sequence[Statistics],
+    pruner: Pruner,
+    damping: float,
+) -> list[tuple[Tensor, LayerRecord]]:
+    weight = weight_matrix(module).float()  # (g, r, c)
     # Apple's MPS has neither float64 nor a Cholesky factorisation: solvers run on the CPU there.
     weight = weight.cpu() if weight.device.type == "mps" else weight
     if not torch.isfinite(weight).all():
@@ -194,28 +211,25 @@ def _prune_layer(
     together = max(1, STACK_BYTES // (5 * 8 * weight.shape[0] * weight.shape[2] ** 2))
     for start in range(0, len(hessians), together):
         damped, amounts = zip(*(damp(one, damping) for one in hessians[start : start + together]), strict=True)
-        solved += _solve(pruner, weight, damped, share, block_of(modules[0]))
+        solved += _solve(pruner, weight, damped, share, block_of(module))
         used += amounts
-    records = []
+    found = []
     for hessian, pruned, amount, one in zip(hessians, solved, used, statistics, strict=True):
         if pruned.shape != weight.shape or not torch.isfinite(pruned).all():
             raise SpadeError(f"the pruner returned {_fault(pruned, weight)}; this is a fault of the pruner")
-        records.append(
-            LayerRecord(
-                layer.name,
-                layer.kind,
-                layer.shape,
-                layer.parameters,
-                asked=share,
-                achieved=int((pruned == 0).sum()) / layer.parameters,
-                error=relative_error(weight, pruned, hessian),
-                damping=amount,
-                observations=one.observations[layer.name],
-            )
+        record = LayerRecord(
+            layer.name,
+            layer.kind,
+            layer.shape,
+            layer.parameters,
+            asked=share,
+            achieved=int((pruned == 0).sum()) / layer.parameters,
+            error=relative_error(weight, pruned, hessian),
+            damping=amount,
+            observations=one.observations[layer.name],
         )
-    for module, pruned in zip(modules, solved, strict=True):
-        module.weight.copy_(pruned.reshape(layer.shape))  # type: ignore[operator]
-    return records  # made before the copy: `weight` may share the first module's memory
+        found.append((pruned.reshape(layer.shape), record))
+    return found
 
 
 def _solve(pruner: Pruner, weight: Tensor, hessians: Sequence[Hessian], share: float, block: int) -> list[Tensor]:

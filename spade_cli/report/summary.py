@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from spade_cli.pruning import Trace
@@ -41,19 +40,8 @@ def prediction(logits: Tensor, target: int, label: Any) -> dict[str, Any]:
     }
 
 
-def fidelity(dense: Tensor, trace: Tensor) -> dict[str, float]:
-    """How alike two networks are on the samples, from their logits (samples, classes).
-
-    agreement: share of samples with the same top-1; kl: mean KL(dense || trace) in nats.
-    """
-    p, q = dense.double().log_softmax(1), trace.double().log_softmax(1)
-    kl = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True)
-    agreement = (p.argmax(1) == q.argmax(1)).double().mean()
-    return {"agreement": float(agreement), "kl": max(0.0, float(kl))}  # rounding can leave -1e-17
-
-
-def sparsity(trace: Trace, level: float) -> dict[str, Any]:
-    """Level asked for, what the schedule made of it over all weights, and what came out."""
+def sparsity(trace: Trace, level: float | None) -> dict[str, Any]:
+    """Level asked for (None: the schedule's own), what the schedule made of it over all weights, and what came out."""
     wanted = sum(layer.asked * layer.weights for layer in trace.layers)
     return {
         "level": level,
@@ -67,6 +55,11 @@ def sparsity(trace: Trace, level: float) -> dict[str, Any]:
 def layer_records(trace: Trace) -> list[dict[str, Any]]:
     """One entry a layer, as in LayerRecord."""
     return [{**vars(layer), "shape": list(layer.shape)} for layer in trace.layers]
+
+
+def trial_records(trace: Trace) -> list[dict[str, Any]]:
+    """One entry for each setting that schedule=auto tried, in order; empty with other schedules."""
+    return [{**vars(trial), "fidelity": vars(trial.fidelity)} for trial in trace.trials]
 
 
 def write(summary: dict[str, Any], path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 from networks import photograph, small
 from scenes import MODEL, QUICK, write_scenes
 
+import spade_cli
 from spade_cli import augment
 from spade_cli.calibration import Calibration, Samples
 from spade_cli.cli import conditions as words
@@ -13,7 +14,7 @@ from spade_cli.evaluation import conditions as made
 from spade_cli.evaluation import evaluate
 from spade_cli.images import as_image
 from spade_cli.models import wrap
-from spade_cli.pruning import collect, find_layers, prune, pruner_named
+from spade_cli.pruning import collect, find_layers, prune, pruner_named, schedule
 
 HOW = Calibration(rows_per_column=16, batch_size=4, precision="float32")
 
@@ -41,17 +42,20 @@ def test_a_condition_is_what_one_would_type_to_spade_run(asked):
     assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.9", "k", "own", "other"]
     assert found["dense"] is None and found["sparse_fc"] is None
     assert found["obs"].pruner.func is pruner_named("obs") and found["obs"].pruner.keywords["granularity"] == "kernel"
-    assert (found["obs"].sparsity, found["forward@0.9"].sparsity, found["k"].sparsity) == (0.95, 0.9, 0.5)
+    assert (found["obs"].sparsity, found["forward@0.9"].sparsity, found["k"].sparsity) == (None, 0.9, 0.5)
     assert found["k"].pruner.keywords["granularity"] == "weight"
     assert found["own"].layer_shares == {"head": 0.9, "conv*": 0.5}
     assert found["other"].of_other and not found["own"].of_other
-    assert found["obs"].schedule.func.__name__ == "late"
+    assert found["obs"].schedule.func.__name__ == "auto"
 
 
 def test_what_a_condition_leaves_open_is_the_command_lines(asked):
     found = asked("pruner.sparsity=0.7", "schedule=uniform", "conditions=[obs, late: forward@0.8 schedule=late]")
     assert (found["obs"].sparsity, found["obs"].schedule.func.__name__) == (0.7, "uniform")
     assert (found["late"].sparsity, found["late"].schedule.func.__name__) == (0.8, "late")
+    # Another schedule has settings of its own: those of the command line's are not for it.
+    found = asked("schedule=late", "schedule.last=0.5", "conditions=[obs, auto: obs schedule=auto]")
+    assert found["obs"].schedule.keywords == {"last": 0.5} and "last" not in found["auto"].schedule.keywords
 
 
 def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):
@@ -69,14 +73,13 @@ def test_words_are_split_outside_brackets_and_quotes():
 
 def calibration(conditions):
     classifier = wrap(small(), size=32)
-    copies = augment.paper(as_image(photograph()), 8, classifier.preprocessing, 0)
+    image = as_image(photograph())
+    copies = augment.paper(image, 8, classifier.preprocessing, 0)
     layers = find_layers(classifier.model)
-    return made.calibrated(classifier, layers, conditions, copies, HOW, 0)
+    return made.calibrated(classifier, layers, conditions, image, copies, HOW, 0)
 
 
 def settings(**changes):
-    from spade_cli.pruning import schedule
-
     plain = dict(pruner=pruner_named("obs"), sparsity=0.5, damping=0.01, schedule=schedule.uniform, layer_shares={})
     return made.TraceSettings(**{**plain, **changes})
 
@@ -93,7 +96,7 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
         own = calibration([condition])
         for name, value in condition.make(shared).state_dict().items():
             assert value.equal(condition.make(own).state_dict()[name]), name
-    model, samples = shared.model, Samples(shared.copies, wrap(small(), size=32), 4)
+    model, samples = shared.classifier.model, Samples(shared.copies, wrap(small(), size=32), 4)
     statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
     expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
     assert wide.make(shared).head.weight.equal(expected.head.weight)
@@ -102,7 +105,20 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
 
 def test_making_a_trace_leaves_the_dense_network_alone():
     shared = calibration([wide := made.trace("wide", settings(), find_layers(small()))])
-    before = {name: value.clone() for name, value in shared.model.state_dict().items()}
+    before = {name: value.clone() for name, value in shared.classifier.model.state_dict().items()}
     assert (wide.make(shared).head.weight == 0).sum() == 20
-    assert all(value.equal(before[name]) for name, value in shared.model.state_dict().items())
+    assert all(value.equal(before[name]) for name, value in shared.classifier.model.state_dict().items())
     assert torch.equal(wide.make(shared).head.weight, wide.make(shared).head.weight)
+
+
+def test_auto_searches_with_the_calibration_that_all_conditions_share():
+    layers = find_layers(small())
+    auto = made.trace("auto", settings(sparsity=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers)
+    assert auto.layers == ("conv1", "conv2"), "the head is no candidate"
+    shared = calibration([auto])
+    classifier = shared.classifier
+    image = as_image(photograph())
+    expected = spade_cli.trace(classifier, image, samples=8, calibration=HOW)
+    assert any(trial.faithful for trial in expected.trials)
+    found = auto.make(shared).state_dict()
+    assert all(value.equal(found[name]) for name, value in expected.model.state_dict().items())

@@ -162,7 +162,7 @@ def test_the_same_folder_with_another_command_is_refused(folder, capsys):
 
 
 def test_controls_of_the_weights_and_of_the_image(folder):
-    arguments = ["metrics=[sanity]", "count=4", "conditions=[dense,sparsegpt@0.5]", "out=out"]
+    arguments = ["metrics=[sanity]", "count=4", "schedule=uniform", "conditions=[dense,sparsegpt@0.5]", "out=out"]
     assert main(["eval", "data=my scenes", *MODEL, *QUICK, *arguments]) == 0
     metrics = json.loads((Path("out") / "table.json").read_text(encoding="utf-8"))["metrics"]
     for depth in ("last", "half", "all"):
@@ -203,7 +203,7 @@ MISTAKES = [
         "conditions: sparsegpt@1.5: pruner.sparsity=1.5 is not a number from 0 to 1",
     ),
     (["conditions=[sparsegpt,sparsegpt]"], "sparsegpt is there twice"),
-    (["conditions=[sparsegpt schedule.last=2]"], "schedule.last=2 is not a share"),
+    (["conditions=[sparsegpt schedule=late schedule.last=2]"], "schedule.last=2 is not a share"),
     (["conditions=[sparsegpt schedule.layers={nix: 1}]"], "nix matches no layer"),
     (["conditions=[sparsegpt seed=1]"], "seed=1 is no setting of a condition"),
     (["conditions=[obs pruner.granularity=half]"], "pruner.granularity=half"),

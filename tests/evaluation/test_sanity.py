@@ -44,9 +44,23 @@ def test_overlap_is_both_of_either() -> None:
 
 
 def test_chance_overlap_is_what_random_traces_have() -> None:
+    """Shares that differ between the traces and between the layers, and many draws of which weights stay."""
+    shares = {"conv1": (0.3, 0.1), "conv2": (0.05, 0.5), "head": (1.0, 1.0)}
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(100_000, generator=generator) < 0.3 for _ in range(2))
-    assert chance_overlap(0.3) == pytest.approx(((a & b).sum() / (a | b).sum()).item(), abs=0.01)
+    both = either = expected = 0.0
+    for _ in range(200):
+        networks = small(), small()
+        for layer, kept in shares.items():
+            for network, share in zip(networks, kept, strict=True):
+                weight = network.get_submodule(layer).weight
+                with torch.no_grad():
+                    weight.mul_(torch.rand(weight.shape, generator=generator) < share)
+        masks = [torch.cat([n.get_submodule(layer).weight.flatten() != 0 for layer in shares]) for n in networks]
+        both += int((masks[0] & masks[1]).sum())
+        either += int((masks[0] | masks[1]).sum())
+        expected += chance_overlap(*networks, shares) / 200
+    assert expected == pytest.approx(both / either, abs=0.01)
+    assert chance_overlap(small(), small(), shares) == 1 and chance_overlap(small(), small(), []) == 1
 
 
 def test_fidelity_of_a_network_to_itself_and_to_another() -> None:

@@ -129,17 +129,18 @@ def test_vit_is_pruned_where_it_can_be_seen():
     assert achieved["encoder.layers.encoder_layer_0.self_attention.out_proj"] == 0
 
 
-def test_late_takes_the_last_layers():
+def test_late_takes_the_last_blocks_before_the_head():
     layers = find_layers(models.resnet50(weights=None))
-    assert list(schedule.late(layers, 0.9)) == ["layer4.1.conv3", *(f"layer4.2.conv{i}" for i in (1, 2, 3)), "fc"]
-    shares = schedule.late(layers, 0.9, last=0.25)
-    names = set(shares)
-    assert {"fc", "layer4.0.conv1", "layer4.0.downsample.0", "layer4.2.conv3"} <= names and len(names) == 13
-    assert set(shares.values()) == {0.9} and "layer3.0.conv1" not in names
-    assert list(schedule.late(layers, 0.9, last=1e-6)) == ["fc"]
-    assert schedule.late(layers, 0.5, last=1) == schedule.uniform(layers, 0.5)
-    with pytest.raises(UserError, match=r"schedule\.last"):
+    shares = schedule.late(layers, 0.9)
+    assert {".".join(name.split(".")[:2]) for name in shares} == {"layer4.2", "layer4.1", "layer4.0", "layer3.5"}
+    assert len(shares) == 13 and "fc" not in shares and set(shares.values()) == {0.9}
+    assert set(schedule.late(layers, None).values()) == {0.95}
+    assert list(schedule.late(layers, 0.9, last=1e-6)) == [f"layer4.2.conv{i}" for i in (1, 2, 3)]
+    everything = schedule.uniform(layers, 0.5)
+    assert schedule.late(layers, 0.5, last=1) == {name: share for name, share in everything.items() if name != "fc"}
+    with pytest.raises(UserError, match="share of the blocks"):
         schedule.late(layers, 0.5, last=0)
+    assert list(schedule.late(find_layers(nn.Sequential(nn.Linear(4, 2))), 0.5)) == ["0"]
 
 
 def test_uniform_and_none():

@@ -1,0 +1,93 @@
+"""samples -> hessians -> trace where the shares are found by trying, for one image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spade_cli.calibration import Calibration, Samples, calibrate, passes, store_for
+from spade_cli.devices import device_of
+from spade_cli.models import Classifier
+from spade_cli.progress import Stages
+from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruner, Search, Statistics, Trace, blocks
+
+JUDGED = 16  # samples that the difference from the dense network is measured on: enough to order settings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a trace has to keep: the dense network's answer to one image.
+
+    x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network.
+    """
+
+    x: Tensor
+    logits: Tensor
+    target: int
+
+
+@torch.no_grad()
+def subject_of(classifier: Classifier, image: Tensor) -> Subject:
+    """The class that the network gives an image, uint8 (3, H, W)."""
+    x = classifier.preprocessing.normalise(classifier.preprocessing.view(image).to(device_of(classifier.model)))
+    logits = classifier.model(x)[0].float().cpu()
+    return Subject(x, logits, int(logits.argmax()))
+
+
+def find_trace(
+    classifier: Classifier,
+    copies: Tensor,
+    subject: Subject,
+    layers: Sequence[Layer],
+    auto: Auto,
+    pruner: Pruner,
+    damping: float,
+    calibration: Calibration,
+    seed: int,
+    stages: Stages,
+) -> Trace:
+    """One calibration of the late layers that fit into memory together, then the search; copies uint8 (n, 3, s, s)."""
+    names = measured(classifier, auto, calibration.memory)
+    store = store_for(classifier, copies, calibration, seed)
+    with stages.stage("calibrate", total=len(copies)) as advance:
+        statistics = calibrate(classifier, copies, names, calibration, seed, store, advance)
+    with stages.stage("prune"):
+        judge = judge_of(classifier, copies, subject, statistics)
+        return search_trace(classifier, layers, auto, statistics, judge, pruner, damping)
+
+
+def measured(classifier: Classifier, auto: Auto, memory: float) -> list[str]:
+    """The layers whose statistics a search needs: what is fixed, and the last candidates, as many as fit."""
+    fixed = [name for name, share in auto.fixed.items() if share > 0]
+    late = [name for name in reversed(auto.candidates) if name not in auto.fixed]
+    return passes(classifier.model, [*fixed, *late], memory)[0]
+
+
+def judge_of(classifier: Classifier, copies: Tensor, subject: Subject, statistics: Statistics) -> Judge:
+    """Judges by the image, and by the first of the samples."""
+    samples = list(Samples(copies[:JUDGED], classifier, JUDGED))
+    return Judge(subject.x, subject.logits, subject.target, samples, statistics.logits[:JUDGED])
+
+
+def search_trace(
+    classifier: Classifier,
+    layers: Sequence[Layer],
+    auto: Auto,
+    statistics: Statistics,
+    judge: Judge,
+    pruner: Pruner,
+    damping: float,
+) -> Trace:
+    """hessians -> trace, with the trials that led to it."""
+    draft = Draft(classifier.model, layers, statistics, pruner, damping)
+    search = Search(draft, candidates(layers, auto, statistics), auto, judge)
+    search.run()
+    return draft.trace(tuple(search.trials))
+
+
+def candidates(layers: Sequence[Layer], auto: Auto, statistics: Statistics) -> dict[str, tuple[str, ...]]:
+    """Blocks of layers whose shares are free and that have statistics."""
+    free = {name for name in auto.candidates if name in statistics.hessians and name not in auto.fixed}
+    kept = {block: tuple(name for name in names if name in free) for block, names in blocks(layers).items()}
+    return {block: names for block, names in kept.items() if names}

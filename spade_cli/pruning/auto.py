@@ -1,0 +1,76 @@
+"""hessians -> shares: the trace that differs most from the dense network and still says the same about the image.
+
+No mask and no label decides, only the dense network's own answer. docs/schedules.md has the comparison behind it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from spade_cli.pruning.draft import Draft
+from spade_cli.pruning.fidelity import Judge, Trial
+
+LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9, 0.85, 0.8)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Shares that are found for each image, once the statistics of the candidates are there."""
+
+    candidates: tuple[str, ...]  # layers, in the order of `find_layers`
+    ladder: tuple[float, ...]  # shares to try, sparsest first
+    fidelity: float  # the share of the target's probability that has to stay
+    fixed: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
+
+
+@dataclass
+class Search:
+    """The trials of one image, and the draft they are made with."""
+
+    draft: Draft
+    blocks: Mapping[str, Sequence[str]]  # by name, from the output to the input
+    auto: Auto
+    judge: Judge
+    on_trial: Callable[[Trial], None] | None = None
+    trials: list[Trial] = field(default_factory=list)
+
+    def run(self) -> Trial | None:
+        """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
+
+        For each share of the ladder, sparsest first, bisection finds the deepest run of blocks from the output that is
+        faithful: fidelity falls with depth, and a lower share reaches at least as deep as the one before. Where all
+        blocks are reached a lower share would only differ less.
+        """
+        reached = 0
+        for share in self.auto.ladder:
+            if reached == len(self.blocks):
+                break
+            reached = self._deepest(share, reached)
+        faithful = [trial for trial in self.trials if trial.faithful]
+        best = max(faithful, key=lambda trial: trial.fidelity.kl, default=None)
+        self._set(best.shares if best is not None else {})
+        return best
+
+    def _deepest(self, share: float, reached: int) -> int:
+        """How many blocks are faithful at this share, if not `reached`, the depth of the share before."""
+        low, high = reached, len(self.blocks) + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._try(share, middle).faithful else (low, middle)
+        if low == reached > 0:
+            self._try(share, low)
+        return low
+
+    def _try(self, share: float, depth: int) -> Trial:
+        shares = dict.fromkeys(list(self.blocks)[:depth], share)
+        fidelity = self.judge(self._set(shares))
+        trial = Trial(shares, fidelity, fidelity.holds(self.auto.fidelity))
+        self.trials.append(trial)
+        if self.on_trial is not None:
+            self.on_trial(trial)
+        return trial
+
+    def _set(self, shares: Mapping[str, float]) -> nn.Module:
+        found = {layer: share for block, share in shares.items() for layer in self.blocks[block]}
+        return self.draft.set({**found, **self.auto.fixed})

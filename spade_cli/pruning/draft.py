@@ -1,0 +1,53 @@
+"""A copy of the network whose layers can be set to any share and back: each is solved once for each share."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.pruning.fidelity import Trial
+from spade_cli.pruning.hessian import Statistics
+from spade_cli.pruning.layers import Layer
+from spade_cli.pruning.pruner import Pruner
+from spade_cli.pruning.trace import LayerRecord, Trace, left_dense, solve
+
+
+class Draft:
+    """A trace of which nothing is settled yet. The dense network is untouched."""
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[Layer], statistics: Statistics, pruner: Pruner, damping: float
+    ) -> None:
+        self.model = copy.deepcopy(model).eval()
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        self.layers = {layer.name: layer for layer in layers}
+        self.statistics, self.pruner, self.damping = statistics, pruner, damping
+        self.shares: dict[str, float] = {}  # as the copy is now; the rest is dense
+        self._dense, self._own = dict(model.named_modules()), dict(self.model.named_modules())
+        self._solved: dict[tuple[str, float], tuple[Tensor, LayerRecord]] = {}
+
+    @torch.no_grad()
+    def set(self, shares: Mapping[str, float]) -> nn.Module:
+        """The copy with these shares, everything else dense. A layer without statistics stays dense."""
+        for name in {**self.shares, **shares}:
+            if shares.get(name, 0.0) != self.shares.get(name, 0.0):
+                self._own[name].weight.copy_(self._at(name, shares.get(name, 0.0))[0])
+        self.shares = dict(shares)
+        return self.model
+
+    def trace(self, trials: tuple[Trial, ...] = ()) -> Trace:
+        """The copy as it is now, with a record of each layer and the trials that led to it."""
+        records = [self._at(name, self.shares.get(name, 0.0))[1] for name in self.layers]
+        return Trace(self.model, tuple(records), self.statistics.logits, trials)
+
+    def _at(self, name: str, share: float) -> tuple[Tensor, LayerRecord]:
+        if (name, share) not in self._solved:
+            module, layer = self._dense[name], self.layers[name]
+            left = left_dense(module, layer, share, self.statistics)
+            if left is not None:
+                return module.weight, left
+            found = solve(module, layer, share, [self.statistics], self.pruner, self.damping)
+            self._solved[name, share] = found[0]
+        return self._solved[name, share]

@@ -1,0 +1,84 @@
+"""Does a trace still say what the dense network says? About the image itself, and about samples of it."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How a pruned network's answers compare with the dense one's."""
+
+    same_prediction: bool  # the same top-1 on the image
+    kept: float  # the target's probability on the image, of what the dense network gives it
+    kl: float  # KL(dense || pruned) in nats, mean over the samples
+
+    def holds(self, least: float) -> bool:
+        """Whether the prediction stands and the target keeps the share `least` of its probability."""
+        return self.same_prediction and self.kept >= least
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried, and how faithful the network was with it."""
+
+    shares: Mapping[str, float]  # of each block that was pruned, from the output on
+    fidelity: Fidelity
+    faithful: bool
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures the fidelity of pruned copies of one network, on one image.
+
+    x: (1, 3, H, W) normalised; logits: (classes,) of the dense network on it. samples: (n, 3, H, W) normalised, in
+    batches; sample_logits: (n, classes) of the dense network on them; without samples the KL is NaN.
+    """
+
+    x: Tensor
+    logits: Tensor
+    target: int
+    samples: Sequence[Tensor] = ()
+    sample_logits: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> Fidelity:
+        """The fidelity of a copy of the dense network whose weights were changed."""
+        answer = network(self.x)[0].double().cpu()
+        dense = self.logits.double().cpu()
+        kept = (answer.log_softmax(0)[self.target] - dense.log_softmax(0)[self.target]).exp()
+        kl = math.nan
+        if self.sample_logits is not None:
+            on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
+            kl = agreement(self.sample_logits.cpu(), on_samples)["kl"]
+        return Fidelity(bool(answer.argmax() == dense.argmax()), float(kept), kl)
+
+
+@torch.no_grad()
+def breaking_layer(dense: nn.Module, trace: nn.Module, pruned: Sequence[str], judge: Judge, least: float) -> str:
+    """The layer at which the fidelity breaks when the trace's weights are put in one by one, from the output back.
+
+    pruned: layers in order. Raises ValueError where all of them together keep it.
+    """
+    network = copy.deepcopy(dense).eval()
+    own, theirs = dict(network.named_modules()), dict(trace.named_modules())
+    for name in reversed(pruned):
+        own[name].weight.copy_(theirs[name].weight)
+        if not judge(network).holds(least):
+            return name
+    raise ValueError("the trace is faithful")
+
+
+def agreement(dense: Tensor, trace: Tensor) -> dict[str, float]:
+    """How alike two networks are on the samples, from their logits (samples, classes).
+
+    agreement: share of samples with the same top-1; kl: mean KL(dense || trace) in nats.
+    """
+    p, q = dense.double().log_softmax(1), trace.double().log_softmax(1)
+    kl = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True)
+    same = (p.argmax(1) == q.argmax(1)).double().mean()
+    return {"agreement": float(same), "kl": max(0.0, float(kl))}  # rounding can leave -1e-17

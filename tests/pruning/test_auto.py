@@ -1,0 +1,235 @@
+"""schedule=auto: what it may choose, what it has to keep, and that it chooses as its definition says."""
+
+import itertools
+
+import pytest
+import torch
+from networks import photograph, small
+from torch import nn
+from torchvision import models
+
+import spade_cli
+from spade_cli.errors import UserError
+from spade_cli.finding import subject_of
+from spade_cli.images import as_image
+from spade_cli.models import wrap
+from spade_cli.pruning import (
+    Auto,
+    Draft,
+    Judge,
+    Search,
+    blocks,
+    body,
+    breaking_layer,
+    collect,
+    find_layers,
+    prune,
+    schedule,
+)
+from spade_cli.pruning.fidelity import agreement
+from spade_cli.pruning.forward import forward
+from spade_cli.pruning.magnitude import magnitude
+
+LADDER = (0.9, 0.7, 0.5)
+
+
+class Deep(nn.Module):
+    """Stem, four stacked convolutions, a head: five blocks that can be pruned."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.body = nn.Sequential(*(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(4)))
+        self.head = nn.Linear(8, 6)
+
+    def forward(self, x):
+        return self.head(self.body(self.stem(x).relu()).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def image():
+    """A network, the statistics of its samples, and a judge of its answer to one picture."""
+    torch.manual_seed(1)
+    model = Deep().eval()
+    for module in model.modules():  # answers that depend on the picture, so that pruning can change them
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+    nn.init.normal_(model.head.weight, std=4.0)
+    samples = torch.randn(12, 3, 1, 1) + 0.5 * torch.randn(12, 3, 24, 24)
+    layers = find_layers(model)
+    statistics = collect(model, [samples], [layer.name for layer in layers if layer.reason is None], samples=12)
+    with torch.no_grad():
+        logits = model(samples[:1])[0]
+    judge = Judge(samples[:1], logits, int(logits.argmax()), [samples], statistics.logits)
+    return model, layers, statistics, judge
+
+
+def searched(image, ladder=LADDER, least=0.9, fixed=None, pruner=forward):
+    model, layers, statistics, judge = image
+    draft = Draft(model, layers, statistics, pruner, 0.01)
+    search = Search(draft, blocks(layers), Auto((), ladder, least, fixed or {}), judge)
+    return search, search.run()
+
+
+def by_hand(image, shares, pruner=forward):
+    """Top-1 kept, share of the target's probability kept, and KL, from a trace made the ordinary way."""
+    model, layers, statistics, judge = image
+    named = {layer: share for block, share in shares.items() for layer in blocks(layers)[block]}
+    with torch.no_grad():
+        trace = prune(model, layers, named, statistics, pruner).model
+        before, after = (network(judge.x)[0].double().softmax(0) for network in (model, trace))
+        p, q = (network(judge.samples[0]).double().softmax(1) for network in (model, trace))
+    same = int(before.argmax()) == int(after.argmax())
+    return same, float(after[judge.target] / before[judge.target]), float((p * (p / q).log()).sum(1).mean())
+
+
+def test_blocks_are_what_the_authors_stacked():
+    expected = {
+        "resnet18": ["fc", "layer4.1", "layer4.0", "layer3.1"],
+        "squeezenet1_1": ["classifier.1", "features.12", "features.11"],
+        "vit_b_16": ["heads.head", "encoder.layers.encoder_layer_11", "encoder.layers.encoder_layer_10"],
+        "mobilenet_v2": ["classifier.1", "features.18.0", "features.17"],
+        "densenet121": ["classifier", "features.denseblock4.denselayer16"],
+        "inception_v3": ["fc", "Mixed_7c", "Mixed_7b"],
+    }
+    for name, first in expected.items():
+        extra = {"init_weights": False} if name == "inception_v3" else {}
+        with torch.device("meta"):
+            model = models.get_model(name, weights=None, **extra)
+        layers = find_layers(model)
+        found = blocks(layers)
+        assert list(found)[: len(first)] == first
+        assert sorted(itertools.chain(*found.values())) == sorted(x.name for x in layers if x.reason is None)
+    assert found["Mixed_7c"][0].startswith("Mixed_7c.branch1x1")
+
+
+def test_the_head_is_no_candidate_unless_it_is_all_there_is():
+    layers = find_layers(models.resnet18(weights=None))
+    assert "fc" in blocks(layers) and "fc" not in body(layers) and len(body(layers)) == len(blocks(layers)) - 1
+    assert (
+        "fc" not in schedule.auto(layers, None).candidates
+        and "layer1.0.conv1" in schedule.auto(layers, None).candidates
+    )
+    assert list(body(find_layers(nn.Sequential(nn.Linear(3, 2))))) == ["0"]
+
+
+def test_every_trial_says_what_a_trace_with_these_shares_does(image):
+    search, _ = searched(image)
+    assert {trial.faithful for trial in search.trials} == {True, False}
+    for trial in search.trials:
+        same, kept, kl = by_hand(image, trial.shares)
+        assert trial.fidelity.same_prediction == same
+        assert trial.fidelity.kept == pytest.approx(kept, rel=1e-4)
+        assert trial.fidelity.kl == pytest.approx(kl, rel=1e-3, abs=1e-6)
+        assert trial.faithful == (same and kept >= 0.9)
+        assert list(trial.shares) == list(blocks(image[1]))[: len(trial.shares)], "from the output on, without a gap"
+
+
+def test_the_chosen_trace_is_faithful_and_differs_most_of_what_was_tried(image):
+    search, best = searched(image)
+    assert best is not None and best.faithful
+    assert best.fidelity.kl == max(trial.fidelity.kl for trial in search.trials if trial.faithful)
+    own = search.draft.trace(tuple(search.trials))
+    named = {layer: share for block, share in best.shares.items() for layer in search.blocks[block]}
+    ordinary = prune(*image[:2], named, image[2], forward)
+    assert all(torch.equal(value, ordinary.model.state_dict()[name]) for name, value in own.model.state_dict().items())
+    assert own.layers == ordinary.layers and own.trials == tuple(search.trials)
+
+
+@pytest.mark.parametrize("least", [0.5, 0.9, 0.99])
+def test_where_fidelity_falls_with_depth_no_share_could_go_deeper(image, least):
+    """The slow definition: for each share, every depth in turn."""
+    names = list(blocks(image[1]))
+    depths = {}
+    for share in LADDER:
+        held = [by_hand(image, dict.fromkeys(names[:depth], share)) for depth in range(1, len(names) + 1)]
+        good = [same and kept >= least for same, kept, _ in held]
+        if good != sorted(good, reverse=True):
+            continue  # not monotone here: bisection promises a faithful depth, not the deepest
+        depths[share] = sum(good)
+    assert depths, "the case tests nothing"
+    search, _ = searched(image, least=least)
+    for share, depth in depths.items():
+        tried = [trial for trial in search.trials if trial.faithful and set(trial.shares.values()) == {share}]
+        assert max((len(trial.shares) for trial in tried), default=0) == depth
+        if depth == len(names):
+            break  # all blocks: lower shares are not tried
+
+
+def test_a_network_that_nothing_can_be_taken_from_stays_dense(image):
+    search, best = searched(image, ladder=(1 - 1e-9,), pruner=lambda weight, *_: torch.zeros_like(weight), least=1.0)
+    assert best is None and not any(trial.faithful for trial in search.trials)
+    state = image[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in search.draft.model.state_dict().items())
+
+
+def test_shares_set_by_hand_stay_whatever_is_found(image):
+    search, _ = searched(image, fixed={"head": 0.0, "body.3.0": 0.3})
+    records = {record.name: record for record in search.draft.trace().layers}
+    assert records["head"].left == "its share is 0"
+    assert records["body.3.0"].asked == 0.3
+
+
+def test_the_dense_network_is_untouched_and_a_draft_forgets_nothing(image):
+    model, layers, statistics, _ = image
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    draft = Draft(model, layers, statistics, magnitude, 0.01)
+    draft.set({"head": 0.5, "body.0.0": 0.9})
+    draft.set({"body.1.0": 0.9})
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    own = dict(draft.model.named_modules())
+    zeros = [int((own[name].weight == 0).sum()) for name in ("head", "body.0.0", "body.1.0")]
+    assert zeros == [0, 0, round(0.9 * 8 * 8 * 9)]
+
+
+def test_the_breaking_layer_is_the_first_that_changes_the_answer(image):
+    model, layers, statistics, judge = image
+
+    def all_or_nothing(weight, hessian, share, block):
+        return weight if share < 0.5 else torch.zeros_like(weight)
+
+    trace = prune(model, layers, {"body.1.0": 0.9, "body.3.0": 0.1}, statistics, all_or_nothing)
+    assert breaking_layer(model, trace.model, ["body.1.0", "body.3.0"], judge, 0.9) == "body.1.0"
+    with pytest.raises(ValueError, match="faithful"):
+        breaking_layer(model, model, ["head"], judge, 0.9)
+
+
+def test_agreement_by_hand():
+    dense, trace = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 3.0]])
+    p, q = dense.double().softmax(1), trace.double().softmax(1)
+    found = agreement(dense, trace)
+    assert found["agreement"] == 0.5 and found["kl"] == pytest.approx(float((p * (p / q).log()).sum() / 2))
+    assert agreement(dense, dense) == {"agreement": 1.0, "kl": 0.0}
+
+
+def test_auto_is_what_a_trace_is_made_with_by_default():
+    classifier = wrap(small(), size=32)
+    picture = as_image(photograph())
+    trace = spade_cli.trace(classifier, picture, samples=8)
+    assert trace.trials and any(trial.faithful for trial in trace.trials)
+    subject = subject_of(classifier, picture)
+    with torch.no_grad():
+        before, after = (model(subject.x)[0].softmax(0)[subject.target] for model in (classifier.model, trace.model))
+    assert after >= 0.9 * before - 1e-6
+    only = spade_cli.trace(classifier, picture, samples=8, sparsity=0.5)
+    assert {share for trial in only.trials for share in trial.shares.values()} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fidelity": 0.0}, "schedule.fidelity=0 is not a share"),
+        ({"fidelity": 1.5}, "schedule.fidelity=1.5"),
+        ({"ladder": ()}, "schedule.ladder"),
+        ({"ladder": (0.5, 1.0)}, "schedule.ladder"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(UserError, match=message):
+        schedule.auto(find_layers(small()), None, **settings)
+
+
+def test_names_of_hand_set_shares_are_checked():
+    with pytest.raises(UserError, match="matches no layer"):
+        schedule.settle(schedule.auto, find_layers(small()), None, {"hed": 0.5})
