@@ -14,13 +14,9 @@ It is spade run with these settings; every other option can be given: see spade 
 
 """
 SHARPER = 1.1  # times the dense maps' mean share on the symbol: less is no gain to speak of
-# Chosen on held-out pictures: of the shares tried, the sparsest that left the target's mean probability at 0.9.
-LAYERS = {"fc": 0.5, "layer4.*": 0.95}
 SETTINGS = {
     "model": "demo",
     "pruner": "forward",
-    "schedule": "none",
-    "schedule.layers": "{" + ", ".join(f"{name}: {share}" for name, share in LAYERS.items()) + "}",
     "interpreter.steps": "256",  # half the usual steps: the network is small
 }
 
@@ -39,9 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def settings(given: set[str]) -> list[str]:
-    """The demo's own settings beside the `given` options: who says how much is pruned, or where, says all of it."""
-    if any(key.startswith("schedule") or key == "pruner.sparsity" for key in given):
-        given = given | {"schedule", "schedule.layers"}
+    """The demo's own settings beside the `given` options."""
     return [f"{key}={value}" for key, value in SETTINGS.items() if key not in given]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from spade_cli.pruning.draft import Draft
 from spade_cli.pruning.fidelity import Judge, Trial
 
-LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9, 0.85, 0.8)
+LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 
 
 @dataclass(frozen=True)

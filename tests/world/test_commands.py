@@ -82,7 +82,10 @@ def test_demo_explains_the_trojan_and_names_the_folder(empty, capsys):
     assert code == 0
     found = json.loads((empty / out.strip() / "summary.json").read_text(encoding="utf-8"))
     assert found["target"]["index"] == TROJANS[TROJAN].target and found["fidelity"]["same_prediction"]
-    assert {one["name"]: one["asked"] for one in found["layers"] if one["asked"]}.keys() >= {"fc", "layer4.5.conv2"}
+    assert {one["name"]: one["asked"] for one in found["layers"] if one["asked"]}.keys() >= {
+        "layer4.4.conv1",
+        "layer4.5.conv2",
+    }
     assert "overview.png" in told and "integrated gradients" in told
     rows = {
         row[0]: (int(row[1]), int(row[2]))
@@ -93,13 +96,10 @@ def test_demo_explains_the_trojan_and_names_the_folder(empty, capsys):
     assert len(rows) == 2
 
 
-def test_who_says_how_much_is_pruned_says_all_of_it():
+def test_who_gives_an_option_replaces_the_demos_own():
     ours = demo.settings(set())
-    assert "pruner=forward" in ours and "schedule=none" in ours and len(ours) == len(demo.SETTINGS)
-    for given in ("schedule", "schedule.last", "schedule.layers", "pruner.sparsity"):
-        left = demo.settings({given})
-        assert "pruner=forward" in left and not any(one.startswith("schedule") for one in left)
-    assert "pruner=forward" not in demo.settings({"pruner"})
+    assert "pruner=forward" in ours and len(ours) == len(demo.SETTINGS)
+    assert "pruner=forward" not in demo.settings({"pruner"}) and "model=demo" in demo.settings({"pruner"})
 
 
 def test_demo_help_is_its_own(capsys):
