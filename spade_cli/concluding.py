@@ -30,6 +30,8 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "same_prediction": dense["index"] == traced["index"],
         **summary.fidelity(trace.logits, trace_logits),
     }
+    kept = traced["target_probability"] >= dense["target_probability"] * LEAST_KEPT
+    fidelity["faithful"] = fidelity["same_prediction"] and kept and fidelity["agreement"] >= LEAST_AGREEMENT
     return {
         "schema_version": summary.SCHEMA_VERSION,
         "target": {"index": target, "label": classifier.label(target)},
@@ -42,7 +44,11 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "command": request.command,
         "seed": request.seed,
         "device": str(question.x.device),
-        "image": {**summary.file_record(request.image), "size": [question.image.shape[2], question.image.shape[1]]},
+        "image": {
+            **summary.file_record(request.image),
+            "size": [question.image.shape[2], question.image.shape[1]],
+            "view": summary.VIEW,
+        },
         "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
         "augmentation": {"name": request.augmentation_name, "samples": request.samples},
         "pruner": request.pruner_name,

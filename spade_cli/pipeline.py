@@ -22,6 +22,7 @@ from spade_cli.pruning import Layer, Pruning, Statistics, Trace, find_layers, pr
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint, run_folder, summary
 from spade_cli.report.overview import overview
+from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
 from spade_cli.request import Request, decide
 
@@ -65,10 +66,12 @@ def run(request: Request, console: Console | None = None) -> Path:
             found = conclude(question, trace, trace_logits, explanations)
             pairs = [pair for result in explanations for pair in result.pairs]
             overview(photograph, *headline(question, found), pairs).save(folder.partial / "overview.png")
+            photograph.save(folder.partial / summary.VIEW)
             checkpoint.save_trace(trace.model.state_dict(), folder.partial / checkpoint.CHECKPOINT)
             (folder.partial / "config.yaml").write_text(request.config, encoding="utf-8")
         found["seconds"] = stages.total()
         summary.write(found, folder.partial / "summary.json")
+        write_report(folder.partial)
     tell(found, stages.console)
     return folder.path
 

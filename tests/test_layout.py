@@ -12,7 +12,19 @@ LONGEST = 300
 
 # The reading order: a part may import the parts before it.
 ORDER = (
-    *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
+    *(
+        "errors",
+        "paths",
+        "devices",
+        "images",
+        "checkpoints",
+        "labels",
+        "factories",
+        "models",
+        "augment",
+        "progress",
+        "charts",
+    ),
     *(
         "pruning",
         "calibration",

@@ -67,6 +67,7 @@ def summary(finished):
 def test_folder_holds_what_the_summary_names(finished, summary):
     assert finished.name.endswith("-héron-1-x")
     named = {"summary.json", "trace.safetensors", "overview.png", "config.yaml", "run.log"}
+    named |= {"report.html", summary["image"]["view"]}
     for record in summary["saliency"]:
         named |= {record["array"], record["picture"], record["overlay"]}
     named |= {record["picture"] for record in summary["visualizations"]}

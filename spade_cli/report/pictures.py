@@ -1,8 +1,9 @@
 """Maps to pictures: one aggregation and one scale for both networks, so that they can be compared by eye.
 
 A raw map (3, H, W) becomes one value a pixel by the *absolute channel sum*. The colours run from 0 to the 99.5th
-percentile of all maps of one method, dense and trace together: a map that is weaker looks weaker. Colour map: magma,
-perceptually uniform and safe for the colour-blind.
+percentile of all maps of one method, dense and trace together: a map that is weaker looks weaker. Both colour maps
+are perceptually uniform and safe for the colour-blind, and black at zero: magma for strength, berlin (Crameri 2018),
+which diverges, for signed sums.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 TOP_PERCENTILE = 99.5  # a few extreme pixels must not make the rest of the map black
-COLOURS = "magma"
+STRENGTH, SIGNED = "magma", "berlin"
 DIMMED = 0.7  # of the photograph's brightness: dark enough for the map to stand out, light enough to see what is there
 
 Pixels = NDArray[np.float32]
@@ -34,14 +35,14 @@ def shared_top(maps: Sequence[Pixels]) -> float:
 
 def heat(pixels: Pixels, top: float) -> Image.Image:
     """The map alone, in colour."""
-    return Image.fromarray(_colours()[_level(pixels, top)])
+    return Image.fromarray(palette(STRENGTH)[_level(pixels, top)])
 
 
 def overlay(pixels: Pixels, top: float, photograph: Image.Image) -> Image.Image:
     """The map over the photograph, which is greyed and darkened so that colour and light always mean attribution."""
     grey = np.asarray(photograph.convert("L").resize(pixels.shape[::-1]), dtype=np.float32)[..., None]  # (H, W, 1)
     level = _level(pixels, top)
-    colour = _colours()[level].astype(np.float32)  # (H, W, 3)
+    colour = palette(STRENGTH)[level].astype(np.float32)  # (H, W, 3)
     # The root lets faint regions show; a little of the photograph always stays.
     weight = np.sqrt(level / 255.0)[..., None] * 0.85
     return Image.fromarray(((1 - weight) * DIMMED * grey + weight * colour).clip(0, 255).astype(np.uint8))
@@ -59,7 +60,8 @@ def _level(pixels: Pixels, top: float) -> NDArray[np.uint8]:
 
 
 @cache
-def _colours() -> NDArray[np.uint8]:
+def palette(name: str) -> NDArray[np.uint8]:
+    """One of matplotlib's colour maps as (256, 3)."""
     from matplotlib import colormaps
 
-    return (np.asarray(colormaps[COLOURS](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
+    return (np.asarray(colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
