@@ -1,6 +1,5 @@
 """report.html: one run as a page that stands alone, made from the files in the run's folder."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +14,14 @@ from spade_cli.report.explanations import strength_note
 from spade_cli.report.html import inlined, render
 from spade_cli.report.packed import pack
 from spade_cli.report.pictures import aggregate
+from spade_cli.runs import REPORT, read_summary
 
-REPORT = "report.html"
 SHOWN = 448  # pixels a side of a photograph or a visualization: sharp at the size it is shown in, on dense screens
 
 
 def write_report(folder: Path) -> Path:
     """Write `report.html` from a folder's summary.json, arrays and pictures; returns its path."""
-    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    found = read_summary(folder)
     methods = _methods(folder, found)
     page = render(
         "report.html",
