@@ -35,6 +35,8 @@ ORDER = (
         "explaining",
         "concluding",
         "pipeline",
+        "reopening",
+        "neurons",
         "evaluation",
         "cli",
     ),

@@ -114,7 +114,7 @@ def _do(config: Any, command: str, task: Task, sweep: bool) -> int:
 
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
-    _import_from_here()
+    import_from_here()
     runtime = HydraConfig.get()
     which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
     try:
@@ -141,7 +141,7 @@ def _tell(error: SpadeError, which: str) -> int:
     return error.exit_code
 
 
-def _import_from_here() -> None:
+def import_from_here() -> None:
     """The user's factories and `_target_`s may live in the caller's folder; last, so that they shadow nothing."""
     here = str(Path.cwd())
     if here not in sys.path:
