@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation import Channel, visualize
 from spade_cli.interpretation.contribution import contributions
+from spade_cli.models import Preprocessing
 from spade_cli.progress import Stages
 from spade_cli.reopening import Reopened
 
@@ -19,9 +20,18 @@ LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean 
 TOGETHER = 8  # visualizations in one batch: what a laptop's memory holds at 224 pixels
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A network, what it is shown (1, 3, H, W), and the answer that is asked about."""
+
+    network: nn.Module
+    x: Tensor
+    target: int
+
+
 @dataclass
 class Neuron:
-    """One channel of a layer, in both networks (dense, trace)."""
+    """One channel of a layer in several networks, by their names."""
 
     layer: str
     channel: int
@@ -48,30 +58,37 @@ def choose_layers(found: Mapping[str, object], patterns: Sequence[str]) -> list[
     return [one["name"] for one in layers if any(fnmatch.fnmatchcase(one["name"], p) for p in patterns)]
 
 
-def rank(run: Reopened, layers: Sequence[str], top: int) -> list[Neuron]:
-    """The `top` channels of each layer that add most to the answer in the trace; those that add nothing are left out.
+def measure(networks: Mapping[str, Seen], layers: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """What each channel of the layers adds to the answer, by network: `interpretation.contribution`'s sums."""
+    return {name: contributions(seen.network, seen.x, seen.target, layers) for name, seen in networks.items()}
 
-    What a channel adds is `interpretation.contribution`'s sum: its activation times the weights that are left after it.
-    """
-    added = {name: contributions(network, run.x, run.target, layers) for name, network in run.networks.items()}
+
+def rank(run: Reopened, layers: Sequence[str], top: int) -> list[Neuron]:
+    """The `top` channels of each layer that add most to the answer in the trace, none that adds nothing."""
+    added = measure({name: Seen(network, run.x, run.target) for name, network in run.networks.items()}, layers)
     chosen = []
     for layer in layers:
-        by_network = {name: by_layer[layer] for name, by_layer in added.items()}  # (channels, ...) each
-        totals = {name: one.reshape(len(one), -1).sum(1) for name, one in by_network.items()}  # (channels,) each
-        order = {name: total.argsort(descending=True, stable=True) for name, total in totals.items()}
-        for channel in order["trace"][:top].tolist():
-            if totals["trace"][channel] <= 0:
-                break
-            chosen.append(
-                Neuron(
-                    layer,
-                    channel,
-                    {name: _share(total, channel) for name, total in totals.items()},
-                    {name: int((places == channel).nonzero()) + 1 for name, places in order.items()},
-                    {name: _as_map(one[channel]) for name, one in by_network.items()},
-                )
-            )
+        total = _totals(added["trace"][layer])
+        best = total.argsort(descending=True, stable=True)[:top].tolist()
+        chosen += [neuron(added, layer, channel) for channel in best if total[channel] > 0]
     return chosen
+
+
+def neuron(added: Mapping[str, Mapping[str, Tensor]], layer: str, channel: int) -> Neuron:
+    """One channel, from what `measure` found of every network."""
+    totals = {name: _totals(by_layer[layer]) for name, by_layer in added.items()}
+    return Neuron(
+        layer,
+        channel,
+        {name: _share(total, channel) for name, total in totals.items()},
+        {name: int((total > total[channel]).sum()) + 1 for name, total in totals.items()},
+        {name: _as_map(by_layer[layer][channel]) for name, by_layer in added.items()},
+    )
+
+
+def _totals(added: Tensor) -> Tensor:
+    """(channels, ...) -> (channels,)."""
+    return added.reshape(len(added), -1).sum(1)
 
 
 def _share(total: Tensor, channel: int) -> float:
@@ -84,12 +101,18 @@ def _as_map(added: Tensor) -> Tensor:
     return added if added.dim() == 2 else added.sum().view(1, 1)
 
 
-def draw(run: Reopened, neurons: Sequence[Neuron], steps: int, seed: int, stages: Stages) -> None:
-    """Visualize every neuron on both networks, from the same noise, and put the pictures in."""
-    own = run.classifier.preprocessing
+def draw(
+    networks: Mapping[str, nn.Module],
+    neurons: Sequence[Neuron],
+    own: Preprocessing,
+    steps: int,
+    seed: int,
+    stages: Stages,
+) -> None:
+    """Visualize every neuron on every network, from the same noise, and put the pictures in."""
     batches = [neurons[start : start + TOGETHER] for start in range(0, len(neurons), TOGETHER)]
-    with stages.stage("visualization", total=len(batches) * steps * len(run.networks)) as advance:
-        for name, network in run.networks.items():
+    with stages.stage("visualization", total=len(batches) * steps * len(networks)) as advance:
+        for name, network in networks.items():
             for batch in batches:
                 pictures = visualize(
                     network,
@@ -99,11 +122,7 @@ def draw(run: Reopened, neurons: Sequence[Neuron], steps: int, seed: int, stages
                     std=own.std,
                     steps=steps,
                     seed=seed,
-                    on_step=_each(advance),
+                    on_step=lambda step, steps: advance(1),
                 )
                 for one, picture in zip(batch, pictures, strict=True):
                     one.pictures[name] = picture
-
-
-def _each(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    return lambda step, steps: advance(1)

@@ -37,6 +37,7 @@ ORDER = (
         "pipeline",
         "reopening",
         "neurons",
+        "differences",
         "evaluation",
         "cli",
     ),

@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
         with stages.stage("load"):
             reopened = reopen(run, source_of_run(run), asked.device)
             ranked = neurons.rank(reopened, neurons.choose_layers(reopened.found, asked.layers), asked.top)
-        neurons.draw(reopened, ranked, asked.steps, reopened.found["seed"], stages)
+        own, seed = reopened.classifier.preprocessing, reopened.found["seed"]
+        neurons.draw(reopened.networks, ranked, own, asked.steps, seed, stages)
     print(write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments])))
     return 0
 

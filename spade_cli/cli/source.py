@@ -43,7 +43,7 @@ def source_of_run(run: Path) -> ModelSource:
 
     path = run / "config.yaml"
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a finished run") from error
     import_from_here()

@@ -21,7 +21,7 @@ SHOWN = 256  # pixels a side of each picture: there are four of them for every c
 
 
 class Neuron(Protocol):
-    """What `spade_cli.neurons` found of one channel, each by network (dense, trace)."""
+    """What `spade_cli.neurons` found of one channel, each by network."""
 
     layer: str
     channel: int
@@ -40,7 +40,7 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
     found = read_summary(run)
     layers: dict[str, list[dict[str, Any]]] = {}
     for one in neurons:
-        layers.setdefault(one.layer, []).append(shown(one, photograph, found))
+        layers.setdefault(one.layer, []).append(shown(one, dict.fromkeys(one.where, photograph), found))
     page = render(
         "neurons.html",
         title=f"What carries {found['target']['label']}",
@@ -58,19 +58,19 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
     return run / PAGE
 
 
-def shown(neuron: Neuron, photograph: Image.Image, found: Mapping[str, Any]) -> dict[str, Any]:
-    """One channel for a template: its figures and its pictures as data URIs."""
-    enlarged = {name: _enlarged(where, photograph.size) for name, where in neuron.where.items()}
+def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], found: Mapping[str, Any]) -> dict[str, Any]:
+    """One channel for a template: its figures and its pictures as data URIs; `photographs` by network."""
+    enlarged = {name: _enlarged(where, photographs[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
-    is_class = found["layers"][-1]["name"] == neuron.layer and neuron.where["trace"].numel() == 1
+    is_class = (neuron.layer, neuron.channel) == (found["layers"][-1]["name"], found["target"]["index"])
     return {
         "name": neuron.name,
         "channel": neuron.channel,
-        "label": found["target"]["label"] if is_class and neuron.channel == found["target"]["index"] else None,
+        "label": found["target"]["label"] if is_class else None,
         "share": neuron.share,
         "rank": neuron.rank,
         "placed": any(where.numel() > 1 for where in neuron.where.values()),
-        "where": {name: inlined(overlay(map, top, photograph), SHOWN) for name, map in enlarged.items()},
+        "where": {name: inlined(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
         "pictures": {name: inlined(picture(values), SHOWN) for name, values in neuron.pictures.items()},
     }
 
