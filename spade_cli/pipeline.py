@@ -25,6 +25,7 @@ from spade_cli.report.overview import overview
 from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
 from spade_cli.request import Request, decide
+from spade_cli.runs import REPORT
 
 __all__ = ["Request", "run", "trace", "traces"]
 
@@ -72,7 +73,7 @@ def run(request: Request, console: Console | None = None) -> Path:
         found["seconds"] = stages.total()
         summary.write(found, folder.partial / "summary.json")
         write_report(folder.partial)
-    tell(found, stages.console)
+    tell(found, folder.path / REPORT, stages.console)
     return folder.path
 
 

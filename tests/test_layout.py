@@ -12,19 +12,8 @@ LONGEST = 300
 
 # The reading order: a part may import the parts before it.
 ORDER = (
-    *(
-        "errors",
-        "paths",
-        "devices",
-        "images",
-        "checkpoints",
-        "labels",
-        "factories",
-        "models",
-        "augment",
-        "progress",
-        "charts",
-    ),
+    *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
+    *("charts", "runs"),
     *(
         "pruning",
         "calibration",

@@ -1,7 +1,6 @@
 """spade open: show a run's report in the browser, the latest one's if none is named."""
 
 import sys
-import webbrowser
 from pathlib import Path
 
 from spade_cli.cli.plain import parsed, parser
@@ -20,6 +19,8 @@ def main(arguments: list[str]) -> int:
     asked = parsed(takes, arguments)
     if asked is None:
         return 0
+    import webbrowser  # it looks for browsers at import
+
     page = find_page(None if asked.run is None else str(expanded(asked.run)), expanded(asked.output))
     print(page, flush=True)
     if not asked.only_print and not webbrowser.open(page.resolve().as_uri()):
