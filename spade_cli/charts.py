@@ -1,9 +1,15 @@
 """Small charts as inline SVG within HTML tables, so that a phone, a screen reader and a notebook can all read them."""
 
+import base64
+import io
 import math
 from collections.abc import Iterable
 from html import escape
 from typing import Any
+
+from torch import Tensor
+
+from spade_cli.colours import aggregate, heat, shared_top
 
 LEAST_ERROR = 1e-4  # where the axis of errors begins: a ten-thousandth of a layer's output is nothing that matters
 STYLE = (
@@ -61,4 +67,18 @@ def _error(error: float | None) -> str:
         f"<path d='M0 6H100' />{ticks}</g>"
         f'<rect x={100 * place - 1.5:.2f} y=1 width=3 height=10 fill="var(--flag, #d55e00)" /></svg>'
         f"<span>{error:.2g}</span>"
+    )
+
+
+def map_picture(attribution: Tensor, title: str, notes: Iterable[str] = ()) -> str:
+    """A raw map (3, H, W) on its own scale, which is told, as a figure; enlarged by whole pixels."""
+    pixels = aggregate(attribution)
+    top, buffer = shared_top([pixels]), io.BytesIO()
+    heat(pixels, top).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    lines = "".join(f"<br>{escape(note)}" for note in notes)
+    return (
+        f'<figure style="margin:0;display:inline-block"><img src="data:image/png;base64,{data}" '
+        f'alt="{escape(title, quote=True)}" style="width:280px;image-rendering:pixelated">'
+        f"<figcaption>{escape(title)}: 0 to {top:.3g}{lines}</figcaption></figure>"
     )

@@ -13,7 +13,7 @@ LONGEST = 300
 # The reading order: a part may import the parts before it.
 ORDER = (
     *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
-    *("charts", "runs"),
+    *("colours", "charts", "runs"),
     *(
         "pruning",
         "calibration",

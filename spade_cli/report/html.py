@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from spade_cli import __version__
-from spade_cli.report.pictures import SIGNED, STRENGTH, palette
+from spade_cli.colours import SIGNED, STRENGTH, palette
 
 TEMPLATES = Path(__file__).with_name("templates")
 LOSSY = 85  # WebP's quality: photographs and visualizations show no trace of it at the size they are shown in

@@ -16,7 +16,8 @@ function element(name, className, text) {
 
 function percent(share) {
   if (share === null || share === undefined) return "?";
-  return `${(100 * share).toFixed(share > 0.99 && share < 1 ? 1 : 0)}%`;
+  if (share > 0.99 && share < 1) return `${Math.min(99.9, 100 * share).toFixed(1)}%`;  // all is all
+  return `${(100 * share).toFixed(0)}%`;
 }
 
 function card(row) {
