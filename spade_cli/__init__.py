@@ -8,7 +8,19 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Calibration", "Classifier", "Trace", "__version__", "load_image", "load_model", "trace", "traces", "wrap"]
+__all__ = [
+    "Calibration",
+    "Classifier",
+    "Run",
+    "Trace",
+    "__version__",
+    "load_image",
+    "load_model",
+    "open_run",
+    "trace",
+    "traces",
+    "wrap",
+]
 
 if TYPE_CHECKING:
     from spade_cli.calibration import Calibration
@@ -16,13 +28,16 @@ if TYPE_CHECKING:
     from spade_cli.models import Classifier, load_model, wrap
     from spade_cli.pipeline import trace, traces
     from spade_cli.pruning import Trace
+    from spade_cli.runs import Run, open_run
 
 _HOME = {
     "Calibration": "spade_cli.calibration",
     "Classifier": "spade_cli.models",
+    "Run": "spade_cli.runs",
     "Trace": "spade_cli.pruning",
     "load_image": "spade_cli.images",
     "load_model": "spade_cli.models",
+    "open_run": "spade_cli.runs",
     "trace": "spade_cli.pipeline",
     "traces": "spade_cli.pipeline",
     "wrap": "spade_cli.models",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import ROUNDED
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
@@ -31,6 +34,10 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "same_prediction": dense["index"] == traced["index"],
         **agreement(trace.logits, trace_logits),
     }
+    kept = traced["target_probability"] >= dense["target_probability"] * LEAST_KEPT
+    # auto seeks the largest difference that keeps this image's answer: what other samples say is no guard then.
+    agrees = isinstance(question.shares, Auto) or fidelity["agreement"] >= LEAST_AGREEMENT
+    fidelity["faithful"] = fidelity["same_prediction"] and kept and agrees
     return {
         "schema_version": summary.SCHEMA_VERSION,
         "target": {"index": target, "label": classifier.label(target)},
@@ -43,7 +50,11 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "command": request.command,
         "seed": request.seed,
         "device": str(question.x.device),
-        "image": {**summary.file_record(request.image), "size": [question.image.shape[2], question.image.shape[1]]},
+        "image": {
+            **summary.file_record(request.image),
+            "size": [question.image.shape[2], question.image.shape[1]],
+            "view": summary.VIEW,
+        },
         "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
         "augmentation": {"name": request.augmentation_name, "samples": request.samples},
         "pruner": request.pruner_name,
@@ -126,17 +137,39 @@ def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[st
     return f"why {found['target']['label']}?", lines, found["flags"]
 
 
-def tell(found: Mapping[str, Any], console: Console) -> None:
-    """The end of a run on the terminal: what both networks said, how faithful the trace is, and every flag."""
+def tell(found: Mapping[str, Any], report: Path, console: Console) -> None:
+    """The end of a run: what both networks said, how faithful the trace is, every flag, and where the report is.
+
+    A table on a terminal, a line for each row elsewhere.
+    """
+    rows = list(_rows(found, report))
+    if not console.is_terminal:
+        for name, text, _ in rows:
+            console.print(Text(f"{name:<9} {text}"))
+        return
+    table = Table(box=ROUNDED, show_header=False, border_style="dim", padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text, style in rows:
+        table.add_row(name, Text(text, style=style))
+    console.print(table)
+
+
+def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, text and rich's style of each."""
     fidelity = found["fidelity"]
-    for name in ("dense", "trace"):
-        console.print(Text(f"{name:<9} {_said(found, name)}"))
-    console.print(Text(f"fidelity  agreement {fidelity['agreement']:.1%}, KL {fidelity['kl']:.3f} nats"))
-    console.print(Text(f"sparsity  {_kept(found)}"))
+    yield "dense", _said(found, "dense"), ""
+    yield "trace", _said(found, "trace"), ""
+    measured = f"agreement {fidelity['agreement']:.1%}, KL {fidelity['kl']:.3f} nats"
+    word, style = ("faithful", "green") if fidelity["faithful"] else ("not faithful", "yellow")
+    yield "fidelity", f"{measured}: {word}", style
+    yield "sparsity", f"{found['sparsity']['achieved']:.1%}; {_kept(found)}", ""
+    yield "seconds", f"{found['seconds']['total']:.1f}", ""
     for flag in found["flags"]:
-        console.print(Text(f"flag      {flag}", style="yellow"))
+        yield "flag", flag, "yellow"
     for skipped in found["skipped"]:
-        console.print(Text(f"skipped   {skipped['what']}: {skipped['why']}", style="dim"))
+        yield "skipped", f"{skipped['what']}: {skipped['why']}", "dim"
+    yield "report", str(report), "bold"
 
 
 def _said(found: Mapping[str, Any], name: str) -> str:

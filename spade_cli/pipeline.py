@@ -23,8 +23,10 @@ from spade_cli.pruning import Auto, Layer, Pruning, Statistics, Trace, find_laye
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint, run_folder, summary
 from spade_cli.report.overview import overview
+from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
 from spade_cli.request import Request, decide
+from spade_cli.runs import REPORT
 
 __all__ = ["Request", "run", "trace", "traces"]
 
@@ -67,11 +69,13 @@ def run(request: Request, console: Console | None = None) -> Path:
             found = conclude(question, trace, trace_logits, explanations)
             pairs = [pair for result in explanations for pair in result.pairs]
             overview(photograph, *headline(question, found), pairs).save(folder.partial / "overview.png")
+            photograph.save(folder.partial / summary.VIEW)
             checkpoint.save_trace(trace.model.state_dict(), folder.partial / checkpoint.CHECKPOINT)
             (folder.partial / "config.yaml").write_text(request.config, encoding="utf-8")
         found["seconds"] = stages.total()
         summary.write(found, folder.partial / "summary.json")
-    tell(found, stages.console)
+        write_report(folder.partial)
+    tell(found, folder.path / REPORT, stages.console)
     return folder.path
 
 

@@ -1,5 +1,6 @@
 """The command line: what reaches the pipeline, and each mistake as one line and an exit code with nothing written."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from spade_cli import __version__, pipeline
-from spade_cli.cli import VERBS, main
+from spade_cli.cli import VERBS, main, terminal
 from spade_cli.cli.overrides import arrange, quote
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS
@@ -191,6 +192,31 @@ def test_mistakes_are_one_line(refuse: Callable[..., str], mistake: tuple[Any, .
 def test_output_that_cannot_be(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "is a file" in refuse("run", IMAGE, "output=file/x")
+
+
+def test_quiet_plain_and_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ["augmentation.samples=4", "interpreter.methods=[saliency]", "interpreter.steps=2"]
+    assert main(["demo", "--quiet", *quick]) == 0
+    out, told = capsys.readouterr()
+    folder = Path(out.strip())
+    assert told == "" and folder.is_dir()
+    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert "--quiet" not in found["command"], "it is how to say it, not what was done"
+    assert main(["demo", "-q", "--json", *quick]) == 0
+    out, told = capsys.readouterr()
+    row = json.loads(out)
+    assert told == "" and row["target"] == "bolt" and Path(row["run"]).is_dir()
+    assert row["agreement"] == found["fidelity"]["agreement"] and row["skipped"] == []
+
+
+def test_views_reach_the_console(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, expected in (([], (False, False)), (["-q"], (True, False)), (["--plain"], (False, True))):
+        made = terminal.console(flags)
+        assert (made.quiet, made.no_color) == expected and made.stderr
+    assert main(["toy", "--json"]) == 2 and "--json is an option of spade run" in capsys.readouterr().err
 
 
 def test_errors_from_below(

@@ -13,6 +13,7 @@ LONGEST = 300
 # The reading order: a part may import the parts before it.
 ORDER = (
     *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
+    *("colours", "charts", "runs"),
     *(
         "pruning",
         "calibration",
@@ -24,6 +25,9 @@ ORDER = (
         "explaining",
         "concluding",
         "pipeline",
+        "reopening",
+        "neurons",
+        "differences",
         "evaluation",
         "cli",
     ),

@@ -1,6 +1,8 @@
 """From Python: what the README shows, and what the arguments of `spade_cli.trace` promise."""
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from networks import photograph, small
 
 import spade_cli
 from spade_cli.errors import UserError
+from spade_cli.interpretation import Explanation
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -59,3 +62,27 @@ def test_seeded_and_functions_or_names():
 def test_mistakes_are_told(mistake, says):
     with pytest.raises(UserError, match=re.escape(says)):
         spade_cli.trace(spade_cli.wrap(small(), size=32), photograph(), **mistake)
+
+
+def test_the_tutorial_runs_and_says_what_is_true(capsys):
+    found = runpy.run_path(str(README.parent / "docs" / "tutorial.py"))
+    told = capsys.readouterr().out
+    assert found["shares"]["trace"] > found["shares"]["dense"] > found["symbol_share"]()
+    assert "the network says bolt" in told and f"{found['shares']['trace']:.0%} of the map lies on it" in told
+    assert len(found["carrying"]) == 3 and found["added"].shape[0] > 3
+
+
+def test_what_a_notebook_shows(tmp_path):
+    trace = spade_cli.trace(spade_cli.wrap(small(), size=32), photograph(), samples=4, layers={"conv2": 0.5})
+    page = trace._repr_html_()
+    assert "weights kept" in page and page.count("<tr><th scope=row") == sum(one.left is None for one in trace.layers)
+    assert "conv2" in page and "50.0%" in page
+    shown = Explanation(torch.rand(3, 8, 8), {"conservation": 0.5}, ("lrp: <off>",))._repr_html_()
+    assert "data:image/png;base64," in shown and "conservation 0.5" in shown and "lrp: &lt;off&gt;" in shown
+    with pytest.raises(UserError, match="no run"):
+        spade_cli.open_run(tmp_path / "nowhere")
+    (tmp_path / "summary.json").write_text(json.dumps({"prediction": {}}))
+    (tmp_path / "report.html").write_text('<p class="x">')
+    run = spade_cli.open_run(tmp_path)
+    assert run.summary == {"prediction": {}}
+    assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;"' in run._repr_html_()

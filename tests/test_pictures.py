@@ -6,6 +6,7 @@ import torch
 from networks import photograph
 from PIL import Image
 
+from spade_cli.colours import SIGNED, STRENGTH, palette
 from spade_cli.interpretation import Explanation
 from spade_cli.report.explanations import write_saliency
 from spade_cli.report.overview import GAP, MARGIN, TILE, WARNING, Pair, overview
@@ -61,6 +62,21 @@ def test_overview_puts_dense_above_trace_in_bands():
     assert [bool(blues[first_trace, column]) for column in columns] == [False, True, True, True]
     assert reds.any(1).nonzero()[0].min() == first_trace - TILE - GAP
     assert (sheet == WARNING).all(2).any(), "flags have a colour of their own"
+
+
+def test_a_bright_spot_has_no_rings_in_the_overview():
+    spot = Image.new("RGB", (32, 32), (60, 60, 60))
+    spot.putpixel((16, 16), (200, 200, 200))
+    sheet = np.asarray(overview(photograph(), "why?", [], [], [Pair("method", spot, None)]))
+    tile = sheet[-4 * GAP - 2 * TILE : -4 * GAP - TILE, MARGIN : MARGIN + TILE]
+    assert tile.min() == 60 and tile.max() == 200, "no value beyond those of the map"
+
+
+def test_colours_of_zero_are_dark_and_those_of_both_signs_are_alike_in_brightness():
+    signed, strength = (palette(name).astype(float).mean(1) for name in (SIGNED, STRENGTH))
+    assert signed[127:129].max() < 20 and strength[0] < 5
+    assert (np.diff(strength) > -1).all() and (np.diff(signed[128:]) > -1).all() and (np.diff(signed[:128]) < 1).all()
+    assert abs(signed[0] - signed[-1]) < 40
 
 
 def test_overview_of_nothing_is_still_a_picture():

@@ -67,6 +67,7 @@ def summary(finished):
 def test_folder_holds_what_the_summary_names(finished, summary):
     assert finished.name.endswith("-héron-1-x")
     named = {"summary.json", "trace.safetensors", "overview.png", "config.yaml", "run.log"}
+    named |= {"report.html", summary["image"]["view"]}
     for record in summary["saliency"]:
         named |= {record["array"], record["picture"], record["overlay"]}
     named |= {record["picture"] for record in summary["visualizations"]}
@@ -193,15 +194,25 @@ def test_method_that_cannot_explain_is_skipped_with_its_reason(picture, tmp_path
 
 
 def test_plain_lines_where_the_output_is_no_terminal(picture, tmp_path, capsys):
-    pipeline.run(request(picture, tmp_path, saliency={}, visualize=None), Console())
+    pipeline.run(request(picture, tmp_path, saliency={}, visualize=None), Console(soft_wrap=True))
     lines = capsys.readouterr().out.splitlines()
     stages, told = (
         ["load", "augment", "calibrate", "prune", "fidelity", "report"],
-        ["dense", "trace", "fidelity", "sparsity"],
+        ["dense", "trace", "fidelity", "sparsity", "seconds"],
     )
-    assert [line.split()[0] for line in lines][:10] == stages + told
-    assert all(line.startswith("flag ") for line in lines[10:])
+    assert [line.split()[0] for line in lines][:11] == stages + told
+    assert all(line.startswith("flag ") for line in lines[11:-1])
+    assert lines[-1].startswith("report ") and lines[-1].endswith("report.html")
     assert not any("\x1b" in line for line in lines)
+
+
+def test_a_table_on_a_terminal(picture, tmp_path, capsys):
+    console = Console(force_terminal=True, width=60, soft_wrap=True)
+    run = pipeline.run(request(picture, tmp_path, saliency={}, visualize=None), console)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    rows = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    assert {"dense", "trace", "fidelity", "sparsity", "seconds", "report"} <= {row.split()[0] for row in rows}
+    assert str(run / "report.html") in "".join(rows), "folded, not cut"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.errors import UserError
 
@@ -43,13 +44,13 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
     import json
 
     import numpy as np
-    from rich.console import Console
 
     from spade_cli import pipeline
     from spade_cli.cli.door import request
+    from spade_cli.runs import REPORT
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = terminal.console(asked.views)
     folder = pipeline.run(request(config, asked), console)
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     console.print(
@@ -67,5 +68,5 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
     dense, trace = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
     if pairs and trace < SHARPER * dense:
         console.print("\nWith these settings the trace's maps show it no better than the dense network's.")
-    console.print(f"\nLook at {folder / 'overview.png'}: dense network above, trace below.")
-    print(folder)
+    console.print(f"\nLook at {folder / REPORT} (spade open shows it), or at overview.png beside it.")
+    terminal.print_run(folder, asked.views)

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import MULTIRUN, arrange
 from spade_cli.errors import UserError
@@ -57,9 +58,7 @@ def _key(word: str) -> str:
 
 def _task(arguments: list[str]) -> Any:
     def task(config: dict[str, Any], asked: Asked) -> None:
-        from rich.console import Console
-
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console = terminal.console(asked.views)
         study = None if config.get("study") is None else expanded(str(config["study"]))
         if config.get("answers") is not None:
             from spade_cli.evaluation.answers import as_text, score

@@ -1,10 +1,9 @@
 """spade export: turn a run's compact trace into a plain state dict, .pth or .safetensors."""
 
-import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
 
+from spade_cli.cli.plain import parsed, parser
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -12,28 +11,17 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 TRACE = "trace.safetensors"
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; here an error is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Argparse's own words, and where to read more."""
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
 def main(arguments: list[str]) -> int:
     """Check the arguments and export."""
-    parser = OneLineParser("spade export", description=(__doc__ or "").split(": ", 1)[1], allow_abbrev=False)
-    parser.add_argument(
-        "run", metavar="RUN", type=Path, help="folder of a run, such as outputs/2026-01-31/12-00-00-cat"
-    )
-    parser.add_argument(
+    takes = parser("export", __doc__)
+    takes.add_argument("run", metavar="RUN", type=Path, help="folder of a run, such as outputs/2026-01-31/12-00-00-cat")
+    takes.add_argument(
         "out", metavar="OUT", type=Path, help="file to write: its suffix (.pth, .safetensors) is the format"
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
-    try:
-        asked = parser.parse_args(arguments)
-    except SystemExit as end:  # --help
-        return int(end.code or 0)
+    takes.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    asked = parsed(takes, arguments)
+    if asked is None:
+        return 0
     run, out = expanded(asked.run), expanded(asked.out)
     _check_run(run)
     _check_out(out, asked.force)

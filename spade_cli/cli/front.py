@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from spade_cli.cli.manual import manual
 from spade_cli.cli.options import CONFIGS
 from spade_cli.cli.overrides import CONFIG_DIRS, MULTIRUN, arrange
+from spade_cli.cli.terminal import JSON, VIEWS
 from spade_cli.errors import SpadeError, UserError
 
 Task = Callable[[dict[str, Any], "Asked"], None]
@@ -23,7 +24,15 @@ Task = Callable[[dict[str, Any], "Asked"], None]
 class Asked:
     """What was typed and chosen, beside the configuration itself."""
 
-    def __init__(self, command: str, choices: dict[str, str], yaml: str, overrides: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        command: str,
+        choices: dict[str, str],
+        yaml: str,
+        overrides: tuple[str, ...] = (),
+        views: tuple[str, ...] = (),
+    ) -> None:
+        self.views = views  # how to say it: --quiet, --plain, --json
         self.command = command  # as typed
         self.choices = choices  # group -> choice: {"pruner": "obs"}
         self.yaml = yaml  # the composed configuration
@@ -33,15 +42,20 @@ class Asked:
 def run_command(name: str, arguments: list[str], task: Task, usage: str, examples: tuple[str, ...]) -> int:
     """Compose with Hydra and do the task, once or (-m) once for each combination; returns the worst exit code."""
     flags, overrides = arrange(arguments)
+    views = tuple(flag for flag in flags if flag in VIEWS)
+    flags = [flag for flag in flags if flag not in VIEWS]
     folders = [Path(folder) for folder in _config_dirs(flags)]
     if {"-h", "--help"} & set(flags):
         print(manual(name, usage, examples, folders))
         return 0
+    if name != "run" and set(views) & set(JSON):
+        raise UserError(f"{name}: --json is an option of spade run, demo and list; see spade {name} --help")
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
     try:
         _check_flags([*flags, *overrides], name)
-        return _under_hydra(name, [*flags, *overrides], _described(name, arguments), task)
+        described = _described(name, [argument for argument in arguments if argument not in VIEWS])
+        return _under_hydra(name, [*flags, *overrides], described, task, views)
     except HYDRA_ERRORS as error:
         raise translate(error, name, overrides, folders) from error
 
@@ -71,7 +85,7 @@ def _check_flags(arguments: list[str], name: str) -> None:
     parser.parse_args(arguments)
 
 
-def _under_hydra(name: str, arguments: list[str], command: str, task: Task) -> int:
+def _under_hydra(name: str, arguments: list[str], command: str, task: Task, views: tuple[str, ...]) -> int:
     import hydra
 
     sweep = any(flag in arguments for flag in MULTIRUN)
@@ -80,7 +94,7 @@ def _under_hydra(name: str, arguments: list[str], command: str, task: Task) -> i
         codes = Path(folder, "codes")
 
         def job(config: Any) -> None:
-            code = _do(config, command, task, sweep)
+            code = _do(config, command, task, sweep, views)
             with codes.open("a") as file:
                 file.write(f"{code}\n")
 
@@ -107,20 +121,20 @@ def _hydra_manners(argv: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = old_errors
 
 
-def _do(config: Any, command: str, task: Task, sweep: bool) -> int:
+def _do(config: Any, command: str, task: Task, sweep: bool, views: tuple[str, ...]) -> int:
     """One task; its failure is told here and becomes a code, so that the other tasks of a multirun go on."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
-    _import_from_here()
+    import_from_here()
     runtime = HydraConfig.get()
     which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
     try:
         plain = OmegaConf.to_container(config, resolve=True)
         choices, overrides = dict(runtime.runtime.choices), tuple(runtime.overrides.task)
-        asked = Asked(command, choices, OmegaConf.to_yaml(config, resolve=True), overrides)
+        asked = Asked(command, choices, OmegaConf.to_yaml(config, resolve=True), overrides, views)
         task(plain, asked)  # type: ignore[arg-type]
         return 0
     except BrokenPipeError:
@@ -141,7 +155,7 @@ def _tell(error: SpadeError, which: str) -> int:
     return error.exit_code
 
 
-def _import_from_here() -> None:
+def import_from_here() -> None:
     """The user's factories and `_target_`s may live in the caller's folder; last, so that they shadow nothing."""
     here = str(Path.cwd())
     if here not in sys.path:

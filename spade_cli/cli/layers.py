@@ -1,9 +1,9 @@
 """spade layers: list a network's convolution and linear layers, and which of them can be pruned."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.plain import print_table
 
 if TYPE_CHECKING:
     from spade_cli.pruning.layers import Layer
@@ -32,7 +32,7 @@ def _layers(config: dict[str, Any], asked: Asked) -> None:
     layers = find_layers(classifier.model)
     total = sum(parameter.numel() for parameter in classifier.model.parameters())
     prunable = [layer for layer in layers if layer.reason is None]
-    _print([_row(layer, total) for layer in layers])
+    print_table(HEADER, [_row(layer, total) for layer in layers], right=("share",))
     share = sum(layer.parameters for layer in prunable) / max(total, 1)
     print(
         f"{classifier.name}: {len(prunable)} of {len(layers)} layers can be pruned; "
@@ -44,21 +44,3 @@ def _row(layer: "Layer", total: int) -> tuple[str, ...]:
     prunable = "yes" if layer.reason is None else "if named" if layer.supported else "no"
     shape = " x ".join(map(str, layer.shape))
     return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", prunable, layer.reason or ""
-
-
-def _print(rows: list[tuple[str, ...]]) -> None:
-    """A table for people, and columns that nothing cuts off for a pipe."""
-    if not sys.stdout.isatty():
-        widths = [max(len(row[column]) for row in (HEADER, *rows)) for column in range(len(HEADER))]
-        for row in (HEADER, *rows):
-            print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in HEADER:
-        table.add_column(title, overflow="fold", justify="right" if title == "share" else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)

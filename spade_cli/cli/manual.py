@@ -12,7 +12,10 @@ FLAGS = (
     ("--config-dir DIR", "a folder of your own YAML files, laid out as spade's: DIR/pruner/mine.yaml is pruner=mine"),
     ("--cfg job", "print the composed configuration and stop"),
     ("-m, --multirun", "one run for every combination of comma-separated values: pruner=obs,sparsegpt seed=0,1"),
+    ("-q, --quiet", "no progress and no findings on stderr, errors only"),
+    ("--plain", "plain lines without bars and colours, on a terminal as well"),
 )
+JSON = ("--json", "the run's folder and key figures as one JSON object on stdout, instead of the folder alone")
 
 
 def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Path]) -> str:
@@ -22,7 +25,8 @@ def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Pa
     if own:
         parts.append("\n".join(_row(option) for option in own))
     parts += [_group(group) for group in groups]
-    parts.append("flags\n" + "\n".join(_line(flag, meaning) for flag, meaning in FLAGS))
+    flags = (*FLAGS, JSON) if command == "run" else FLAGS
+    parts.append("flags\n" + "\n".join(_line(flag, meaning) for flag, meaning in flags))
     parts.append("examples\n" + "\n".join(f"  {example}" for example in examples))
     return "\n\n".join(parts)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.terminal import console, print_run
 
 USAGE = "spade run image=PATH [OPTION=VALUE ...]"
 EXAMPLES = (
@@ -23,11 +24,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli import pipeline
     from spade_cli.cli.door import request
 
-    # Lines keep their length in a pipe or a log: a path that is broken in two can't be copied.
-    folder = pipeline.run(request(config, asked), Console(stderr=True, soft_wrap=True, highlight=False))
-    print(folder)
+    print_run(pipeline.run(request(config, asked), console(asked.views)), asked.views)

@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.values import MISSING, number, text, whole
+from spade_cli.cli.front import import_from_here
+from spade_cli.cli.values import MISSING, number, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource
 
@@ -31,6 +33,21 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         mean=_colour("model.mean", model.get("mean"), -10),
         std=_colour("model.std", model.get("std"), 1e-6),
     )
+
+
+def source_of_run(run: Path) -> ModelSource:
+    """What a run's config.yaml says of its network. Raises UserError where it cannot be read."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = run / "config.yaml"
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read ({error}); give the folder of a finished run") from error
+    import_from_here()
+    return model_source(section(config if isinstance(config, dict) else {}, "model"))
 
 
 def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 
 USAGE = "spade toy [out=PICTURE.png] [seed=NUMBER]"
@@ -16,8 +17,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _toy(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli.cli.values import text, whole
     from spade_cli.errors import UserError
     from spade_cli.progress import Stages
@@ -30,7 +29,7 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
     if not out.parent.is_dir():
         raise UserError(f"out={out}: there is no folder {out.parent}; make it, or give another")
     seed = whole("seed", config.get("seed"), 0)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = terminal.console(asked.views)
     stages = Stages(console)
     with stages.stage("train", total=toy.STEPS) as advance:
         model = toy.train(seed, advance)

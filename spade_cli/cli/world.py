@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 
 USAGE = "spade world OUT [OPTION=VALUE ...]"
@@ -17,8 +18,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli.cli.values import number, text, whole
     from spade_cli.progress import Stages
     from spade_cli.report.folder import new_folder
@@ -28,7 +27,7 @@ def _world(config: dict[str, Any], asked: Asked) -> None:
     count = whole("count", config.get("count"), 1)
     share = number("trojan_share", config.get("trojan_share"), 0, 1)
     seed = whole("seed", config.get("seed"), 0)
-    stages = Stages(Console(stderr=True, soft_wrap=True, highlight=False))
+    stages = Stages(terminal.console(asked.views))
     with new_folder(out, f"out={out}") as folder, stages.stage("draw", total=count) as advance:
         write_world(folder, count, share, seed, advance)
     print(out)

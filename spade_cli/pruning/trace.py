@@ -3,10 +3,12 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import torch
 from torch import Tensor, nn
 
+from spade_cli.charts import layer_table
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
@@ -64,6 +66,10 @@ class Trace:
             f"Trace({type(self.model).__name__}, {pruned} of {len(self.layers)} layers pruned, "
             f"{self.weights_kept:,} of {self.weights_total:,} weights kept)"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the line above, and a chart of the layers."""
+        return f"<p>{escape(repr(self))}</p>{layer_table(self.layers)}"
 
 
 def prune(

@@ -55,10 +55,10 @@ def write_saliency(
                 "seconds": seconds,
             }
         )
-    return records, overlays, _strength(pixels)
+    return records, overlays, strength_note(pixels)
 
 
-def _strength(pixels: Mapping[str, Pixels]) -> str:
+def strength_note(pixels: Mapping[str, Pixels]) -> str:
     """Why a map looks dark on the shared scale: "trace 12 x weaker"; empty where both are about as strong."""
     tops = {network: shared_top([one]) if one.any() else 0.0 for network, one in pixels.items()}
     if len(tops) < 2 or not all(tops.values()):

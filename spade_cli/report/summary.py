@@ -12,6 +12,7 @@ from torch import Tensor
 from spade_cli.pruning import Trace
 
 SCHEMA_VERSION = 1
+VIEW = "image.png"  # what the network saw of the image, pixel by pixel
 LIBRARIES = (
     *("torch", "torchvision", "numpy", "pillow", "captum", "scikit-image", "torch-lucent", "kornia"),
     *("safetensors", "hydra-core", "omegaconf"),

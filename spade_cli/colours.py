@@ -1,0 +1,50 @@
+"""A map's values to colours: one aggregation, one scale for the maps that are compared, two colour maps.
+
+A raw map (3, H, W) becomes one value a pixel by the *absolute channel sum*. The colours run from 0 to the 99.5th
+percentile of all maps of one method, dense and trace together: a map that is weaker looks weaker. Both colour maps
+are perceptually uniform and safe for the colour-blind, and black at zero: magma for strength, berlin (Crameri 2018),
+which diverges, for signed sums.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+TOP_PERCENTILE = 99.5  # a few extreme pixels must not make the rest of the map black
+STRENGTH, SIGNED = "magma", "berlin"
+
+Pixels = NDArray[np.float32]
+
+
+def aggregate(attribution: Tensor) -> Pixels:
+    """Raw attribution (3, H, W) -> one value a pixel (H, W), never negative: the absolute channel sum."""
+    return attribution.abs().sum(0).numpy()
+
+
+def shared_top(maps: Sequence[Pixels]) -> float:
+    """The value that gets the brightest colour in all of these maps; 1 where they are all zero."""
+    top = float(np.percentile(np.concatenate([pixels.ravel() for pixels in maps]), TOP_PERCENTILE))
+    top = top or max(float(pixels.max()) for pixels in maps)
+    return top or 1.0
+
+
+def heat(pixels: Pixels, top: float) -> Image.Image:
+    """The map alone, in colour."""
+    return Image.fromarray(palette(STRENGTH)[level(pixels, top)])
+
+
+def level(pixels: Pixels, top: float) -> NDArray[np.uint8]:
+    """Values as steps of a colour map: 0 to 255 from 0 to `top`."""
+    return (np.clip(pixels / top, 0, 1) * 255).astype(np.uint8)
+
+
+@cache
+def palette(name: str) -> NDArray[np.uint8]:
+    """One of matplotlib's colour maps as (256, 3)."""
+    from matplotlib import colormaps
+
+    return (np.asarray(colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)

@@ -1,0 +1,71 @@
+"""What each channel of a layer adds to an answer: its activation times what the weights after it make of it.
+
+Activation times gradient, summed over positions: exactly the sum of weight x activation along every path from the
+channel to the answer in a network of ReLUs, and to first order what the answer loses without the channel (Molchanov et
+al. 2017, arXiv 1611.06440, equation 7 without its absolute value).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.devices import device_of
+from spade_cli.errors import UserError
+
+
+def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
+    """For each layer named as in named_modules: what every channel at every place adds to the target's logit.
+
+    image (1, 3, H, W), normalised. Float32 on the CPU: (channels, height, width) for a convolution, (channels, tokens)
+    for layers of tokens, (channels,) for a vector. A layer that is called more than once has its calls summed. The
+    model is unchanged. Errors: UserError for a layer that is not there, or that the network never calls.
+    """
+    known = dict(model.named_modules())
+    for name in layers:
+        if name not in known:
+            raise UserError(f"layer '{name}' is not in the network; spade layers lists what is")
+    x = image.detach().clone().to(device_of(model)).requires_grad_()
+    with torch.enable_grad(), _outputs(model, layers) as outputs:
+        logit = model(x)[0, target]
+        for name in layers:
+            if not outputs[name]:
+                raise UserError(f"layer '{name}' is never called as a module, so its channels cannot be seen")
+        flat = [(name, output) for name in layers for output in outputs[name]]
+        gradients = torch.autograd.grad(logit, [output for _, output in flat], allow_unused=True)
+    found: dict[str, Tensor] = {}
+    for (name, output), gradient in zip(flat, gradients, strict=True):
+        added = torch.zeros_like(output) if gradient is None else output * gradient
+        added = _channels_first(added.detach().float().cpu()[0])
+        found[name] = found[name] + added if name in found else added
+    return found
+
+
+def _channels_first(added: Tensor) -> Tensor:
+    """Tokens (T, C) -> (C, T); feature maps (C, H, W) and vectors (C,) are so already."""
+    return added.T if added.dim() == 2 else added
+
+
+@contextmanager
+def _outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Each layer's outputs as they leave it: what follows gets a copy, since it may write into it."""
+    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def keep(name: str):
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            outputs[name].append(output)
+            return output.clone()
+
+        return hook
+
+    modes = {module: module.training for module in model.modules()}
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in dict.fromkeys(layers)]
+    try:
+        model.eval()
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,73 @@
+"""What a channel adds to an answer, against its definition: weights times activations along every path."""
+
+import pytest
+import torch
+from networks import small
+from torch import nn
+
+from spade_cli.errors import UserError
+from spade_cli.interpretation.contribution import contributions
+
+
+def chain():
+    """Two layers without bias: every path from a hidden unit to an answer can be written down."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def test_it_is_weight_times_activation_summed_over_paths():
+    network, x = chain(), torch.randn(1, 3, 8, 8)
+    added = contributions(network, x, 1, ["0", "3"])
+    hidden = torch.nn.functional.conv2d(x, network[0].weight).clamp(min=0)[0].detach()  # (4, 6, 6)
+    weights = network[3].weight[1].detach().view(4, 6, 6)
+    for channel in range(4):
+        for row in range(6):
+            for column in range(6):
+                expected = weights[channel, row, column] * hidden[channel, row, column]
+                assert added["0"][channel, row, column] == pytest.approx(float(expected), abs=1e-6)
+    logits = network(x)[0].detach()
+    assert added["3"].tolist() == pytest.approx([0.0, float(logits[1]), 0.0])
+    assert float(added["0"].sum() + network[3].bias[1].detach()) == pytest.approx(float(logits[1]), abs=1e-5)
+
+
+def test_a_channel_without_kept_weights_after_it_adds_nothing():
+    network, x = chain(), torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        network[3].weight.view(3, 4, 36)[:, 2] = 0
+    assert not contributions(network, x, 0, ["0"])["0"][2].any()
+
+
+def test_outputs_that_are_written_into_are_seen_as_they_left_the_layer():
+    network, x = small(), torch.randn(1, 3, 16, 16)  # its ReLU is in place and used three times
+    added = contributions(network, x, 2, ["conv1"])["conv1"]
+    taken = []
+    handle = network.conv1.register_forward_hook(lambda module, inputs, output: taken.append(output.clone()))
+    network(x)
+    handle.remove()
+    before = taken[0].detach().requires_grad_()
+    skip = network.norm(network.stem(x)).relu()
+    logit = network.head((network.conv2(before.relu()) + skip).relu().mean((2, 3)))[0, 2]
+    (gradient,) = torch.autograd.grad(logit, before)
+    assert torch.allclose(added, (before * gradient)[0], atol=1e-6)
+
+
+def test_the_network_is_left_as_it_was_and_mistakes_are_told():
+    network = small().train()
+    contributions(network, torch.randn(1, 3, 16, 16), 0, ["conv2"])
+    assert network.training and all(parameter.grad is None for parameter in network.parameters())
+    assert not any(module._forward_hooks for module in network.modules())
+    for layer, says in (("conv9", "conv9"),):
+        with pytest.raises(UserError, match=says):
+            contributions(network, torch.randn(1, 3, 16, 16), 0, [layer])
+    attention = nn.Sequential(nn.Flatten(2), Attention())
+    with pytest.raises(UserError, match="never called"):
+        contributions(attention, torch.randn(1, 3, 4, 4), 0, ["1.mix.out_proj"])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.mix(x, x, x)[0].mean(1)

@@ -1,0 +1,196 @@
+"""Runs found, listed, opened, compared and looked into, as a user does it: from an empty folder, by command."""
+
+import json
+import os
+import shutil
+import webbrowser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from browser import PHONE, opened, overflows
+
+from spade_cli.cli import main
+from spade_cli.differences import CARRIED, Overlap, carriers, check_same_network, overlaps
+from spade_cli.errors import UserError
+from spade_cli.neurons import choose_layers
+from spade_cli.world.demo import PICTURE
+
+QUICK = ["augmentation.samples=8", "interpreter=saliency", "interpreter.methods=[saliency]", "model=demo"]
+LAYERS = "schedule.layers={layer4.5.*: 0.95, fc: 0.5}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two runs of one network: the demo's picture, and itself mirrored, which is found by its name."""
+    from PIL import Image, ImageOps
+
+    place, before = tmp_path_factory.mktemp("runs"), Path.cwd()
+    os.chdir(place)
+    try:
+        shutil.copy(PICTURE, "one.png")
+        ImageOps.mirror(Image.open(PICTURE)).save("two.png")
+        for name in ("one.png", "two.png"):
+            assert main(["run", f"image={name}", "schedule=none", LAYERS, *QUICK]) == 0
+    finally:
+        os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_list_says_what_the_summaries_say(here, capsys):
+    assert main(["list"]) == 0
+    header, one, two = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["run", "target", "dense"] and "-one " in one and "-two " in two
+    assert main(["list", "outputs", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = json.loads((here / rows[0]["run"] / "summary.json").read_text(encoding="utf-8"))
+    assert rows[0]["kl"] == found["fidelity"]["kl"] and rows[0]["sparsity"] == found["sparsity"]["achieved"]
+    assert [row["image"] for row in rows] == ["one.png", "two.png"]
+
+
+def test_open_shows_the_latest_or_the_named(here, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: shown.append(address) or True)
+    assert main(["open"]) == 0 == main(["open", "one"])
+    two, one = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert two.parent.name.endswith("-two") and one.parent.name.endswith("-one") and one.name == "report.html"
+    assert shown == [two.resolve().as_uri(), one.resolve().as_uri()]
+    assert main(["open", str(one.parent), "--print"]) == 0 and len(shown) == 2
+    assert capsys.readouterr().out == f"{one}\n"
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    assert main(["open"]) == 0 and "no browser" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["open", "three"], "no run in outputs is called like that"),
+        (["open", "--output", "nowhere"], "nowhere holds no run"),
+        (["open", "outputs"], "outputs holds no summary.json"),
+        (["list", "nowhere"], "no such folder"),
+        (["neurons", "one", "--layers", "conv9"], "conv9 matches no layer"),
+        (["neurons", "one", "--top", "0"], "--top 0"),
+        (["neurons", "one", "--steps", "many"], "invalid int"),
+        (["diff", "one"], "RUN"),
+        (["diff", "one", "two", "--out", "one.png"], "one.png exists already"),
+        (["diff", "one", "two", "--out", "no/where.html"], "there is no folder no"),
+    ],
+)
+def test_mistakes_are_one_line(here, capsys, arguments, says):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_old_and_damaged_runs_are_told(here, capsys, tmp_path):
+    one = next((here / "outputs").glob("*/*-one"))
+    old = shutil.copytree(one, tmp_path / "old")
+    (old / "report.html").unlink()
+    assert main(["open", str(old)]) == 2 and "make the run again" in capsys.readouterr().err
+    (old / "image.png").unlink()
+    assert main(["neurons", str(old)]) == 2 and "make the run again" in capsys.readouterr().err
+    other = shutil.copytree(one, tmp_path / "other")
+    config = (other / "config.yaml").read_text(encoding="utf-8")
+    (other / "config.yaml").write_text(config.replace("name: demo", "name: squeezenet1_1").replace("demo_cl", "cl"))
+    assert main(["neurons", str(other)]) == 2 and capsys.readouterr().err.count("\n") == 1
+    (other / "summary.json").write_text("{}")
+    assert main(["list", str(tmp_path)]) == 2 and "not of a run" in capsys.readouterr().err
+
+
+def test_neurons_ranks_what_carries_the_answer(here, capsys):
+    assert main(["neurons", "one", "--top", "2", "--steps", "2", "--layers", "layer4.5.conv2", "fc"]) == 0
+    page = here / capsys.readouterr().out.strip()
+    found = json.loads((page.parent / "neurons.json").read_text(encoding="utf-8"))
+    target = found["target"]["index"]
+    assert [one["layer"] for one in found["neurons"]] == ["layer4.5.conv2"] * 2 + ["fc"]
+    assert [one["rank"]["trace"] for one in found["neurons"]] == [1, 2, 1]
+    assert (found["neurons"][-1]["channel"], found["neurons"][-1]["share"]["trace"]) == (target, 1.0)
+    with opened(page, viewport=PHONE) as shown:
+        assert shown.locator("article.neuron").count() == 3 and not overflows(shown)
+        assert shown.locator("article.neuron h3").all_inner_texts()[0] == found["target"]["label"]
+        assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+
+
+def test_taking_the_first_channel_away_costs_the_answer_more_than_taking_a_late_one(here):
+    from spade_cli.cli.source import source_of_run
+    from spade_cli.neurons import rank
+    from spade_cli.reopening import reopen
+    from spade_cli.runs import find_run
+
+    folder = find_run("one", Path("outputs"))
+    run = reopen(folder, source_of_run(folder))
+    ranked = rank(run, ["layer4.5.conv2"], 20)
+
+    def without(channel):
+        layer = run.trace.get_submodule("layer4.5.conv2")
+        handle = layer.register_forward_hook(lambda module, inputs, output: silence(output, channel))
+        with torch.no_grad():
+            logit = float(run.trace(run.x)[0, run.target])
+        handle.remove()
+        return logit
+
+    assert without(ranked[0].channel) < without(ranked[-1].channel)
+
+
+def silence(output, channel):
+    output = output.clone()
+    output[:, channel] = 0
+    return output
+
+
+def test_diff_counts_what_both_kept(here, capsys):
+    from spade_cli.cli.source import source_of_run
+    from spade_cli.reopening import reopen
+    from spade_cli.runs import find_run
+
+    folders = {"A": find_run("one", Path("outputs")), "B": find_run("two", Path("outputs"))}
+    runs = {name: reopen(folder, source_of_run(folder)) for name, folder in folders.items()}
+    found = {one.layer: one for one in overlaps(runs)}
+    assert set(found) == {"layer4.5.conv1", "layer4.5.conv2", "fc"}
+    for layer, one in found.items():
+        kept = [run.trace.get_parameter(f"{layer}.weight") != 0 for run in runs.values()]
+        assert one.share == pytest.approx(float((kept[0] & kept[1]).sum() / (kept[0] | kept[1]).sum()))
+    assert main(["diff", "one", "two", "--steps", "2", "--out", "both.html"]) == 0
+    page = here / capsys.readouterr().out.strip()
+    with opened(page, color_scheme="dark", viewport=PHONE) as shown:
+        assert shown.locator(".overlap tbody tr").count() == 3 and not overflows(shown)
+    assert main(["diff", "one", "one", "--steps", "2", "--out", "same.html"]) == 0
+    assert "None: what carries the answer here carries it there as well" in Path("same.html").read_text("utf-8")
+
+
+def test_overlap_by_chance_is_that_of_random_masks():
+    generator = np.random.default_rng(0)
+    one, two = generator.random((2, 100_000)) < np.array([[0.3], [0.1]])
+    measured = (one & two).sum() / (one | two).sum()
+    expected = Overlap("x", 100_000, {"A": int(one.sum()), "B": int(two.sum())}, 0).chance
+    assert expected == pytest.approx(measured, rel=0.05)
+    assert Overlap("x", 10, {"A": 0, "B": 0}, 0).share == 1 == Overlap("x", 10, {"A": 0, "B": 0}, 0).chance
+
+
+def test_carriers_are_the_fewest_that_hold_their_share():
+    assert CARRIED == 0.8
+    assert carriers(torch.tensor([1.0, 5.0, -9.0, 3.0, 1.0])) == [1, 3]
+    assert carriers(torch.tensor([1.0, 1.0])) == [0, 1] and carriers(torch.tensor([-1.0, 0.0])) == []
+
+
+def test_runs_of_different_networks_are_not_compared():
+    def run(shape):
+        return SimpleNamespace(found={"model": {"name": "net"}, "layers": [{"name": "fc", "shape": shape}]})
+
+    check_same_network({"A": run([3, 4]), "B": run([3, 4])})
+    with pytest.raises(UserError, match="different networks"):
+        check_same_network({"A": run([3, 4]), "B": run([4, 4])})
+
+
+def test_the_last_pruned_layers_are_looked_into():
+    layers = [{"name": f"layer{i}", "left": None if i % 2 else "its share is 0"} for i in range(12)]
+    assert choose_layers({"layers": layers}, []) == ["layer5", "layer7", "layer9", "layer11"]
+    assert choose_layers({"layers": layers}, ["layer1*"]) == ["layer1", "layer10", "layer11"]
