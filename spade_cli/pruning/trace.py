@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.hessian import Statistics
-from spade_cli.pruning.layers import Layer, block_of, weight_matrix
+from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
 from spade_cli.pruning.pruner import Pruner, can
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
@@ -24,7 +25,7 @@ class LayerRecord:
     name: str
     kind: str
     shape: tuple[int, ...]
-    weights: int
+    weights: int  # 0 where they are those of another layer, which counts them
     asked: float  # share of the layer's units to remove; 0 where it was left dense
     achieved: float  # share of its weights that are exactly zero
     error: float | None = None  # ||W'X - WX||^2 / ||WX||^2 over the samples; None where it was not pruned
@@ -110,7 +111,7 @@ class Pruning:
         self.models = [copy.deepcopy(model).eval() for _ in range(images)]
         for parameter in (parameter for one in self.models for parameter in one.parameters()):
             parameter.grad = None
-        self.modules = [dict(one.named_modules()) for one in self.models]
+        self.modules = [layer_modules(one) for one in self.models]
         self.records: list[dict[str, LayerRecord]] = [{} for _ in range(images)]
         self.damping = damping
 
@@ -152,6 +153,10 @@ class Pruning:
 
     def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
         """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
+        for found, layer in product(self.records, layers):
+            if layer.tied is not None:  # what became of its weight is known only now
+                achieved = found[layer.tied].achieved
+                found[layer.name] = replace(found[layer.name], weights=0, achieved=achieved)
         records = [tuple(found[layer.name] for layer in layers) for found in self.records]
         return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
 
