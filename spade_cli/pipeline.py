@@ -112,7 +112,7 @@ def traces(
     solver = pruner_named(pruner) if isinstance(pruner, str) else pruner
     plan = _named(schedules.NAMED, schedule, "schedule") if isinstance(schedule, str) else schedule
     augmented = _named(augment.NAMED, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
-    found = find_layers(classifier.model)
+    found = find_layers(classifier.model, classifier.grey())
     shares = schedules.override(found, plan(found, sparsity), layers or {})
     return make_traces(
         classifier,

@@ -73,7 +73,7 @@ def decide(request: Request) -> Question:
     image = load_image(request.image)
     classifier = load_model(request.model, seed=request.seed)
     classifier = replace(classifier, model=classifier.model.to(device))
-    layers = find_layers(classifier.model)
+    layers = find_layers(classifier.model, classifier.grey())
     shares = schedule.override(layers, request.schedule(layers, request.sparsity), request.layer_shares)
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)

@@ -68,7 +68,7 @@ def decide(request: EvaluationRequest) -> Plan:
     device = pick_device(request.device)
     classifier = load_model(request.model, seed=request.seed)
     classifier = replace(classifier, model=classifier.model.to(device))
-    layers = find_layers(classifier.model)
+    layers = find_layers(classifier.model, classifier.grey())
     conditions = settle_conditions(request.conditions, layers, classifier)
     return Plan(request, classifier, layers, conditions, find_data(request, classifier))
 

@@ -88,7 +88,7 @@ class Projection(nn.Linear):
 
 
 def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """`named_modules()`, and behind each nn.MultiheadAttention its input projections, which are no modules of their own.
+    """`named_modules()`, and behind each nn.MultiheadAttention its input projections, which are no modules.
 
     >>> list(layer_modules(nn.MultiheadAttention(4, 2)))
     ['', 'in_proj', 'out_proj']

@@ -1,4 +1,4 @@
-"""What a network multiplies its weights with, seen in torch's own functions: modules, attention and functional calls alike.
+"""What a network multiplies its weights with, seen in torch's own functions: whoever calls them.
 
 A forward hook on a module misses a weight that is used without calling its module (nn.MultiheadAttention, Swin's
 windows, BEiT's qkv), and believes a module whose forward pads its input or computes its weight anew. In F.linear and

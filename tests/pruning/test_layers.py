@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torchvision import models
 
-from spade_cli.pruning.layers import block_of, find_layers, input_matrix, layer_modules, weight_matrix
+from spade_cli.pruning.layers import block_of, find_layers, input_matrix, weight_matrix
 from spade_cli.pruning.watching import watching
 
 CONVOLUTIONS = {
