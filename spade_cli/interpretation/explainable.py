@@ -9,8 +9,9 @@ from torch import Tensor, fx, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
+from spade_cli.interpretation.feature_maps import mark_feature_map
 from spade_cli.interpretation.in_place import CannotRewrite, WriteTracer, checked_run, without_writes
-from spade_cli.interpretation.rewriting import mark_feature_map, one_module_per_call, tensors_first
+from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
@@ -23,7 +24,7 @@ class Explainable:
     model: a copy in eval mode, without the user's hooks. Where `reason` is None every ReLU is a module of its own.
     reason: why the network could not be rewritten; then `model` is a plain copy, and methods that hook modules refuse.
     classes: outputs of the network, the range of a target.
-    feature_map: name in `model` of the last spatial feature map (1, C, h, w), for Grad-CAM; None where there is none.
+    feature_map: name in `model` of the last feature map (1, C, h, w) for Grad-CAM; None where there is none.
     """
 
     model: nn.Module
@@ -87,7 +88,7 @@ def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str
     without_writes(safe, image)
     tensors_first(safe.graph)
     one_module_per_call(safe)
-    feature_map = mark_feature_map(safe)
+    feature_map = mark_feature_map(safe, image)
     safe.graph.lint()
     safe.recompile()
     return safe.eval(), feature_map
