@@ -15,7 +15,7 @@ from spade_cli.calibration import Calibration
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import load_image
-from spade_cli.interpretation import Channel, check_channels
+from spade_cli.interpretation import Channel, check_cam_layer, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, schedule
 
@@ -82,6 +82,7 @@ def decide(request: Request) -> Question:
     check_scores(logits, classifier)
     target = int(logits.argmax()) if target is None else target
     _rehearse(request, image, classifier, x)
+    check_cam_layer(request.saliency, classifier.model)
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [target], classifier, x)

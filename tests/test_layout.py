@@ -12,7 +12,19 @@ LONGEST = 300
 
 # The reading order: a part may import the parts before it.
 ORDER = (
-    *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
+    *(
+        "errors",
+        "paths",
+        "devices",
+        "images",
+        "checkpoints",
+        "labels",
+        "factories",
+        "models",
+        "augment",
+        "progress",
+        "watching",
+    ),
     *(
         "pruning",
         "calibration",
@@ -23,6 +35,7 @@ ORDER = (
         "explaining",
         "concluding",
         "pipeline",
+        "doctor",
         "evaluation",
         "cli",
     ),

@@ -30,10 +30,10 @@ def product(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) 
 
 
 def at_image_scale(x: Tensor, scale: Tensor) -> Tensor:
-    """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds.
+    """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds: exact as well, in the other order.
 
-    Exact as well, by the other order. A product's symmetric halves would nearly cancel where the baseline is flat: its scale is then 1 /
-    sqrt(eps), a thousand times the image's, and over some layers nothing but rounding would be left.
+    A product's symmetric halves would nearly cancel where the baseline is flat: its scale is then 1 / sqrt(eps), a
+    thousand times the image's, and over some layers nothing but rounding would be left.
     """
     first = scale.detach().chunk(2)[0]
     second = x.detach().chunk(2)[1]

@@ -12,6 +12,7 @@ from spade_cli.errors import UserError
 from spade_cli.interpretation.feature_maps import mark_feature_map
 from spade_cli.interpretation.in_place import CannotRewrite, WriteTracer, checked_run, without_writes
 from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
+from spade_cli.watching import watching
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
@@ -56,7 +57,8 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
             kept = _copy(model)  # the hooks are part of what the network computes: keep them
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
         try:
-            graph = WriteTracer().trace(copied := _with_defaults(copy.deepcopy(plain)))
+            copied = _with_defaults(copy.deepcopy(plain))
+            graph = WriteTracer(_used_whole(copied, image)).trace(copied)
         except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
             return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
         try:
@@ -70,6 +72,14 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
     if not same:
         return Explainable(plain, "its outputs change when it is rewritten", classes, None)
     return Explainable(safe, None, classes, feature_map)
+
+
+def _used_whole(network: nn.Module, image: Tensor) -> set[int]:
+    """The ids of the weights that a run of the network multiplies with as they are."""
+    used: set[int] = set()
+    with watching(lambda weight, call: used.add(id(weight))):
+        network(image.clone())
+    return used
 
 
 def _with_defaults(network: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spade_cli.pruning.watching import Call, watching
+from spade_cli.watching import Call, watching
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 SOLVED = (nn.Conv1d, nn.Conv2d)

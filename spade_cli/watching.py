@@ -68,17 +68,20 @@ WATCHED: dict[str, Callable[..., Call]] = {
 
 
 @contextmanager
-def watching(on_call: Callable[[Tensor, Call], None]) -> Iterator[None]:
+def watching(
+    on_call: Callable[[Tensor, Call], None], on_output: Callable[[Tensor, Tensor], None] | None = None
+) -> Iterator[None]:
     """Inside the `with`, `on_call(weight, call)` hears of each linear and convolution call before it is made.
 
-    torch's fused attention, which multiplies where nothing can be seen, is off meanwhile.
+    `on_output(weight, output)` hears of it afterwards. torch's fused attention, which multiplies where nothing can be
+    seen, is off meanwhile.
     """
     originals = {name: getattr(F, name) for name in WATCHED}
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         for name, original in originals.items():
-            setattr(F, name, _heard(original, WATCHED[name], on_call))
+            setattr(F, name, _heard(original, WATCHED[name], on_call, on_output))
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -87,11 +90,17 @@ def watching(on_call: Callable[[Tensor, Call], None]) -> Iterator[None]:
 
 
 def _heard(
-    original: Callable[..., Tensor], read: Callable[..., Call], on_call: Callable[[Tensor, Call], None]
+    original: Callable[..., Tensor],
+    read: Callable[..., Call],
+    on_call: Callable[[Tensor, Call], None],
+    on_output: Callable[[Tensor, Tensor], None] | None,
 ) -> Callable[..., Tensor]:
     def called(*args: Any, **kwargs: Any) -> Tensor:
         weight = kwargs["weight"] if "weight" in kwargs else args[1]
         on_call(weight, read(*args, **kwargs))
-        return original(*args, **kwargs)
+        output = original(*args, **kwargs)
+        if on_output is not None:
+            on_output(weight, output)
+        return output
 
     return called
