@@ -1,6 +1,6 @@
 """samples -> hessians: how they are measured, in how many passes, and where they are kept."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from spade_cli.devices import device_of, in_bfloat16
 from spade_cli.models import Classifier
 from spade_cli.pruning import Statistics, collect
 from spade_cli.pruning.hessian import bytes_of
+from spade_cli.pruning.layers import layer_modules
 from spade_cli.pruning.store import Store, fingerprint
 
 
@@ -106,7 +107,7 @@ def calibrate(
 
 def passes(model: nn.Module, names: Sequence[str], memory: float) -> list[list[str]]:
     """The names in order, in parts whose Hessians fit into `memory` bytes together; one that never fits is alone."""
-    modules: Mapping[str, nn.Module] = dict(model.named_modules())
+    modules = layer_modules(model)
     parts: list[list[str]] = [[]]
     used = 0
     for name in names:

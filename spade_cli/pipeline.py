@@ -119,7 +119,7 @@ def traces(
     solver = pruner_named(pruner) if isinstance(pruner, str) else pruner
     plan = _named(schedules.NAMED, schedule, "schedule") if isinstance(schedule, str) else schedule
     augmented = _named(augment.NAMED, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
-    found = find_layers(classifier.model)
+    found = find_layers(classifier.model, classifier.grey())
     pictures = [as_image(image) for image in images]
     return make_traces(
         classifier,

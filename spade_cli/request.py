@@ -16,7 +16,7 @@ from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.finding import Subject
 from spade_cli.images import load_image
-from spade_cli.interpretation import Channel, check_channels
+from spade_cli.interpretation import Channel, check_cam_layer, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
 
@@ -79,7 +79,7 @@ def decide(request: Request) -> Question:
     image = load_image(request.image)
     classifier = load_model(request.model, seed=request.seed)
     classifier = replace(classifier, model=classifier.model.to(device))
-    layers = find_layers(classifier.model)
+    layers = find_layers(classifier.model, classifier.grey())
     shares = schedule.settle(request.schedule, layers, request.sparsity, request.layer_shares)
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
@@ -88,6 +88,7 @@ def decide(request: Request) -> Question:
     check_scores(logits, classifier)
     target = int(logits.argmax()) if target is None else target
     _rehearse(request, image, classifier, x)
+    check_cam_layer(request.saliency, classifier.model)
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [target], classifier, x)

@@ -74,7 +74,8 @@ def test_methods_have_their_settings_in_yaml() -> None:
     interpreter = composed()["interpreter"]
     assert set(interpreter["methods"]) <= set(METHODS)
     for name, method in METHODS.items():
-        wanted = {key for key, default in (method.__kwdefaults__ or {}).items() if key != "seed"}
+        # `layer` is interpreter.cam_layer
+        wanted = {key for key, default in (method.__kwdefaults__ or {}).items() if key not in ("seed", "layer")}
         assert set(interpreter.get(name, {})) == wanted
         assert all(interpreter[name][key] == method.__kwdefaults__[key] for key in wanted)
 

@@ -12,8 +12,22 @@ LONGEST = 300
 
 # The reading order: a part may import the parts before it.
 ORDER = (
-    *("errors", "paths", "devices", "images", "checkpoints", "labels", "factories", "models", "augment", "progress"),
-    *("colours", "charts", "runs"),
+    *(
+        "errors",
+        "paths",
+        "devices",
+        "images",
+        "checkpoints",
+        "labels",
+        "factories",
+        "models",
+        "augment",
+        "progress",
+        "watching",
+        "colours",
+        "charts",
+        "runs",
+    ),
     *(
         "pruning",
         "calibration",
@@ -28,6 +42,7 @@ ORDER = (
         "reopening",
         "neurons",
         "differences",
+        "doctor",
         "evaluation",
         "cli",
     ),

@@ -11,7 +11,6 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from spade_cli import models
 from spade_cli.checkpoints import fit, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, Preprocessing, load_model, wrap
@@ -272,7 +271,7 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_default_weights_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
     network = load_model(ModelSource(NAME, weights="none")).model
     monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: network)
-    monkeypatch.setattr(models, "hash_file", lambda path: "f" * 64)
+    monkeypatch.setattr("spade_cli.models.torchvision.hash_file", lambda path: "f" * 64)
     classifier = load_model(NAME)
     assert classifier.weights == "IMAGENET1K_V1" and classifier.sha256
 

@@ -94,7 +94,10 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Cal
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
-    settled = {name: _method(name, interpreter.get(name) or {}, seed) for name in METHODS}
+    sections = {name: dict(interpreter.get(name) or {}) for name in METHODS}
+    if (layer := interpreter.get("cam_layer")) is not None:
+        sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
+    settled = {name: _method(name, sections[name], seed) for name in METHODS}
     return {name: settled[name] for name in asked}
 
 

@@ -29,7 +29,7 @@ def _layers(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.pruning.layers import find_layers
 
     classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")))
-    layers = find_layers(classifier.model)
+    layers = find_layers(classifier.model, classifier.grey())
     total = sum(parameter.numel() for parameter in classifier.model.parameters())
     prunable = [layer for layer in layers if layer.reason is None]
     print_table(HEADER, [_row(layer, total) for layer in layers], right=("share",))

@@ -32,6 +32,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         size=None if size is None else whole("model.size", size, 1, MAX_SIZE),
         mean=_colour("model.mean", model.get("mean"), -10),
         std=_colour("model.std", model.get("std"), 1e-6),
+        library=text("model.library", model.get("library", "torchvision"), "torchvision"),
     )
 
 

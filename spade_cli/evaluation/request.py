@@ -14,6 +14,7 @@ from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, Condition, TraceSettings, dense, trace
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.sparse_fc import check_last_layer
+from spade_cli.interpretation import check_cam_layer
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers
 from spade_cli.request import try_pruner
@@ -68,7 +69,8 @@ def decide(request: EvaluationRequest) -> Plan:
     device = pick_device(request.device)
     classifier = load_model(request.model, seed=request.seed)
     classifier = replace(classifier, model=classifier.model.to(device))
-    layers = find_layers(classifier.model)
+    layers = find_layers(classifier.model, classifier.grey())
+    check_cam_layer(request.saliency, classifier.model)
     conditions = settle_conditions(request.conditions, layers, classifier)
     return Plan(request, classifier, layers, conditions, find_data(request, classifier))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spade_cli.evaluation.localisation import ranks
 from spade_cli.pruning import find_layers
+from spade_cli.pruning.layers import layer_modules
 
 
 @torch.no_grad()
@@ -20,7 +21,8 @@ def randomised(model: nn.Module, share: float, seed: int) -> tuple[nn.Module, in
     call (weight_norm) is left.
     """
     network = copy.deepcopy(model).eval()
-    layers = [layer for layer in find_layers(network) if "weight" in network.get_submodule(layer.name)._parameters]
+    modules = layer_modules(network)
+    layers = [layer for layer in find_layers(network) if "weight" in modules[layer.name]._parameters]
     count = round(len(layers) * share) if share < 1 else len(layers)
     count = max(count, 1) if share > 0 else 0
     for place, layer in enumerate(reversed(layers[len(layers) - count :])):
@@ -68,6 +70,6 @@ def chance_overlap(first: nn.Module, second: nn.Module, layers: Iterable[str]) -
 
 
 def _weight(network: nn.Module, name: str) -> Tensor:
-    weight = network.get_submodule(name).weight
+    weight = layer_modules(network)[name].weight
     assert isinstance(weight, Tensor)
     return weight

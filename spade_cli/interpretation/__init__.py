@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from spade_cli.interpretation.deeplift import deeplift
 from spade_cli.interpretation.explainable import Explainable, explainable
 from spade_cli.interpretation.explanation import CannotExplain, Explanation
+from spade_cli.interpretation.feature_maps import check_cam_layer
 from spade_cli.interpretation.gradients import (
-    deeplift,
     gradient_shap,
     guided_backprop,
     guided_gradcam,
@@ -40,6 +41,7 @@ __all__ = [
     "Channel",
     "Explainable",
     "Explanation",
+    "check_cam_layer",
     "check_channels",
     "deeplift",
     "explainable",

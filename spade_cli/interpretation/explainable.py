@@ -9,8 +9,10 @@ from torch import Tensor, fx, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
+from spade_cli.interpretation.feature_maps import mark_feature_map
 from spade_cli.interpretation.in_place import CannotRewrite, WriteTracer, checked_run, without_writes
-from spade_cli.interpretation.rewriting import mark_feature_map, one_module_per_call, tensors_first
+from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
+from spade_cli.watching import watching
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
@@ -23,7 +25,7 @@ class Explainable:
     model: a copy in eval mode, without the user's hooks. Where `reason` is None every ReLU is a module of its own.
     reason: why the network could not be rewritten; then `model` is a plain copy, and methods that hook modules refuse.
     classes: outputs of the network, the range of a target.
-    feature_map: name in `model` of the last spatial feature map (1, C, h, w), for Grad-CAM; None where there is none.
+    feature_map: name in `model` of the last feature map (1, C, h, w) for Grad-CAM; None where there is none.
     """
 
     model: nn.Module
@@ -55,7 +57,8 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
             kept = _copy(model)  # the hooks are part of what the network computes: keep them
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
         try:
-            graph = WriteTracer().trace(copied := _with_defaults(copy.deepcopy(plain)))
+            copied = _with_defaults(copy.deepcopy(plain))
+            graph = WriteTracer(_used_whole(copied, image)).trace(copied)
         except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
             return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
         try:
@@ -69,6 +72,14 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
     if not same:
         return Explainable(plain, "its outputs change when it is rewritten", classes, None)
     return Explainable(safe, None, classes, feature_map)
+
+
+def _used_whole(network: nn.Module, image: Tensor) -> set[int]:
+    """The ids of the weights that a run of the network multiplies with as they are."""
+    used: set[int] = set()
+    with watching(lambda weight, call: used.add(id(weight))):
+        network(image.clone())
+    return used
 
 
 def _with_defaults(network: nn.Module) -> nn.Module:
@@ -87,7 +98,7 @@ def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str
     without_writes(safe, image)
     tensors_first(safe.graph)
     one_module_per_call(safe)
-    feature_map = mark_feature_map(safe)
+    feature_map = mark_feature_map(safe, image)
     safe.graph.lint()
     safe.recompile()
     return safe.eval(), feature_map

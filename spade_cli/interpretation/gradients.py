@@ -1,15 +1,14 @@
-"""Saliency by gradients: saliency, input x gradient, DeepLift, guided ones, integrated gradients, gradient SHAP."""
+"""Saliency by gradients: saliency, input x gradient, guided ones, integrated gradients, gradient SHAP."""
+
+import copy
 
 import torch
-import torch.nn.functional as F
 from captum import attr
-from captum.attr._core import deep_lift
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import (
-    DEEPLIFT_ERROR,
     INTEGRATION_ERROR,
     CannotExplain,
     Explanation,
@@ -21,37 +20,8 @@ from spade_cli.interpretation.explanation import (
     output_difference,
     prepared,
 )
+from spade_cli.interpretation.feature_maps import mark_layer
 from spade_cli.interpretation.randomness import seeded
-from spade_cli.interpretation.rewriting import POOL_ARGUMENTS, ClippedReLU, MaxPool
-
-
-def _max_pool_rule(
-    module: MaxPool, inputs: Tensor, outputs: Tensor, grad_input: Tensor, grad_output: Tensor, eps: float = 1e-10
-) -> Tensor:
-    """DeepLift's multipliers of a max pooling; a batch is (image, baseline), as captum stacks them.
-
-    What an output rose to is the doing of the image's maximum, what it fell from that of the baseline's. Captum's own
-    rule undoes the pooling by max_unpool, which keeps one of several windows that share their maximum; these are added
-    up.
-    """
-    out, out_baseline = outputs.chunk(2)
-    top = torch.maximum(out, out_baseline)
-    change = torch.cat([top - out_baseline, out - top])  # (2, C, h, w)
-    settings = {key: getattr(module, key) for key in POOL_ARGUMENTS}
-    where = F.max_pool2d(inputs, **settings, return_indices=True)[1]
-    spread = torch.zeros_like(inputs).flatten(2)  # (2, C, H W)
-    spread = spread.scatter_add(2, where.flatten(2), (grad_output * change).flatten(2)).view_as(inputs)
-    contribution = sum(spread.chunk(2))
-    delta = torch.sub(*inputs.chunk(2))
-    multiplier = torch.where(delta.abs() < eps, grad_input.chunk(2)[0], contribution / delta)
-    return torch.cat([multiplier, multiplier])
-
-
-# Private to captum (seen in 0.9): its table of rules, looked up by exact type, and its rescale rule,
-# which holds for any elementwise nonlinearity, ReLU6 included.
-deep_lift.SUPPORTED_NON_LINEAR[ClippedReLU] = deep_lift.nonlinear
-deep_lift.SUPPORTED_NON_LINEAR[MaxPool] = _max_pool_rule
-
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -73,24 +43,6 @@ def input_x_gradient(network: Explainable, image: Tensor, target: int) -> Explan
     return explained("input_x_gradient", product)
 
 
-def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """DeepLift, rescale rule, from a zero baseline, the mean colour (Shrikumar et al. 2017, section 3.5.1).
-
-    The map sums to output(image) - output(baseline) where every nonlinear layer has a rule (ReLU, ReLU6, max pooling,
-    sigmoid, tanh, ...). A layer without one (GELU, LayerNorm, attention) passes the plain gradient: the sum is then
-    off, is measured, and warned of.
-    """
-    needs_safe_copy(network, "deeplift")
-    image = prepared(network, image, target)
-    with captum_on(network.model):
-        contribution, delta = attr.DeepLift(network.model).attribute(
-            image, baselines=torch.zeros_like(image), target=target, return_convergence_delta=True
-        )  # (1, 3, H, W), (1,)
-    difference = output_difference(network.model, image, target)
-    checks, notes = completeness("deeplift", delta.item(), difference, DEEPLIFT_ERROR)
-    return explained("deeplift", contribution, checks, notes)
-
-
 def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explanation:
     """The gradient with negative values stopped at every ReLU and ReLU6 (Springenberg et al. 2015, section 3.4)."""
     needs_safe_copy(network, "guided_backprop")
@@ -100,25 +52,32 @@ def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explana
     return explained("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
 
 
-def guided_gradcam(network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest") -> Explanation:
-    """Guided backpropagation times Grad-CAM at the last spatial feature map (Selvaraju et al. 2017, section 3.2).
+def guided_gradcam(
+    network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
+) -> Explanation:
+    """Guided backpropagation times Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.2).
 
     interpolation: how Grad-CAM is enlarged to the image; captum's default, "nearest", is what SPADE's paper used.
-    Errors: UserError for another interpolation; CannotExplain where no feature map of more than one position is pooled
-    or flattened into the classifier.
+    layer: dotted name in the user's network of the layer whose output is the map instead; None: see `feature_maps.py`.
+    Errors: UserError for another interpolation, and for a layer without positions; CannotExplain where the network has
+    no feature map of more than one position.
     """
     if interpolation not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
         raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
     needs_safe_copy(network, "guided_gradcam")
-    if network.feature_map is None:
+    model, name = network.model, network.feature_map
+    if layer is not None:
+        assert isinstance(model, fx.GraphModule)
+        model = copy.deepcopy(model)
+        name = mark_layer(model, layer)
+    if name is None:
         raise CannotExplain(
             "guided_gradcam needs a spatial feature map before the classifier, and this network has none"
         )
     image = prepared(network, image, target)
-    layer = network.model.get_submodule(network.feature_map)
-    with captum_on(network.model):
-        product = attr.GuidedGradCam(network.model, layer).attribute(
+    with captum_on(model):
+        product = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
             image, target=target, interpolate_mode=interpolation
         )  # (1, 3, H, W)
     return explained("guided_gradcam", product, notes=_without_relu(network, "guided_gradcam"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 # x += y and its like, and what they are to become
@@ -33,7 +33,20 @@ for operation in ASSIGNMENTS:
 
 
 class WriteTracer(fx.Tracer):
-    """Traces a network with its in-place operations as they are."""
+    """Traces a network with its in-place operations as they are.
+
+    whole: ids of weights that are multiplied with as they are; a layer of a kind of its own that holds one (timm's
+    Conv2dSame, which looks at sizes) is not looked into.
+    """
+
+    def __init__(self, whole: set[int]) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module becomes one call of the graph."""
+        layer = isinstance(m, nn.Conv2d | nn.Linear) and id(m._parameters.get("weight")) in self.whole
+        return layer or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The stand-in for one value."""

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation with the alpha = 1, beta = 0 rule, as gradient times input of a network with rules.
+"""Layer-wise relevance propagation, as gradient times input of a network with rules.
 
 For a layer with inputs x, weights w and outputs z = sum of x_i w_i + b, relevance goes to the inputs in proportion to
 their positive contributions (Bach et al. 2015, equation 60 with alpha = 1, beta = 0):
@@ -7,23 +7,25 @@ their positive contributions (Bach et al. 2015, equation 60 with alpha = 1, beta
 
 Each layer is replaced with one that computes p * constant(z / p): the same outputs (a bias alone is added as a
 constant), and gradients such that x_i * gradient_i is R_i. Gradient times input of the whole network is then the
-relevance of the pixels (Ancona et al. 2018, proposition 1). Three decisions make it sound on today's networks:
+relevance of the pixels (Ancona et al. 2018, proposition 1). These decisions make it sound on today's networks:
 
-- A BatchNorm is folded into the convolution before it; one that cannot be folded hands its relevance through.
-- The bias's part is spread over the inputs: with folded BatchNorms it would absorb nearly everything, and conservation
-  would check nothing. What only a bias switched on still loses its relevance; `conservation` shows how much.
+- A BatchNorm is folded into the convolution before it; one that cannot be folded hands its relevance through, as
+  LayerNorm, GroupNorm and elementwise activations with f(0) = 0 do (identity rule of Achtibat et al. 2024, AttnLRP).
+- The bias's part is spread over the inputs, and so is that of a constant that is added (a position embedding): with
+  folded BatchNorms it would absorb nearly everything, and conservation would check nothing. What only a bias switched
+  on still loses its relevance; `conservation` shows how much.
 - A negative output is shared among its negative contributions. Behind a ReLU no such output has relevance, so there the
   rule is the one above; it matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
   logits.
+- What comes out of a softmax or a sigmoid and is multiplied with a signal (attention, squeeze-and-excitation) is a
+  constant weight, and relevance goes to what is weighed (Arras et al. 2017; Ali et al. 2022). Other products of two
+  signals give half to each.
+- A class token takes its share like any token, and keeps it: it is counted, and told apart from that of the pixels.
 """
 
 import copy
-import operator
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from captum import attr
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -37,133 +39,82 @@ from spade_cli.interpretation.explanation import (
     needs_safe_copy,
     prepared,
 )
-from spade_cli.interpretation.rewriting import (
-    FLATTEN_CALLS,
-    Add,
-    ClippedReLU,
-    FeatureMap,
-    is_tensor,
-    module_of,
-    replace_call,
-    settings_are_plain,
-)
+from spade_cli.interpretation.flow import flow_of
+from spade_cli.interpretation.lrp_choice import KEEP, kind_of, rule_of
+from spade_cli.interpretation.lrp_rules import Absorbing
+from spade_cli.interpretation.rewriting import module_of, replace_call
 
-# Far below any contribution that matters, far above the smallest float32: only keeps 0 / 0 from happening.
-STABILIZER = 1e-12
-
-LINEAR = (nn.Conv2d, nn.Linear)
-PASSING = (
-    nn.ReLU,
-    nn.Identity,
-    FeatureMap,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Flatten,
-    nn.MaxPool2d,
-    nn.AdaptiveMaxPool2d,
-    Add,
-)
-MOVING_CALLS: frozenset[Any] = FLATTEN_CALLS | {
-    "clone", "contiguous", "squeeze", "unsqueeze", "permute", "transpose", "chunk", "split", "size", "dim",
-    torch.cat, torch.concat, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose, torch.chunk, torch.split,
-    operator.getitem, getattr, F.dropout,
-}  # fmt: skip
-AVERAGE_CALLS: frozenset[Any] = frozenset({F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean"})
-SCALE_CALLS: frozenset[Any] = frozenset({operator.mul, operator.truediv})
-SHIFT_CALLS: frozenset[Any] = frozenset({operator.add, operator.sub})
+TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
 
 
 def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """Relevance of each pixel for the target's output, by the alpha = 1, beta = 0 rule of this file's docstring.
+    """Relevance of each pixel for the target's output, by the rules of this file's docstring.
 
-    checks: `conservation` is the map's sum over the output, 1 when no relevance was lost.
-    Errors: CannotExplain, naming the layers, where the network has one without a rule (GELU, LayerNorm, attention,
-    ...).
+    checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost;
+    `class_token` is the class token's part of it, where there is one.
+    Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
     needs_safe_copy(network, "lrp")
-    image = prepared(network, image, target)
+    image = prepared(network, image, target).requires_grad_()
     ruled = with_rules(network.model)
-    with captum_on(ruled):
-        relevance = attr.InputXGradient(ruled).attribute(image, target=target)  # (1, 3, H, W)
+    tokens = [module for module in ruled.modules() if isinstance(module, Absorbing)]
+    with captum_on(ruled), torch.enable_grad():
+        output = ruled(image)[0, target]
+        leaves = [image, *(token.value for token in tokens)]
+        slopes = torch.autograd.grad(output, leaves, allow_unused=True)
     with torch.no_grad():
-        output = network.model(image)[0, target].item()
-    conservation = relevance.sum().item() / output if output else float("nan")
+        expected = network.model(image)[0, target].item()
+    if abs(output.item() - expected) > 1e-3 * max(abs(expected), 1e-6):
+        raise CannotExplain("lrp: the copy with rules computes something else than the network")
+    relevance, *kept = (
+        torch.zeros_like(leaf) if slope is None else leaf.detach() * slope
+        for leaf, slope in zip(leaves, slopes, strict=True)
+    )
+    checks = {"conservation": relevance.sum().item() / expected if expected else float("nan")}
+    if tokens:
+        checks["class_token"] = sum(one.sum().item() for one in kept) / expected if expected else float("nan")
+        checks["conservation"] += checks["class_token"]
+    return explained("lrp", relevance, checks, _notes(expected, checks))
+
+
+def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if output <= 0:
         notes += (
             f"lrp: the class's output is not positive ({output:.3g}), so relevance is negative: evidence against it",
         )
-    if not abs(conservation - 1) <= CONSERVATION_ERROR:
-        notes += (f"lrp: relevance sums to {conservation:.1%} of the output (100 % expected); biases kept the rest",)
-    return explained("lrp", relevance, {"conservation": conservation}, notes)
+    token = checks.get("class_token", 0.0)
+    if not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
+        notes += (
+            f"lrp: relevance sums to {checks['conservation']:.1%} of the output (100 % expected); biases kept the rest",
+        )
+    if token > TOKEN_SHARE:
+        notes += (f"lrp: {token:.1%} of the output is the class token's own doing, whatever the picture shows",)
+    return notes
 
 
 def with_rules(model: nn.Module) -> fx.GraphModule:
     """A rewritten network (`Explainable.model`) -> the network whose gradient times input is its relevance.
 
-    CannotExplain where a layer has no rule; every call in the graph has to be one that is known.
+    CannotExplain where a layer that passes relevance on has no rule; every call in the graph has to be one that is
+    known.
     """
     assert isinstance(model, fx.GraphModule)
     ruled = copy.deepcopy(model)
     _fold_batch_norms(ruled)
+    flow = flow_of(ruled)
     without_rule = set()
-    for node in ruled.graph.nodes:
-        if node.op in ("placeholder", "output"):
+    for node in list(ruled.graph.nodes):
+        if node.op in ("placeholder", "output", "get_attr"):
             continue
-        if (rule := _rule(ruled, node)) is None:
-            without_rule.add(_kind(ruled, node))
+        if (rule := rule_of(ruled, node, flow)) is None:
+            without_rule.add(kind_of(ruled, node))
         elif rule is not KEEP:
-            replace_call(ruled, node, rule, inputs=2 if isinstance(rule, SharedSum) else 1)
+            replace_call(ruled, node, rule, inputs=None)
     if without_rule:
         raise CannotExplain(f"lrp has no sound rule for {', '.join(sorted(without_rule))}")
     ruled.recompile()
     return ruled
-
-
-# Stands for: plain gradient times input is the right rule already (ReLU, max pooling, moving values about).
-KEEP = nn.Identity()
-
-
-def _rule(ruled: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """The module that carries a node's rule, KEEP where the node needs none, None where none is known."""
-    called = module_of(ruled, node)
-    if isinstance(called, LINEAR):
-        return SharedLinear(called)
-    if isinstance(called, Add):
-        return SharedSum()
-    if isinstance(called, (nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
-        return SharedMean(called)
-    if isinstance(called, (nn.BatchNorm2d, ClippedReLU)):
-        return Passing(called)
-    if called is not None:
-        return KEEP if isinstance(called, PASSING) else None
-    if node.target in AVERAGE_CALLS | SHIFT_CALLS | SCALE_CALLS and is_tensor(node):
-        if not (settings_are_plain(node) and is_tensor(node.args[0])):
-            return None  # a setting read from a tensor, or the product of two tensors
-        if node.target in SCALE_CALLS:
-            return KEEP
-        return SharedMean(_call(node)) if node.target in AVERAGE_CALLS else Passing(_call(node))
-    sizes_only = node.op == "call_function" and not is_tensor(node) and not any(map(is_tensor, node.all_input_nodes))
-    known = sizes_only or node.target in MOVING_CALLS or _is_idle_stochastic_depth(node)
-    return KEEP if known else None
-
-
-def _call(node: fx.Node) -> "Call":
-    """A function or method call as a module of its first argument."""
-    return Call(node.target, tuple(node.args[1:]), dict(node.kwargs))
-
-
-def _is_idle_stochastic_depth(node: fx.Node) -> bool:
-    """torchvision's stochastic depth, which in eval mode returns its input."""
-    return getattr(node.target, "__name__", "") == "stochastic_depth"
-
-
-def _kind(ruled: fx.GraphModule, node: fx.Node) -> str:
-    """The name of what a node calls, for the user."""
-    called = module_of(ruled, node)
-    if called is not None:
-        return type(called).__name__
-    return "parameters outside layers" if node.op == "get_attr" else getattr(node.target, "__name__", str(node.target))
 
 
 def _fold_batch_norms(ruled: fx.GraphModule) -> None:
@@ -179,79 +130,3 @@ def _fold_batch_norms(ruled: fx.GraphModule) -> None:
             replace_call(ruled, before, fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)
             ruled.graph.erase_node(node)
-
-
-def _shared(output: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """`output`, with the gradient of its `positive` contributions where it is positive, else of its `negative` ones."""
-    output, up = output.detach(), output.detach() >= 0
-    return _scaled(torch.where(up, positive, negative), output, up)
-
-
-def _scaled(carrier: Tensor, output: Tensor, up: Tensor) -> Tensor:
-    """`output`, with the gradient of carrier * constant(output / carrier); `up`: where the carrier is not negative."""
-    scaled = carrier * (output / (carrier + torch.where(up, STABILIZER, -STABILIZER))).detach()
-    # where nothing but a bias made the output, `scaled` is 0: the layers behind still need the output
-    return scaled + (output - scaled).detach()
-
-
-class SharedLinear(nn.Module):
-    """A convolution or linear layer whose relevance is shared among the contributions of its output's sign."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
-        super().__init__()
-        self.layer = layer
-        self.up, self.down = copy.deepcopy(layer), copy.deepcopy(layer)
-        for part, weight in ((self.up, layer.weight.clamp(min=0)), (self.down, layer.weight.clamp(max=0))):
-            part.weight = nn.Parameter(weight.detach(), requires_grad=False)
-            part.register_parameter("bias", None)
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        above, below = input.clamp(min=0), input.clamp(max=0)
-        return _shared(self.layer(input), self.up(above) + self.down(below), self.down(above) + self.up(below))
-
-
-class SharedMean(nn.Module):
-    """An average pooling with the same rule; its weights are positive, so a contribution has its input's sign."""
-
-    def __init__(self, pool: nn.Module) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        return _shared(self.pool(input), self.pool(input.clamp(min=0)), self.pool(input.clamp(max=0)))
-
-
-class SharedSum(nn.Module):
-    """An addition with the same rule.
-
-    Plain gradient times input (LRP-0) would hand 10 R to one branch and -9 R to the other where they nearly cancel, and
-    over a ResNet's blocks that grows without bound.
-    """
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:  # noqa: D102
-        positive = first.clamp(min=0) + second.clamp(min=0)
-        return _shared(first + second, positive, first.clamp(max=0) + second.clamp(max=0))
-
-
-class Passing(nn.Module):
-    """An elementwise layer whose inputs get their own output's relevance, all of it."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        return _scaled(input, self.layer(input).detach(), input.detach() >= 0)
-
-
-class Call(nn.Module):
-    """A function, or a tensor's method by name, as a module."""
-
-    def __init__(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__()
-        self.function, self.args, self.kwargs = function, args, kwargs
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        if isinstance(self.function, str):
-            return getattr(input, self.function)(*self.args, **self.kwargs)
-        return self.function(input, *self.args, **self.kwargs)

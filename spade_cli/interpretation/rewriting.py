@@ -1,8 +1,7 @@
-"""A traced network -> one with a module for each ReLU, max pooling and sum, and its last feature map marked."""
+"""A traced network -> one with a module for each ReLU, activation, max pooling, normalisation and sum."""
 
 import copy
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,10 +27,72 @@ class MaxPool(nn.MaxPool2d):
     """Max pooling as a type of its own, so that DeepLift can be given a rule that holds where windows overlap."""
 
 
+class Multihead(nn.Module):
+    """nn.MultiheadAttention in pieces that can be given rules: three linear maps, attention, and one more."""
+
+    def __init__(self, layer: nn.MultiheadAttention) -> None:
+        super().__init__()
+        weights, bias = layer.in_proj_weight.chunk(3), layer.in_proj_bias
+        biases: tuple[Tensor | None, ...] = (None, None, None) if bias is None else bias.chunk(3)
+        self.heads = layer.num_heads
+        self.parts = nn.ModuleList(map(linear, weights, biases))
+        self.out = linear(layer.out_proj.weight, layer.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:  # noqa: D102
+        made = [part(x) for part, x in zip(self.parts, (query, key, value), strict=True)]  # (N, T, C) each
+        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in made]  # (N, heads, T, C / heads)
+        found = F.scaled_dot_product_attention(*split)
+        return self.out(found.transpose(1, 2).flatten(2)), None  # (N, T, C)
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of these values."""
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    made.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return made
+
+
+def is_plain_attention(layer: nn.Module | None, node: fx.Node) -> bool:
+    """Whether a call is attention without masks, of batches, that `Multihead` can stand in for."""
+    if not isinstance(layer, nn.MultiheadAttention) or len(node.args) != 3:
+        return False
+    masks = ("key_padding_mask", "attn_mask", "is_causal")
+    same = layer._qkv_same_embed_dim and layer.batch_first and layer.bias_k is None and not layer.add_zero_attn
+    return same and not any(node.kwargs.get(name) for name in masks) and all(map(is_tensor, node.args))
+
+
 class FeatureMap(nn.Identity):
-    """Marks the last spatial feature map; changes nothing."""
+    """Marks a feature map (N, C, h, w); changes nothing."""
 
 
+class ArrangedMap(nn.Module):
+    """Marks a feature map that lies otherwise: `map` sees it as (N, C, h, w), the layers behind as it was.
+
+    arrangement: "channels last" for (N, h, w, C), or (before, h, w) for tokens (N, before + h w, C).
+    """
+
+    def __init__(self, arrangement: str | tuple[int, int, int]) -> None:
+        super().__init__()
+        self.arrangement, self.map = arrangement, FeatureMap()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
+        if isinstance(self.arrangement, str):
+            return self.map(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        before, height, width = self.arrangement
+        grid = input[:, before:].transpose(1, 2).unflatten(2, (height, width))  # (N, C, h, w)
+        tokens = self.map(grid).flatten(2).transpose(1, 2)  # (N, h w, C)
+        return torch.cat([input[:, :before], tokens], 1)
+
+
+# Elementwise functions, and the modules that take the same settings
+ACTIVATIONS: dict[Any, type[nn.Module]] = {
+    F.gelu: nn.GELU, F.silu: nn.SiLU, F.hardswish: nn.Hardswish, F.mish: nn.Mish, F.leaky_relu: nn.LeakyReLU,
+    F.elu: nn.ELU, F.celu: nn.CELU, F.selu: nn.SELU, F.hardtanh: nn.Hardtanh, F.softplus: nn.Softplus,
+    F.sigmoid: nn.Sigmoid, torch.sigmoid: nn.Sigmoid, "sigmoid": nn.Sigmoid, F.hardsigmoid: nn.Hardsigmoid,
+    F.tanh: nn.Tanh, torch.tanh: nn.Tanh, "tanh": nn.Tanh,
+}  # fmt: skip
 RELU: frozenset[Any] = frozenset({F.relu, torch.relu, "relu"})
 RELU6: frozenset[Any] = frozenset({F.relu6})
 ADD: frozenset[Any] = frozenset({operator.add, torch.add, "add"})
@@ -59,11 +120,13 @@ def module_of(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def replace_call(graph_module: fx.GraphModule, node: fx.Node, module: nn.Module, inputs: int = 1) -> None:
-    """Let `node` call a new module on its first arguments; the name is the node's own, so it is unique."""
+def replace_call(graph_module: fx.GraphModule, node: fx.Node, module: nn.Module, inputs: int | None = 1) -> None:
+    """Let `node` call a new module on its first arguments (None: on all); the name is the node's, so it is unique."""
     name = f"explained_{node.name}"
     graph_module.add_submodule(name, module)
-    node.op, node.target, node.args, node.kwargs = "call_module", name, node.args[:inputs], {}
+    node.op, node.target = "call_module", name
+    if inputs is not None:
+        node.args, node.kwargs = node.args[:inputs], {}
 
 
 def tensors_first(graph: fx.Graph) -> None:
@@ -92,8 +155,8 @@ def one_module_per_call(safe: fx.GraphModule) -> None:
         if node.op not in ("call_module", "call_function", "call_method"):
             continue
         called = module_of(safe, node)
-        if (made := _new_module(node, called)) is not None:
-            replace_call(safe, node, made, inputs=2 if isinstance(made, Add) else 1)
+        if (made := _new_module(safe, node, called)) is not None:
+            replace_call(safe, node, made, inputs={Add: 2, Multihead: 3}.get(type(made), 1))
         elif called is not None and node.target in seen and not list(called.parameters()):
             safe.add_submodule(name := f"explained_{node.name}", copy.deepcopy(called))
             node.target = name
@@ -103,14 +166,19 @@ def one_module_per_call(safe: fx.GraphModule) -> None:
         called = module_of(safe, node)
         if called is not None and settings_are_plain(node) and not list(called.parameters()):
             _own_input(safe, node)
+    safe.graph.eliminate_dead_code()
     safe.delete_all_unused_submodules()
 
 
-def _new_module(node: fx.Node, called: nn.Module | None) -> nn.Module | None:
+def _new_module(safe: fx.GraphModule, node: fx.Node, called: nn.Module | None) -> nn.Module | None:
     """The module a call is to be replaced with, or None where it stays as it is."""
     function = node.target if called is None else None  # a module's target is its name, and may be "relu" or "add"
+    if function is F.batch_norm:
+        return _batch_norm(safe, node)
     if function in ADD and len(node.args) == 2 and all(map(is_tensor, node.args)) and not node.kwargs:
         return Add()
+    if is_plain_attention(called, node):
+        return Multihead(called)  # type: ignore[arg-type]
     if not (settings_are_plain(node) and is_tensor(node) and is_tensor(node.args[0])):
         return None
     if isinstance(called, nn.ReLU) or function in RELU:
@@ -122,7 +190,33 @@ def _new_module(node: fx.Node, called: nn.Module | None) -> nn.Module | None:
     if function in MAX_POOL:
         settings: dict[str, Any] = {**dict(zip(POOL_ARGUMENTS, node.args[1:], strict=False)), **node.kwargs}
         return MaxPool(**{key: settings[key] for key in POOL_ARGUMENTS if key in settings})
+    if function in ACTIVATIONS:
+        plain = {key: value for key, value in node.kwargs.items() if key != "inplace"}
+        return ACTIVATIONS[function](*(value for value in node.args[1:] if not isinstance(value, bool)), **plain)
     return None
+
+
+def _batch_norm(safe: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """F.batch_norm on the parameters of a module that torch.fx looked into (timm's) as a BatchNorm of its own."""
+    keys = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    given: dict[str, Any] = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
+    given |= {**dict(zip(keys, node.args, strict=False)), **dict(node.kwargs)}
+    held = {key: given.pop(key) for key in keys[1:5]}
+    known = all(value is None or (isinstance(value, fx.Node) and value.op == "get_attr") for value in held.values())
+    if not known or given["training"] or held["running_mean"] is None or len(shape(node)) != 4:
+        return None
+    values = {key: None if value is None else _attribute(safe, value) for key, value in held.items()}
+    norm = nn.BatchNorm2d(shape(node)[1], eps=given["eps"], affine=values["weight"] is not None)
+    for key, value in values.items():
+        if value is not None:
+            getattr(norm, key).data = value.detach()
+    return norm.eval().requires_grad_(False)
+
+
+def _attribute(safe: fx.GraphModule, node: fx.Node) -> Tensor:
+    """The parameter or buffer that a node reads."""
+    holder, _, name = str(node.target).rpartition(".")
+    return getattr(safe.get_submodule(holder), name)
 
 
 def _own_input(safe: fx.GraphModule, node: fx.Node) -> None:
@@ -137,47 +231,5 @@ def _own_input(safe: fx.GraphModule, node: fx.Node) -> None:
         return
     with safe.graph.inserting_before(node):
         own = safe.graph.call_method("clone", (source,))
-    own.meta = dict(source.meta)
+    own.meta = {"shape": source.meta["shape"]}
     node.replace_input_with(source, own)
-
-
-def mark_feature_map(safe: fx.GraphModule) -> str | None:
-    """Put a `FeatureMap` behind the last spatial map, and return its name.
-
-    It is what the last pooling or the flattening to a vector reads, seen through poolings and dropouts before it:
-    ResNet's layer4, the last ReLU of VGG. A map that turns into tokens (ViT's patches) is not followed by either.
-    """
-    for node in reversed(safe.graph.nodes):
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if source is None or not (is_tensor(source) and is_tensor(node)) or not _is_map(source):
-            continue
-        if not (_calls(safe, node, POOL_MODULES, POOL_CALLS) or _flattens(safe, node)):
-            continue
-        while _calls(safe, source, (*POOL_MODULES, nn.Dropout, nn.Dropout2d, nn.Identity), POOL_CALLS | {"clone"}):
-            source = source.all_input_nodes[0]
-        if source.op == "placeholder":
-            return None  # the image itself
-        safe.add_submodule("feature_map", FeatureMap())
-        with safe.graph.inserting_after(source):
-            mark = safe.graph.call_module("feature_map")
-        source.replace_all_uses_with(mark)
-        mark.args, mark.meta = (source,), dict(source.meta)
-        return "feature_map"
-    return None
-
-
-def _is_map(node: fx.Node) -> bool:
-    """Whether a tensor is (1, C, h, w) with more than one position."""
-    dims = shape(node)
-    return len(dims) == 4 and dims[2] * dims[3] > 1
-
-
-def _calls(safe: fx.GraphModule, node: fx.Node, modules: tuple[type, ...], targets: frozenset[Any] | set[Any]) -> bool:
-    """Whether a node calls one of these kinds of module or one of these functions."""
-    called: Callable[..., Any] | None = module_of(safe, node)
-    return isinstance(called, modules) or (called is None and node.target in targets)
-
-
-def _flattens(safe: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node makes a vector (1, features) of its input."""
-    return _calls(safe, node, (nn.Flatten,), FLATTEN_CALLS) and len(shape(node)) == 2

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.randomness import seeded
+from spade_cli.watching import watching
 
 # The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
 BLANK = 0.01
@@ -48,9 +49,10 @@ def visualize(
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
 
-    Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W), over tokens of
-    (N, T, C), or the value itself of a vector (N, C). At each step the batch is moved, scaled and turned a little, by
-    lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to the network.
+    Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W) or (N, H, W, C),
+    over tokens of (N, T, C), or the value itself of a vector (N, C). At each step the batch is moved, scaled and turned
+    a little, by lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to
+    the network.
 
     on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
     Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
@@ -70,7 +72,7 @@ def visualize(
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
-                each = [_response(outputs[t.layer][n : n + 1], t.channel) for n, t in enumerate(targets)]
+                each = [_response(_of_picture(outputs[t.layer], n, seen), t.channel) for n, t in enumerate(targets)]
                 responses = torch.stack(each)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
                 (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
@@ -92,7 +94,7 @@ def is_blank(picture: Tensor) -> bool:
 
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
     """UserError where a layer or a channel does not exist, found by one pass of `image` (1, 3, H, W)."""
-    names = [name for name, _ in model.named_modules() if name]
+    names = [*(name for name, _ in model.named_modules() if name), *_projections(model)]
     for asked in channels:
         if asked.layer is not None and asked.layer not in names:
             close = difflib.get_close_matches(asked.layer, names, CLOSE_NAMES)
@@ -118,8 +120,23 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
 
 
 def _channel_axis(output: Tensor) -> int:
-    """Channels are the last axis of tokens (N, T, C), the second of everything else."""
-    return 2 if output.dim() == 3 else 1
+    """Channels are the last axis of tokens (N, T, C) and of maps (N, H, W, C), the second of everything else.
+
+    A square map of other than C rows tells where its channels are; where it does not, they are the second axis.
+    """
+    last = output.dim() == 4 and output.shape[1] == output.shape[2] != output.shape[3]
+    return output.dim() - 1 if output.dim() == 3 or last else 1
+
+
+def _of_picture(output: Tensor, picture: int, pictures: Tensor) -> Tensor:
+    """A picture's part of an output; one in windows (N x windows, T, C) has several rows a picture."""
+    rows = output.shape[0] // len(pictures)
+    return output[picture * rows : (picture + 1) * rows]
+
+
+def _projections(model: nn.Module) -> dict[str, Tensor]:
+    """Weights that attention multiplies with itself, by the names that `spade layers` gives them."""
+    return {name.removesuffix("_weight"): value for name, value in model.named_parameters() if name.endswith("_weight")}
 
 
 def _response(output: Tensor, channel: int) -> Tensor:
@@ -140,6 +157,7 @@ def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
 def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
     """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before."""
     outputs: dict[str | None, Tensor] = {}
+    by_weight: dict[int, str] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -147,6 +165,10 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
             outputs[name] = output.clone() if isinstance(output, Tensor) else output
 
         return hook
+
+    def multiplied(weight: Tensor, output: Tensor) -> None:
+        if (name := by_weight.get(id(weight))) is not None:
+            outputs.setdefault(name, output)  # of a module that is called, its hook has the last word
 
     def observe(image: Tensor) -> dict[str | None, Tensor]:
         outputs.clear()
@@ -156,9 +178,17 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
     modes = {module: module.training for module in model.modules()}
     handles = []
     try:
-        handles += [model.get_submodule(name).register_forward_hook(keep(name)) for name in set(layers) if name]
+        modules, weights = dict(model.named_modules()), _projections(model)
+        for name in {name for name in layers if name}:
+            if name in modules:
+                handles.append(modules[name].register_forward_hook(keep(name)))
+            # a layer that is used without being called: its product is the output
+            weight = weights.get(name, getattr(modules.get(name), "_parameters", {}).get("weight"))
+            if weight is not None:
+                by_weight[id(weight)] = name
         model.eval()
-        yield observe
+        with watching(lambda weight, call: None, multiplied):
+            yield observe
     finally:
         for handle in handles:
             handle.remove()

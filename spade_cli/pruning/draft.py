@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
-from spade_cli.pruning.layers import Layer
+from spade_cli.pruning.layers import Layer, layer_modules
 from spade_cli.pruning.pruner import Pruner
-from spade_cli.pruning.trace import LayerRecord, Trace, left_dense, solve
+from spade_cli.pruning.trace import LayerRecord, Trace, left_dense, settled, solve
 
 
 class Draft:
@@ -25,7 +25,7 @@ class Draft:
         self.layers = {layer.name: layer for layer in layers}
         self.statistics, self.pruner, self.damping = statistics, pruner, damping
         self.shares: dict[str, float] = {}  # as the copy is now; the rest is dense
-        self._dense, self._own = dict(model.named_modules()), dict(self.model.named_modules())
+        self._dense, self._own = layer_modules(model), layer_modules(self.model)
         self._solved: dict[tuple[str, float], tuple[Tensor, LayerRecord]] = {}
 
     @torch.no_grad()
@@ -33,21 +33,21 @@ class Draft:
         """The copy with these shares, everything else dense. A layer without statistics stays dense."""
         for name in {**self.shares, **shares}:
             if shares.get(name, 0.0) != self.shares.get(name, 0.0):
-                self._own[name].weight.copy_(self._at(name, shares.get(name, 0.0))[0])
+                self._own[name].weight.copy_(self._at(name, shares.get(name, 0.0))[0])  # type: ignore[operator]
         self.shares = dict(shares)
         return self.model
 
     def trace(self, trials: tuple[Trial, ...] = ()) -> Trace:
         """The copy as it is now, with a record of each layer and the trials that led to it."""
-        records = [self._at(name, self.shares.get(name, 0.0))[1] for name in self.layers]
-        return Trace(self.model, tuple(records), self.statistics.logits, trials)
+        records = {name: self._at(name, self.shares.get(name, 0.0))[1] for name in self.layers}
+        return Trace(self.model, settled(tuple(self.layers.values()), records), self.statistics.logits, trials)
 
     def _at(self, name: str, share: float) -> tuple[Tensor, LayerRecord]:
         if (name, share) not in self._solved:
             module, layer = self._dense[name], self.layers[name]
             left = left_dense(module, layer, share, self.statistics)
             if left is not None:
-                return module.weight, left
+                return module.weight, left  # type: ignore[return-value]
             found = solve(module, layer, share, [self.statistics], self.pruner, self.damping)
             self._solved[name, share] = found[0]
         return self._solved[name, share]

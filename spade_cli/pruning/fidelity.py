@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spade_cli.pruning.layers import layer_modules
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -65,9 +67,9 @@ def breaking_layer(dense: nn.Module, trace: nn.Module, pruned: Sequence[str], ju
     pruned: layers in order. Raises ValueError where all of them together keep it.
     """
     network = copy.deepcopy(dense).eval()
-    own, theirs = dict(network.named_modules()), dict(trace.named_modules())
+    own, theirs = layer_modules(network), layer_modules(trace)
     for name in reversed(pruned):
-        own[name].weight.copy_(theirs[name].weight)
+        own[name].weight.copy_(theirs[name].weight)  # type: ignore[operator, arg-type]
         if not judge(network).holds(least):
             return name
     raise ValueError("the trace is faithful")

@@ -6,8 +6,7 @@ H = 2/n X X^T, the Hessian of a layer's squared reconstruction error ||W' X - W 
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of, forward_precision, full_precision
 from spade_cli.pruning.curvature import MOST_DENSE, Hessian, LowRank
-from spade_cli.pruning.layers import block_of, input_matrix, weight_matrix
+from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
+from spade_cli.watching import Call, watching
 
 GATHER_BYTES = 256 * 2**20  # of the patches gathered at once where all positions are asked for
 # Columns from which a Hessian is not formed (4096 x 4096 is a quarter of a second, VGG16's 25088 squared are 2.5 GB),
@@ -64,39 +64,34 @@ def collect(
     `precision` is that of the forward pass: float32, bfloat16 or auto (bfloat16 where the processor computes with it);
     products are summed in float32 in any case. Memory does not grow with the number of samples.
     """
-    modules = dict(model.named_modules())
-    totals = {name: _Total(weight_matrix(modules[name]).shape[-1]) for name in names}
+    modules = layer_modules(model)
+    weights = {name: modules[name].weight for name in names}
+    totals = {name: _Total(weight_matrix(modules[name]).shape[-1]) for name in weights}
+    # One generator a layer: what is drawn for it does not depend on which other layers are calibrated.
+    generators = {name: torch.Generator().manual_seed(seed + crc32(name.encode())) for name in weights}
+    by_weight = {id(weight): name for name, weight in weights.items()}  # of tied layers, every one's calls are counted
     batch_images = 0
 
-    def watch(name: str) -> Callable[..., None]:
+    def seen(weight: Tensor, call: Call) -> None:
+        if (name := by_weight.get(id(weight))) is None:
+            return
         total = totals[name]
-        # One generator a layer: what is drawn for it does not depend on which other layers are calibrated.
-        generator = torch.Generator().manual_seed(seed + crc32(name.encode()))
+        wanted = None if rows_per_column is None else -(-rows_per_column * total.columns * batch_images // samples)
+        if total.columns > MOST_DENSE:
+            most = -(-MOST_OBSERVATIONS * batch_images // samples)
+            wanted = most if wanted is None else min(wanted, most)
+        call = replace(call, x=call.x.detach().float())
+        for part in (call,) if wanted is not None else _bites(call):
+            total.add(input_matrix(part, wanted, generators[name]))  # (g, n, c)
 
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            x = (args[0] if args else kwargs["input"]).detach().float()
-            wanted = None if rows_per_column is None else -(-rows_per_column * total.columns * batch_images // samples)
-            if total.columns > MOST_DENSE:
-                most = -(-MOST_OBSERVATIONS * batch_images // samples)
-                wanted = most if wanted is None else min(wanted, most)
-            for part in (x,) if wanted is not None else _bites(module, x):
-                total.add(input_matrix(module, part, wanted, generator))  # (g, n, c)
-
-        return hook
-
-    hooks = [modules[name].register_forward_hook(watch(name), with_kwargs=True) for name in totals]
     logits = []
-    try:
-        with borrowed(model), full_precision(), forward_precision(precision, device_of(model)):
-            for batch in batches:
-                batch_images = len(batch)
-                # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
-                logits.append(model(_channels_last(batch)).float().cpu())
-                if on_batch is not None:
-                    on_batch(batch_images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with borrowed(model), full_precision(), forward_precision(precision, device_of(model)), watching(seen):
+        for batch in batches:
+            batch_images = len(batch)
+            # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
+            logits.append(model(_channels_last(batch)).float().cpu())
+            if on_batch is not None:
+                on_batch(batch_images)
     hessians = {name: total.hessian() for name, total in totals.items() if total.observations}
     return Statistics(hessians, {name: totals[name].observations for name in hessians}, torch.cat(logits))
 
@@ -143,7 +138,9 @@ def bytes_of(module: nn.Module) -> int:
     return groups * columns * min(columns, MOST_OBSERVATIONS if columns > MOST_DENSE else columns) * 4
 
 
-def _bites(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """The batch in parts whose patches, all positions of them, fit into GATHER_BYTES."""
-    patches = block_of(module) * x[0].numel() * x.element_size()  # of one image, at stride 1
-    return x.split(max(1, GATHER_BYTES // max(1, patches)))
+def _bites(call: Call) -> Iterator[Call]:
+    """The call in parts whose patches, all positions of them, fit into GATHER_BYTES."""
+    kernel = 1 if call.kernel is None else call.kernel[0] * call.kernel[1]
+    patches = kernel * call.x[0].numel() * call.x.element_size()  # of one image, at stride 1
+    for x in call.x.split(max(1, GATHER_BYTES // max(1, patches))):
+        yield replace(call, x=x)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import torch
@@ -14,7 +14,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
-from spade_cli.pruning.layers import Layer, block_of, weight_matrix
+from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
 from spade_cli.pruning.pruner import Pruner, can
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
@@ -27,7 +27,7 @@ class LayerRecord:
     name: str
     kind: str
     shape: tuple[int, ...]
-    weights: int
+    weights: int  # 0 where they are those of another layer, which counts them
     asked: float  # share of the layer's units to remove; 0 where it was left dense
     achieved: float  # share of its weights that are exactly zero
     error: float | None = None  # ||W'X - WX||^2 / ||WX||^2 over the samples; None where it was not pruned
@@ -115,11 +115,11 @@ class Pruning:
     """Traces in the making: layers are pruned as their statistics come in."""
 
     def __init__(self, model: nn.Module, images: int, damping: float) -> None:
-        self.dense = dict(model.named_modules())
+        self.dense = layer_modules(model)
         self.models = [copy.deepcopy(model).eval() for _ in range(images)]
         for parameter in (parameter for one in self.models for parameter in one.parameters()):
             parameter.grad = None
-        self.modules = [dict(one.named_modules()) for one in self.models]
+        self.modules = [layer_modules(one) for one in self.models]
         self.records: list[dict[str, LayerRecord]] = [{} for _ in range(images)]
         self.damping = damping
 
@@ -140,7 +140,7 @@ class Pruning:
             pruned = [image for image, record in enumerate(records) if record is None]
             solved = solve(dense, layer, share, [statistics[image] for image in pruned], pruner, self.damping)
             for image, (weight, record) in zip(pruned, solved, strict=True):
-                self.modules[image][layer.name].weight.copy_(weight)
+                self.modules[image][layer.name].weight.copy_(weight)  # type: ignore[operator]
                 records[image] = record
             for known, one in zip(self.records, records, strict=True):
                 assert one is not None
@@ -150,8 +150,18 @@ class Pruning:
 
     def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
         """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
-        records = [tuple(found[layer.name] for layer in layers) for found in self.records]
+        records = [settled(layers, found) for found in self.records]
         return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
+
+
+def settled(layers: Sequence[Layer], found: Mapping[str, LayerRecord]) -> tuple[LayerRecord, ...]:
+    """The records in the order of `layers`; one whose weight another layer holds says what became of that."""
+    return tuple(
+        found[layer.name]
+        if layer.tied is None
+        else replace(found[layer.name], weights=0, achieved=found[layer.tied].achieved)
+        for layer in layers
+    )
 
 
 def left_dense(module: nn.Module, layer: Layer, share: float, statistics: Statistics) -> LayerRecord | None:

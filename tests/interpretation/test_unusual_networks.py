@@ -236,10 +236,11 @@ def test_what_is_not_followed_says_why(between, why):
 @pytest.mark.parametrize(
     ("between", "operation"),
     [
-        (lambda m, x: F.avg_pool2d(x, x.size()[2:]), "avg_pool2d"),
         (lambda m, x: F.max_pool2d(x, kernel_size=x.size()[2:]), "max_pool2d"),
         (lambda m, x: torch.add(m.relu(x), x, alpha=2), "add"),
-        (lambda m, x: x * x, "mul"),
+        (lambda m, x: x @ x, "matmul"),
+        (lambda m, x: x.sigmoid(), "Sigmoid"),
+        (lambda m, x: x.exp(), "exp"),
         (lambda m, x: 1 - x, "sub"),
     ],
 )

@@ -7,6 +7,7 @@ from torch.nn.utils import prune
 from torchvision import models
 
 from spade_cli.pruning.layers import block_of, find_layers, input_matrix, weight_matrix
+from spade_cli.watching import watching
 
 CONVOLUTIONS = {
     "plain": dict(kernel_size=3),
@@ -23,12 +24,21 @@ CONVOLUTIONS = {
 }
 
 
+def called(module, x):
+    """The one call of a convolution or linear function that a module makes on x."""
+    calls = []
+    with watching(lambda weight, call: calls.append(call)), torch.no_grad():
+        module(x)
+    (call,) = calls
+    return call
+
+
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution_is_a_matrix_product(name):
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 8, **CONVOLUTIONS[name]).double()
     x = torch.randn(3, 4, 9, 11, dtype=torch.double)
-    inputs = input_matrix(conv, x, None, torch.Generator())  # (g, n, c)
+    inputs = input_matrix(called(conv, x), None, torch.Generator())  # (g, n, c)
     product = inputs @ weight_matrix(conv).transpose(1, 2)  # (g, n, r)
     out = conv(x) - conv.bias[:, None, None]  # (N, g*r, H, W)
     expected = out.reshape(3, conv.groups, -1, out.shape[2] * out.shape[3]).permute(1, 0, 3, 2)  # (g, N, P, r)
@@ -39,7 +49,7 @@ def test_convolution_is_a_matrix_product(name):
 def test_linear_is_a_matrix_product(shape):
     linear = nn.Linear(5, 6)
     x = torch.randn(shape)
-    inputs = input_matrix(linear, x, None, torch.Generator())
+    inputs = input_matrix(called(linear, x), None, torch.Generator())
     torch.testing.assert_close((inputs @ weight_matrix(linear).mT)[0], (linear(x) - linear.bias).reshape(-1, 6))
 
 
@@ -47,19 +57,19 @@ def test_linear_is_a_matrix_product(shape):
     "layer, x", [(nn.Conv2d(2, 3, 3), torch.randn(4, 2, 8, 8)), (nn.Linear(5, 2), torch.randn(4, 9, 5))]
 )
 def test_sampled_observations_are_distinct_ones_of_all(layer, x):
-    every = input_matrix(layer, x, None, torch.Generator())[0]
-    some = input_matrix(layer, x, 12, torch.Generator().manual_seed(0))[0]
+    every = input_matrix(called(layer, x), None, torch.Generator())[0]
+    some = input_matrix(called(layer, x), 12, torch.Generator().manual_seed(0))[0]
     assert len(some) == 12
     matches = (some[:, None] == every[None]).all(2)  # which observation each one is
     assert matches.any(1).all() and matches.sum(0).max() == 1
-    again = input_matrix(layer, x, 12, torch.Generator().manual_seed(0))[0]
-    other = input_matrix(layer, x, 12, torch.Generator().manual_seed(1))[0]
+    again = input_matrix(called(layer, x), 12, torch.Generator().manual_seed(0))[0]
+    other = input_matrix(called(layer, x), 12, torch.Generator().manual_seed(1))[0]
     assert torch.equal(some, again) and not torch.equal(some, other)
 
 
 def test_asking_for_more_than_there_is_gives_all():
     layer, x = nn.Conv2d(2, 3, 3), torch.randn(4, 2, 5, 5)
-    assert input_matrix(layer, x, 1000, torch.Generator()).shape == (1, 4 * 9, 18)
+    assert input_matrix(called(layer, x), 1000, torch.Generator()).shape == (1, 4 * 9, 18)
 
 
 def test_kernel_is_a_run_of_columns():
@@ -68,25 +78,27 @@ def test_kernel_is_a_run_of_columns():
     torch.testing.assert_close(weight_matrix(conv)[0, 1, 6:12], conv.weight[1, 1].flatten())
 
 
-def test_stem_depthwise_and_attention_are_left():
+def test_stem_and_depthwise_are_left_and_attention_is_not():
     reasons = {layer.name: layer.reason for layer in find_layers(models.mobilenet_v2(weights=None))}
     assert reasons["features.0.0"] == "stem: the first convolution"
     assert reasons["features.1.conv.0.0"] == "depthwise"
     assert reasons["features.2.conv.0.0"] is None and reasons["classifier.1"] is None
     vit = {layer.name: layer for layer in find_layers(models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=3))}
-    attention = vit["encoder.layers.encoder_layer_0.self_attention.out_proj"]
-    assert not attention.supported and "attention" in attention.reason
     assert vit["heads.head"].reason is None and vit["conv_proj"].reason.startswith("stem")
+    attention = "encoder.layers.encoder_layer_0.self_attention"
+    assert list(vit)[1:3] == [f"{attention}.in_proj", f"{attention}.out_proj"]
+    assert vit[f"{attention}.in_proj"].kind == "attention projection" and vit[f"{attention}.in_proj"].shape == (24, 8)
+    assert all(layer.reason is None for name, layer in vit.items() if name != "conv_proj")
 
 
 def test_other_convolutions_and_parametrized_weights_are_not_supported():
     model = nn.Sequential(
-        nn.Conv1d(3, 4, 3), nn.ConvTranspose2d(2, 2, 2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
+        nn.Conv3d(3, 4, 3), nn.ConvTranspose2d(2, 2, 2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
     )
     layers = {layer.name: layer for layer in find_layers(model)}
     assert not any(layer.supported for layer in layers.values())
     assert (
-        "Conv1d" in layers["0"].reason
+        "Conv3d" in layers["0"].reason
         and "ConvTranspose2d" in layers["1"].reason
         and "computed anew" in layers["2"].reason
     )

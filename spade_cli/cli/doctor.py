@@ -1,0 +1,154 @@
+"""spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from spade_cli.cli.front import Asked, run_command
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spade_cli.doctor import Finding
+    from spade_cli.pruning import Layer
+
+USAGE = "spade doctor [model=NAME] [OPTION=VALUE ...]"
+EXAMPLES = (
+    "spade doctor model=vit_b_16",
+    "spade doctor model=timm model.name=convnextv2_atto image=cat.jpg",
+    "spade doctor model=python model.factory=mynet.model:build model.size=64 interpreter.methods=[lrp,deeplift]",
+)
+HEADER = ("what", "verdict", "checks", "seconds", "memory", "why")
+PIXELS = 9  # of the random picture, before it is enlarged: patches of colour, as photographs have, and no noise
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration, examine the network and print the table."""
+    return run_command("doctor", arguments, _doctor, USAGE, EXAMPLES)
+
+
+def _doctor(config: dict[str, Any], asked: Asked) -> None:
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from spade_cli.cli.door import MAX_SAMPLES, MAX_SEED, device_name, function_of, saliency_methods, visualization
+    from spade_cli.cli.source import model_source
+    from spade_cli.cli.values import number, section, shares, whole
+    from spade_cli.devices import device_of, full_precision, pick_device
+    from spade_cli.doctor import examine
+    from spade_cli.interpretation import check_cam_layer
+    from spade_cli.models import load_model
+    from spade_cli.pruning import find_layers, schedule
+    from spade_cli.request import check_scores
+
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
+    interpreter = section(config, "interpreter")
+    samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
+    sparsity = number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1)
+    damping = number("pruner.damping", pruner.pop("damping", None))
+    named = shares("schedule.layers", plan.pop("layers", None))
+    methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
+    solver, planned = function_of("pruner", pruner), function_of("schedule", plan)
+    augmented = function_of("augmentation", augmentation)
+    device = pick_device(device_name(config.get("device")))
+    image = _image(config.get("image"), seed)
+    with full_precision():
+        classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")), seed=seed)
+        classifier = replace(classifier, model=classifier.model.to(device))
+        own = classifier.preprocessing
+        x = own.normalise(own.view(image).to(device_of(classifier.model)))
+        check_cam_layer(methods, classifier.model)
+        layers = find_layers(classifier.model, x)
+        asked_shares = schedule.override(layers, planned(layers, sparsity), named)
+        channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
+        check_scores(classifier.model(x)[0].detach().cpu(), classifier)
+        _tell_layers(classifier, layers)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        found = examine(
+            classifier,
+            x,
+            augmented(image, samples, own, seed),
+            layers,
+            asked_shares,
+            {asked.choices["pruner"]: solver},
+            methods,
+            visualize,
+            channels,
+            seed=seed,
+            damping=damping,
+            on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
+        )
+    _print([row(finding) for finding in found])
+
+
+def _image(path: Any, seed: int) -> "Tensor":
+    """The picture asked for, or patches of random colours: uint8 (3, H, W)."""
+    import torch
+    from torchvision.transforms.functional import resize
+
+    from spade_cli.images import load_image
+    from spade_cli.paths import expanded
+
+    if path is not None:
+        return load_image(expanded(str(path)))
+    patches = torch.randint(0, 256, (3, PIXELS, PIXELS), generator=torch.Generator().manual_seed(seed))
+    return resize(patches.to(torch.uint8), [512, 512], antialias=True)
+
+
+def _channels(targets: list[Any], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
+    """The visualizations asked for; by default the class, and a channel of a layer in the middle."""
+    from spade_cli.request import find_channels
+
+    if targets:
+        return find_channels(targets, classifier, x)
+    target = int(classifier.model(x)[0].argmax())
+    reached = [layer for layer in layers if layer.supported]
+    middle = [f"{reached[len(reached) // 2].name}:0"] if reached else []
+    return find_channels([target, *middle], classifier, x)
+
+
+def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
+    """One line of counts, and a line for each reason that leaves layers out."""
+    reasons: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.reason is not None:
+            reasons.setdefault(layer.reason, []).append(layer.name)
+    prunable = sum(layer.reason is None for layer in layers)
+    reached = sum(layer.supported for layer in layers)
+    own = classifier.preprocessing
+    print(
+        f"{classifier.name}: pictures of {own.size} x {own.size}, {classifier.classes} classes; {len(layers)} layers, "
+        f"{reached} reached, {prunable} prunable"
+    )
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        print(f"  left: {names[0]}{more} ({reason})")
+    for note in classifier.notes:
+        print(f"  note: {note}")
+
+
+def row(finding: "Finding") -> tuple[str, ...]:
+    """A finding as the cells of a table."""
+    checks = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in finding.checks.items())
+    memory = "" if finding.memory is None else f"{finding.memory / 2**20:.0f} MiB"
+    return finding.what, finding.verdict, checks, f"{finding.seconds:.1f}", memory, "; ".join(finding.why)
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    """A table for people, and columns that nothing cuts off for a pipe."""
+    if not sys.stdout.isatty():
+        widths = [max(len(cells[column]) for cells in (HEADER, *rows)) for column in range(len(HEADER))]
+        for cells in (HEADER, *rows):
+            print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in HEADER:
+        table.add_column(title, overflow="fold", justify="right" if title in ("seconds", "memory") else "left")
+    for cells in rows:
+        table.add_row(*cells)
+    Console(highlight=False).print(table)

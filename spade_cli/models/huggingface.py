@@ -1,0 +1,88 @@
+"""model=huggingface: image classifiers of transformers (the extra `huggingface`), by hub name or from a folder."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+
+from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.errors import UserError
+from spade_cli.models.building import library, one_line, quiet, seeded
+from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
+from spade_cli.paths import expanded
+
+# PIL's numbers, which processors keep
+RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
+
+
+class Logits(nn.Module):
+    """A classifier of transformers that takes a picture and returns nothing but its logits (N, classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:  # noqa: D102
+        return self.network(pixel_values=image).logits
+
+
+def load(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name or folder. UserError where it, its weights or its processor cannot be had."""
+    transformers = library("transformers", "model=huggingface", extra="huggingface")
+    name = str(expanded(source.name or "")) if (source.name or "").startswith(("~", ".", "/")) else source.name or ""
+    try:
+        with quiet(), seeded(seed):
+            if source.weights == "default":
+                network = transformers.AutoModelForImageClassification.from_pretrained(name, dtype="float32")
+            else:
+                config = transformers.AutoConfig.from_pretrained(name)
+                network = transformers.AutoModelForImageClassification.from_config(config)
+            processor = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
+    except Exception as error:  # of the hub's client, of configurations without an image classifier, of files
+        raise UserError(
+            f"model=huggingface model.name={name} could not be loaded ({one_line(error)}); give the name of an image "
+            "classifier on the hub, or a folder that save_pretrained() wrote, its processor included"
+        ) from error
+    weights, sha256 = source.weights, hash_state(network)
+    if source.weights == "none":
+        sha256 = ""
+    elif source.weights == "default":
+        weights = name
+    else:
+        path = expanded(source.weights)
+        fit(network, read_state_dict(path), f"model.weights={path}", f"model.name={name}")
+        weights, sha256 = str(path), hash_file(path)
+    own, notes = _preprocessing(processor, name)
+    labels = _labels(network.config)
+    model = Logits(network.float()).eval()
+    return Classifier(model, name, weights, sha256 or None, labels, adjusted(own, source), 0, notes)
+
+
+def _labels(config: Any) -> tuple[str, ...] | None:
+    """Names by index; None for the stand-ins LABEL_0, LABEL_1, ... of a network that was never given any."""
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+
+
+def _preprocessing(processor: dict[str, Any], name: str) -> tuple[Preprocessing, tuple[str, ...]]:
+    """What the processor does, as far as this program's pictures can follow it."""
+    size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
+    short, height = size.get("shortest_edge"), size.get("height")
+    resize = short or height
+    if not resize:
+        raise UserError(f"model.name={name}: its processor names no size of pictures; give one whose size has a side")
+    seen = (crop.get("height") if processor.get("do_center_crop") else None) or resize
+    if processor.get("crop_pct") and not crop:  # ConvNeXt's: `size` is what is seen of a larger picture
+        resize = int(seen / processor["crop_pct"])
+    normalised = processor.get("do_normalize", True)
+    mean, std = processor.get("image_mean") or (0.5,) * 3, processor.get("image_std") or (0.5,) * 3
+    own = Preprocessing(
+        seen,
+        max(resize, seen),
+        tuple(mean) if normalised else (0.0,) * 3,
+        tuple(std) if normalised else (1.0,) * 3,
+        RESAMPLING.get(processor.get("resample", 2), InterpolationMode.BILINEAR),
+    )
+    squashed = short is None and not processor.get("do_center_crop")
+    note = "its processor squashes whole pictures into a square; here the network sees the centre square"
+    return own, (note,) if squashed else ()

@@ -1,0 +1,98 @@
+"""model=timm: every classification network of timm (the extra `timm`), its weights, labels and preprocessing."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from torchvision.models import ResNet18_Weights
+from torchvision.transforms import InterpolationMode
+
+from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.errors import UserError
+from spade_cli.models.building import classes_in, library, one_line, quiet, seeded
+from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
+from spade_cli.paths import expanded
+
+WHOLE_SIZES = 3  # of an input: colours, height, width
+
+
+def load(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name. UserError for one that there is not, and for weights that cannot be had."""
+    timm = library("timm", "model=timm")
+    name = (source.name or "").removeprefix("hf_hub:timm/").removeprefix("timm/")
+    if not timm.is_model(name.split(".")[0]) or ("." in name and name not in timm.list_pretrained()):
+        known = timm.list_models() + timm.list_pretrained()
+        near = get_close_matches(name.lower(), known, n=3) or known[:3]
+        raise UserError(f"model.name={name} is no network of timm; close: {', '.join(near)}")
+    settings = _sized(timm, name, source.size)
+    if source.weights == "default":
+        network = _download(timm, name, settings)
+        weights, sha256 = str(network.pretrained_cfg.get("tag") or "timm"), hash_state(network)
+    elif source.weights == "none":
+        network, weights, sha256 = _build(timm, name, seed, settings), "none", None
+    else:
+        path = expanded(source.weights)
+        state = read_state_dict(path)
+        network = _build(timm, name, 0, settings)
+        classes = classes_in(state, network, network.num_classes)
+        if classes != network.num_classes:
+            network = _build(timm, name, 0, {**settings, "num_classes": classes})
+        fit(network, state, f"model.weights={path}", f"model.name={name}")
+        weights, sha256 = str(path), hash_file(path)
+    own, notes = _preprocessing(timm, network)
+    return Classifier(network.eval(), name, weights, sha256, _labels(timm, network), adjusted(own, source), 0, notes)
+
+
+def _sized(timm: Any, name: str, size: int | None) -> dict[str, Any]:
+    """Networks that are built for one size of picture are built for the one that was asked for."""
+    fixed = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return {"img_size": size} if size is not None and fixed is not None and fixed.fixed_input_size else {}
+
+
+def _build(timm: Any, name: str, seed: int, settings: dict[str, Any]) -> Any:
+    try:
+        with quiet(), seeded(seed):
+            return timm.create_model(name, pretrained=False, **settings)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # a size that the network cannot have
+        asked = f" with model.size={settings['img_size']}" if "img_size" in settings else ""
+        raise UserError(
+            f"model.name={name}{asked} cannot be built ({one_line(error)}); try another model.size"
+        ) from error
+
+
+def _download(timm: Any, name: str, settings: dict[str, Any]) -> Any:
+    try:
+        with quiet():
+            return timm.create_model(name, pretrained=True, **settings)
+    except Exception as error:  # the hub's client has errors of its own, by the dozen
+        raise UserError(
+            f"model.weights=default: timm's weights of {name} could not be had ({one_line(error)}); "
+            "give model.weights=PATH, or model.weights=none for an untrained network"
+        ) from error
+
+
+def _preprocessing(timm: Any, network: Any) -> tuple[Preprocessing, tuple[str, ...]]:
+    """As timm evaluates the network: the short side to size / crop_pct, the centre of it."""
+    wanted = timm.data.resolve_model_data_config(network)
+    colours, height, width = wanted["input_size"]
+    if colours != WHOLE_SIZES or height != width:
+        raise UserError(
+            f"timm's network takes pictures of {wanted['input_size']}; spade shows squares of three colours"
+        )
+    mode = wanted.get("interpolation", "bicubic")
+    interpolation = InterpolationMode(mode) if mode in set(InterpolationMode) else InterpolationMode.BICUBIC
+    mean, std = tuple(wanted["mean"]), tuple(wanted["std"])
+    own = Preprocessing(height, int(height / wanted["crop_pct"]), mean, std, interpolation)
+    squashed = wanted.get("crop_mode", "center") != "center"
+    note = "timm shows this network whole pictures, squashed or with a border; here it sees the centre square"
+    return own, (note,) if squashed else ()
+
+
+def _labels(timm: Any, network: Any) -> tuple[str, ...] | None:
+    """The names of ImageNet's classes, torchvision's where there are a thousand; None for other data sets."""
+    subset = timm.data.infer_imagenet_subset(network)
+    if subset is None:
+        return None
+    if subset == "imagenet-1k":
+        return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    names = timm.data.ImageNetInfo(subset)
+    return tuple(names.index_to_description(index).split(",")[0] for index in range(names.num_classes()))

@@ -1,0 +1,95 @@
+"""model=torchvision: every classification network of torchvision, its weights, labels and preprocessing."""
+
+import socket
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from spade_cli.checkpoints import fit, hash_file, hash_state, read_densenet_names, read_state_dict
+from spade_cli.errors import UserError
+from spade_cli.models.building import classes_in, quiet, seeded
+from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
+from spade_cli.paths import expanded
+
+IMAGENET_CLASSES = 1000
+DOWNLOAD_PATIENCE = 20.0  # seconds without a byte; where there is no network, minutes of waiting help nobody
+# Branches for training only, which return nothing in eval mode and would be listed as layers.
+AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+
+
+def load(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name. UserError for one that there is not, and for weights that cannot be had."""
+    name = source.name or ""
+    known = torchvision.models.list_models(module=torchvision.models)  # classifiers only
+    if name not in known:
+        near = get_close_matches(name.lower(), known, n=3) or known[:3]
+        raise UserError(f"model.name={name} is no classifier of torchvision; close: {', '.join(near)}")
+    official = torchvision.models.get_model_weights(name).DEFAULT
+    if source.weights == "default":
+        network, sha256 = _download(name, official)
+        weights = official.name
+    elif source.weights == "none":
+        network, sha256, weights = _build(name, seed, **_no_branches(name)), None, "none"
+    else:
+        path = expanded(source.weights)
+        network, sha256, weights = _from_checkpoint(name, path), hash_file(path), str(path)
+    transforms = official.transforms()
+    own = Preprocessing(
+        transforms.crop_size[0],
+        transforms.resize_size[0],
+        tuple(transforms.mean),
+        tuple(transforms.std),
+        transforms.interpolation,
+    )
+    labels = tuple(official.meta["categories"])
+    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0)
+
+
+def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_PATIENCE)
+    try:
+        with quiet():
+            network = torchvision.models.get_model(name, weights=official)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a file that came damaged
+        raise UserError(
+            f"model.weights=default: torchvision's weights of {name} could not be downloaded ({error}); "
+            "give model.weights=PATH, or model.weights=none for an untrained network"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(patience)
+    file = Path(torch.hub.get_dir(), "checkpoints", official.url.rsplit("/", 1)[1])
+    return network, hash_file(file) if file.exists() else hash_state(network)
+
+
+def _from_checkpoint(name: str, path: Path) -> nn.Module:
+    state = read_densenet_names(read_state_dict(path))
+    branches = AUXILIARY.get(name, ())
+    full = any(key.startswith(branches) for key in state) if branches else False
+    settings: dict[str, Any] = {"aux_logits": full, "init_weights": False} if branches else {}
+    network = _build(name, 0, **settings)
+    classes = classes_in(state, network, IMAGENET_CLASSES)
+    if classes != IMAGENET_CLASSES:
+        network = _build(name, 0, num_classes=classes, **settings)
+    elif branches:
+        # torchvision's own weights of these expect TensorFlow's input range
+        network.transform_input = True  # type: ignore[assignment]
+    fit(network, state, f"model.weights={path}", f"model.name={name}")
+    for branch in branches:
+        setattr(network, branch, None)
+    if branches:
+        network.aux_logits = False  # type: ignore[assignment]
+    return network
+
+
+def _no_branches(name: str) -> dict[str, Any]:
+    return {"aux_logits": False} if name in AUXILIARY else {}
+
+
+def _build(name: str, seed: int, **settings: Any) -> nn.Module:
+    with quiet(), seeded(seed):
+        return torchvision.models.get_model(name, weights=None, **settings)

@@ -1,0 +1,106 @@
+"""What a network multiplies its weights with, seen in torch's own functions: whoever calls them.
+
+A forward hook on a module misses a weight that is used without calling its module (nn.MultiheadAttention, Swin's
+windows, BEiT's qkv), and believes a module whose forward pads its input or computes its weight anew. In F.linear and
+F.conv2d the weight arrives as it is used: if it is the parameter itself, its input is what multiplies it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a linear or convolution function; a one-dimensional convolution is a two-dimensional one of height 1.
+
+    >>> linear_call(torch.zeros(2, 5), torch.zeros(3, 5)).kernel
+    """
+
+    x: Tensor  # (..., c) of a linear call, (N, C, H, W) of a convolution
+    kernel: tuple[int, int] | None = None  # None: linear
+    stride: tuple[int, int] = (1, 1)
+    padding: str | tuple[int, int] = (0, 0)  # of zeros; other padding modes have padded x before the call
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+def linear_call(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call:
+    """What F.linear was called with."""
+    return Call(input)
+
+
+def convolution_call(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Call:
+    """What F.conv1d or F.conv2d was called with."""
+    dims = weight.dim() - 2
+    x = input if input.dim() == weight.dim() else input[None]
+    sides = padding if isinstance(padding, str) else _two(padding, dims, 0)
+    kernel = _two(tuple(weight.shape[2:]), dims, 1)
+    x = x.unsqueeze(2) if dims == 1 else x
+    return Call(x, kernel, _two(stride, dims, 1), sides, _two(dilation, dims, 1), groups)
+
+
+def _two(value: Any, dims: int, missing: int) -> tuple[int, int]:
+    """A setting of a convolution as (vertical, horizontal)."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    values = values * dims if len(values) == 1 else values
+    return (missing, values[0]) if dims == 1 else (values[0], values[1])
+
+
+WATCHED: dict[str, Callable[..., Call]] = {
+    "linear": linear_call,
+    "conv1d": convolution_call,
+    "conv2d": convolution_call,
+}
+
+
+@contextmanager
+def watching(
+    on_call: Callable[[Tensor, Call], None], on_output: Callable[[Tensor, Tensor], None] | None = None
+) -> Iterator[None]:
+    """Inside the `with`, `on_call(weight, call)` hears of each linear and convolution call before it is made.
+
+    `on_output(weight, output)` hears of it afterwards. torch's fused attention, which multiplies where nothing can be
+    seen, is off meanwhile.
+    """
+    originals = {name: getattr(F, name) for name in WATCHED}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for name, original in originals.items():
+            setattr(F, name, _heard(original, WATCHED[name], on_call, on_output))
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for name, original in originals.items():
+            setattr(F, name, original)
+
+
+def _heard(
+    original: Callable[..., Tensor],
+    read: Callable[..., Call],
+    on_call: Callable[[Tensor, Call], None],
+    on_output: Callable[[Tensor, Tensor], None] | None,
+) -> Callable[..., Tensor]:
+    def called(*args: Any, **kwargs: Any) -> Tensor:
+        weight = kwargs["weight"] if "weight" in kwargs else args[1]
+        on_call(weight, read(*args, **kwargs))
+        output = original(*args, **kwargs)
+        if on_output is not None:
+            on_output(weight, output)
+        return output
+
+    return called
