@@ -18,8 +18,8 @@ from spade_cli.errors import UserError
 def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
     """For each layer named as in named_modules: what every channel at every place adds to the target's logit.
 
-    image (1, 3, H, W), normalised. Float32 on the CPU: (channels, height, width) for a convolution, (channels, tokens)
-    for layers of tokens, (channels,) for a vector. A layer that is called more than once has its calls summed. The
+    image (1, 3, H, W), normalised. Float32 on the CPU: (channels, height, width) for feature maps, (channels, tokens)
+    for tokens, (channels,) for a vector. A layer that is called more than once has its calls summed. The
     model is unchanged. Errors: UserError for a layer that is not there, or that the network never calls.
     """
     known = dict(model.named_modules())
@@ -37,14 +37,14 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
     found: dict[str, Tensor] = {}
     for (name, output), gradient in zip(flat, gradients, strict=True):
         added = torch.zeros_like(output) if gradient is None else output * gradient
-        added = _channels_first(added.detach().float().cpu()[0])
+        added = _channels_first(known[name], added.detach().float().cpu()[0])
         found[name] = found[name] + added if name in found else added
     return found
 
 
-def _channels_first(added: Tensor) -> Tensor:
-    """Tokens (T, C) -> (C, T); feature maps (C, H, W) and vectors (C,) are so already."""
-    return added.T if added.dim() == 2 else added
+def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:
+    """A linear layer has its channels last, over tokens (T, C) and over windows (H, W, C) as well; others first."""
+    return added.movedim(-1, 0) if isinstance(layer, nn.Linear) or added.dim() == 2 else added
 
 
 @contextmanager

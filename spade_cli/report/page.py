@@ -46,10 +46,17 @@ def _methods(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
     for record in found["saliency"]:
         method = methods.setdefault(
             record["method"],
-            {"name": record["method"].replace("_", " "), "top": record["scale_top"], "maps": {}, "pixels": {}},
+            {
+                "name": record["method"].replace("_", " "),
+                "top": record["scale_top"],
+                "signed": False,
+                "maps": {},
+                "pixels": {},
+            },
         )
         raw = np.load(folder / record["array"])  # (3, H, W)
         method["maps"][record["network"]] = {"record": record, "packed": pack(raw)}
+        method["signed"] |= bool((raw.sum(0) < 0).any())
         method["pixels"][record["network"]] = aggregate(torch.from_numpy(raw))
     for method in methods.values():
         method["note"] = strength_note(method.pop("pixels"))
@@ -57,7 +64,11 @@ def _methods(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _for_script(method: dict[str, Any]) -> dict[str, Any]:
-    return {"top": method["top"], "maps": {network: one["packed"] for network, one in method["maps"].items()}}
+    return {
+        "top": method["top"],
+        "signed": method["signed"],
+        "maps": {network: one["packed"] for network, one in method["maps"].items()},
+    }
 
 
 def _visualizations(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -64,6 +64,25 @@ def test_the_network_is_left_as_it_was_and_mistakes_are_told():
         contributions(attention, torch.randn(1, 3, 4, 4), 0, ["1.mix.out_proj"])
 
 
+class Last(nn.Module):
+    """A linear layer over channels that come last, as in Swin; then the mean over places."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.head = nn.Linear(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.mix(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_channels_of_a_linear_layer_are_last():
+    network, x = Last(), torch.randn(1, 3, 4, 6)
+    added = contributions(network, x, 1, ["mix"])["mix"]
+    mixed = network.mix(x.permute(0, 2, 3, 1)).detach()[0]  # (4, 6, 5)
+    assert added.shape == (5, 4, 6)
+    assert torch.allclose(added[2], mixed[..., 2] * network.head.weight[1, 2].detach() / 24, atol=1e-6)
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()

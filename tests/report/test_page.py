@@ -192,6 +192,8 @@ def test_browser_keyboard_sign_and_brightness(run):
         text = page.locator(".value").nth(2).inner_text().replace("−", "-")
         assert float(text) == pytest.approx(raw[:, row, column].sum(), abs=float(np.abs(raw).sum(0).max()) * 0.01)
         assert "column 65, row 63: dense" in page.inner_text("#announce")
+        legends = page.locator(".legend .low").all_text_contents()
+        assert legends[0] == "without sign: 0" and legends[1].startswith("−"), "the size of a gradient has no sign"
 
 
 def test_browser_prints_a_few_pages(run, tmp_path):

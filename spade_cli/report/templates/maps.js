@@ -28,17 +28,22 @@ async function unpacked(packed) {  // -> strength and signed sum of each pixel
   return { strength, signed };
 }
 
+function signed(method) {  // a map without a negative value, such as the size of a gradient, speaks against nothing
+  return state.what === "sign" && method.signed;
+}
+
 function draw(map) {
   const { canvas, width, height } = map;
-  const values = state.what === "sign" ? map.signed : map.strength;
+  const sign = signed(map.method);
+  const values = sign ? map.signed : map.strength;
   const image = canvas.getContext("2d").createImageData(width, height);
-  const palette = colours[state.what];
+  const palette = colours[sign ? "sign" : "strength"];
   const top = map.method.top / state.exposure;
   const over = Math.min(1, 2 * state.blend);  // up to the middle the map comes; from there the photograph goes
   const alone = Math.max(0, 2 * state.blend - 1);
   for (let i = 0; i < values.length; i++) {
     const share = Math.max(-1, Math.min(1, values[i] / top));
-    const level = state.what === "sign" ? Math.round(127.5 + 127.5 * share) : Math.floor(255 * share);
+    const level = sign ? Math.round(127.5 + 127.5 * share) : Math.floor(255 * share);
     // The root lets faint regions show, as in the overlays beside this page.
     const weight = 0.85 * Math.sqrt(Math.abs(share)) * over;
     image.data.set(palette.subarray(3 * level, 3 * level + 3), 4 * i);
@@ -57,17 +62,18 @@ function drawAll() {
 }
 
 function legend(card) {
-  const method = DATA.methods[card.dataset.method];
+  const method = DATA.methods[card.dataset.method], sign = signed(method);
+  const palette = colours[sign ? "sign" : "strength"];
   const context = card.querySelector(".legend canvas").getContext("2d");
   const image = context.createImageData(256, 1);
   for (let i = 0; i < 256; i++) {
-    image.data.set(colours[state.what].subarray(3 * i, 3 * i + 3), 4 * i);
+    image.data.set(palette.subarray(3 * i, 3 * i + 3), 4 * i);
     image.data[4 * i + 3] = 255;
   }
   context.putImageData(image, 0, 0);
   const top = short(method.top / state.exposure);
-  card.querySelector(".low").textContent = state.what === "sign" ? `−${top} against` : "0";
-  card.querySelector(".high").textContent = state.what === "sign" ? `for +${top}` : `${top} and above`;
+  card.querySelector(".low").textContent = sign ? `−${top} against` : state.what === "sign" ? "without sign: 0" : "0";
+  card.querySelector(".high").textContent = sign ? `for +${top}` : `${top} and above`;
 }
 
 function short(value) {  // three digits, without trailing zeros
@@ -84,7 +90,7 @@ function read() {  // the same place on every map
     map.box.classList.add("read");
     map.mark.style.left = `${(100 * (x + 0.5)) / map.width}%`;
     map.mark.style.top = `${(100 * (y + 0.5)) / map.height}%`;
-    map.value.value = state.what === "sign" ? short(map.signed[i]) : short(map.strength[i]);
+    map.value.value = short(signed(map.method) ? map.signed[i] : map.strength[i]);
   }
 }
 
