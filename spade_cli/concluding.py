@@ -42,7 +42,11 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "command": request.command,
         "seed": request.seed,
         "device": str(question.x.device),
-        "image": {**summary.file_record(request.image), "size": [question.image.shape[2], question.image.shape[1]]},
+        "image": {
+            **summary.file_record(request.image),
+            **({"path": request.source} if request.source else {}),
+            "size": [question.image.shape[2], question.image.shape[1]],
+        },
         "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
         "augmentation": {"name": request.augmentation_name, "samples": request.samples},
         "pruner": request.pruner_name,

@@ -24,6 +24,7 @@ ORDER = (
         "concluding",
         "pipeline",
         "evaluation",
+        "batch",
         "cli",
     ),
 )
