@@ -57,8 +57,18 @@ def run(request: Request, console: Console | None = None) -> Path:
     return folder.path
 
 
-def write_run(question: Question, copies: Tensor, trace: Trace, folder: Path, stages: Stages) -> dict[str, Any]:
-    """trace -> explanations -> report: every file of a run but its log; returns what summary.json says."""
+def write_run(
+    question: Question,
+    copies: Tensor,
+    trace: Trace,
+    folder: Path,
+    stages: Stages,
+    known: explaining.Known | None = None,
+) -> dict[str, Any]:
+    """trace -> explanations -> report: every file of a run but its log; returns what summary.json says.
+
+    `known` is what was made of the dense network before, for other traces of this image.
+    """
     request, classifier = question.request, question.classifier
     with stages.stage("fidelity", total=len(copies)) as advance:
         traced = replace(classifier, model=trace.model)
@@ -66,8 +76,8 @@ def write_run(question: Question, copies: Tensor, trace: Trace, folder: Path, st
     networks = {"dense": classifier.model, "trace": trace.model}
     photograph = picture(question.view[0].cpu())
     explanations = [
-        explaining.explain(request.saliency, networks, question, photograph, folder, stages),
-        explaining.visualize(request.visualize, networks, question, folder, stages),
+        explaining.explain(request.saliency, networks, question, photograph, folder, stages, known),
+        explaining.visualize(request.visualize, networks, question, folder, stages, known),
     ]
     with stages.stage("report"):
         found = conclude(question, trace, trace_logits, explanations)

@@ -83,11 +83,12 @@ def decide(request: Request) -> Question:
     return ask(request, settle(request), image)
 
 
-def settle(request: Request) -> Setting:
-    """Load the network and settle what does not depend on the image. Raises UserError."""
-    device = pick_device(request.device)
-    classifier = load_model(request.model, seed=request.seed)
-    classifier = replace(classifier, model=classifier.model.to(device))
+def settle(request: Request, classifier: Classifier | None = None) -> Setting:
+    """Load the network, if it is not there yet, and settle what does not depend on the image. Raises UserError."""
+    if classifier is None:
+        device = pick_device(request.device)
+        classifier = load_model(request.model, seed=request.seed)
+        classifier = replace(classifier, model=classifier.model.to(device))
     layers = find_layers(classifier.model)
     shares = schedule.override(layers, request.schedule(layers, request.sparsity), request.layer_shares)
     return Setting(classifier, layers, shares)

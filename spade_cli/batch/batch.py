@@ -14,13 +14,14 @@ from spade_cli import __version__
 from spade_cli.batch.folder import LIST, Folder
 from spade_cli.batch.index import JSONL, Index
 from spade_cli.batch.listing import find_images
-from spade_cli.batch.request import TOGETHER, BatchRequest, Task, Worker, tasks_of
+from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.rows import FAILED, Row
 from spade_cli.batch.storage import is_url
 from spade_cli.errors import SpadeError
 from spade_cli.progress import Stages
 from spade_cli.report import summary
 
+FIGURE = "curves.png"
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not more than a twentieth of the time
 
@@ -73,7 +74,9 @@ def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, 
             failed = failed or (row if row["status"] == FAILED else None)
             if request.strict and failed:
                 break
-    folder.publish(here, (JSONL, request.table))
+    if request.figure is not None and index.count > index.failures:
+        request.figure(index.rows, here / FIGURE, count)
+    folder.publish(here, (JSONL, request.table, *([FIGURE] if (here / FIGURE).is_file() else [])))
     done = index.count - index.failures
     say(Text(f"{done} of {total} results done, {index.failures} failed: {request.out}/{request.table}"))
     return _verdict(request, index, total, failed)
@@ -84,7 +87,7 @@ def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, ind
     workers = request.workers or 1
     # Small enough for all workers to end at about the same time, large enough to be solved together.
     size = max(1, min(TOGETHER, (len(index.starts) - index.count) // (index.jobs * workers * 4)))
-    tasks: Iterator[Task] = tasks_of(left, size if request.workers != 1 else TOGETHER)
+    tasks = tasks_of(left, size if request.workers != 1 else TOGETHER)
     return request.engine(request.work, worker, tasks, request.workers)
 
 

@@ -34,7 +34,9 @@ class Folder:
         if root.exists() and not root.is_dir():
             raise UserError(f"out={self.out} is a file; give a folder")
         if root.exists() and [path for path in root.iterdir() if path.name not in (LIST, f"{LIST}.part", LOCK)]:
-            raise UserError(f"out={self.out} holds other files; give a new folder, or the one of a {self.kind} to go on")
+            raise UserError(
+                f"out={self.out} holds other files; give a new folder, or the one of a {self.kind} to go on"
+            )
 
     def begun(self) -> bool:
         """Whether a batch was begun there."""

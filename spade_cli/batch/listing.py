@@ -20,8 +20,8 @@ RESULTS = ("trace.safetensors", "batch.json", "sweep.json", "evaluation.json", "
 def find_images(images: str, out: str) -> Iterator[str]:
     """Addresses, sorted by name and folder by folder; those of a list in its own order, each once.
 
-    A folder is searched with its sub-folders, but for hidden ones, for `out`, and for what spade wrote. Raises UserError
-    where there is nothing.
+    A folder is searched with its sub-folders, but for hidden ones, for `out`, and for what spade wrote. Raises
+    UserError where there is nothing.
     """
     found = _in_url(images) if is_url(images) else _in_path(images, out)
     try:
@@ -41,7 +41,7 @@ def _in_path(images: str, out: str) -> Iterator[str]:
     if path.is_file():
         return _listed(path) if path.suffix.lower() in LISTS else iter([str(path)])
     if any(sign in images for sign in WILD):
-        matches = sorted(glob.iglob(str(path), recursive=True))
+        matches = sorted(glob.iglob(str(path), recursive=True))  # noqa: PTH207 (an absolute pattern is one as well)
         return (match for match in matches if _is_picture(match) and Path(match).is_file())
     raise UserError(f"images={images} is not there; give a folder, a pattern, or a text file with a path a line")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from spade_cli.batch.rows import Row
@@ -40,7 +41,7 @@ class Work(Protocol):
         """The same for one of several workers: on this device, in this share of the memory."""
 
 
-Engine = Callable[..., Iterator[Row]]  # (work, worker, tasks, workers) -> rows, in any order
+Engine = Callable[..., Generator[Row]]  # (work, worker, tasks, workers) -> rows, in any order
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class BatchRequest:
     table: str = "index.csv"
     options: tuple[str, ...] = ()  # what a sweep varies
     jobs: int = 1  # combinations of a sweep
+    figure: Callable[[Callable[[], Iterable[Row]], Path, int], None] | None = None  # (rows, path, images): draws them
     command: str = ""  # the command line, for the record
     arguments: tuple[str, ...] = ()  # the same in words, to go on from
     settings: Mapping[str, Any] = field(default_factory=dict)  # all that the numbers depend on

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spade_cli.batch import rows
 from spade_cli.batch.rows import Row
 from spade_cli.batch.storage import LAST, Storage, is_url, local_copy
 from spade_cli.errors import SpadeError
+from spade_cli.explaining import Known
 from spade_cli.images import load_image
 from spade_cli.pipeline import make_traces, write_run
 from spade_cli.progress import Stages, log, logged
@@ -39,6 +41,18 @@ class Ready:
     seconds: dict[str, float]  # so far, by stage
     copied: tempfile.TemporaryDirectory[str]  # what a URL held
 
+    def again(self, request: Request, setting: Setting, folder: str) -> "Ready":
+        """The same picture and samples with another question, for a result of its own."""
+        mine = filled(request, self.question.request.image, self.address)
+        question = ask(mine, setting, self.question.image, rehearse=False)
+        return replace(self, folder=folder, question=question, seconds=dict(self.seconds))
+
+
+def grey(setting: Setting) -> Tensor:
+    """A picture that is nobody's, uint8 (3, size, size): settings are tried on it before any image is read."""
+    size = setting.classifier.preprocessing.size
+    return torch.full((3, size, size), 128, dtype=torch.uint8)
+
 
 def folder_of(number: int, address: str) -> str:
     """Where an image's result is kept: numbers keep equal names apart.
@@ -62,20 +76,24 @@ def read(request: Request, setting: Setting, number: int, address: str, folder: 
     stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # gone with what this returns
     with stages.stage("load"):
         path = local_copy(address, Path(copied.name))
-        mine = replace(
-            request,
-            image=path,
-            source=address if is_url(address) else "",
-            config=f"image: {json.dumps(address, ensure_ascii=False)}\n{request.config}",
-        )
         try:
             image = load_image(path)
         except SpadeError as error:
             raise type(error)(str(error).replace(str(path), address)) from error
-        question = ask(mine, setting, image, rehearse=False)
+        question = ask(filled(request, path, address), setting, image, rehearse=False)
     with stages.stage("augment"):
         copies = request.augmentation(question.image, request.samples, setting.classifier.preprocessing, request.seed)
     return Ready(number, address, folder, question, copies, stages.seconds, copied)
+
+
+def filled(request: Request, path: Path, address: str) -> Request:
+    """A request of all images as that of one, whose picture is at `path`."""
+    return replace(
+        request,
+        image=path,
+        source=address if is_url(address) else "",
+        config=f"image: {json.dumps(address, ensure_ascii=False)}\n{request.config}",
+    )
 
 
 def trace_all(images: list[Ready]) -> list[Trace | Exception]:
@@ -108,13 +126,13 @@ def _traces(images: list[Ready]) -> list[Trace]:
     return traces
 
 
-def write(storage: Storage, image: Ready, trace: Trace) -> dict[str, Any]:
+def write(storage: Storage, image: Ready, trace: Trace, known: Known | None = None) -> dict[str, Any]:
     """The image's folder, whole; returns what its summary.json says."""
     stages = Stages.after(image.seconds)
-    with image.copied, storage.result(image.folder) as partial, logged(partial / "run.log"):
+    with storage.result(image.folder) as partial, logged(partial / "run.log"):
         for stage, seconds in image.seconds.items():
             log.info("%s: %.1f s", stage, seconds)
-        return write_run(image.question, image.copies, trace, partial, stages)
+        return write_run(image.question, image.copies, trace, partial, stages, known)
 
 
 @contextmanager

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from spade_cli.batch import results, rows
 from spade_cli.batch.request import TOGETHER, Task
 from spade_cli.batch.results import Ready
@@ -17,8 +15,6 @@ from spade_cli.pruning import Trace
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.pruner import can
 from spade_cli.request import Request, Setting, ask, settle
-
-GREY = 128
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,7 @@ def settled(request: Request) -> Setting:
     """The network, loaded and rehearsed with on a grey picture. Raises UserError for settings that make no sense."""
     with full_precision():
         setting = settle(request)
-        size = setting.classifier.preprocessing.size
-        ask(request, setting, torch.full((3, size, size), GREY, dtype=torch.uint8))
+        ask(request, setting, results.grey(setting))
     return setting
 
 
@@ -103,6 +98,7 @@ class BatchWorker:
                 raise trace
             summary: dict[str, Any] = results.write(self.storage, image, trace)
             told.append(rows.done(image.number, image.address, image.folder, summary, {}))
+        image.copied.cleanup()
         return told[0]
 
 

@@ -1,6 +1,6 @@
 """spade batch: explain many images, one network, one table; goes on where it was stopped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -61,7 +61,9 @@ def _task(arguments: list[str]) -> Any:
         shared = run_request(config, asked)
         out = where(config.get("out"), "batch", config.get("images"))
         size = auto("batch.size", section(config, "batch").get("size"))
-        request = batch_request(config, asked, arguments, BatchWork(shared, out, size), out)
+        # As one task of its own, where -m asked for several.
+        words = (*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides)
+        request = batch_request(config, asked, words, BatchWork(shared, out, size), out)
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         print(batch(request, console))
 
@@ -81,7 +83,13 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
 
 
 def batch_request(
-    config: dict[str, Any], asked: Asked, arguments: list[str], work: Any, out: str, **more: Any
+    config: dict[str, Any],
+    asked: Asked,
+    arguments: Sequence[str],
+    work: Any,
+    out: str,
+    combined: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.request import BatchRequest
@@ -102,8 +110,8 @@ def batch_request(
         strict=switch("batch.strict", how.get("strict")),
         retry=switch("batch.retry", how.get("retry")),
         command=asked.command,
-        arguments=(*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides),
-        settings={**settings, "calibration": calibration},
+        arguments=tuple(arguments),
+        settings={**settings, "calibration": calibration, **({"combined": list(combined)} if combined else {})},
         **more,
     )
 

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import Any
@@ -20,7 +20,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CONTEXT = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
 
 
-def local(work: Work, worker: Worker, tasks: Iterator[Task], workers: int | None) -> Iterator[Row]:
+def local(work: Work, worker: Worker, tasks: Iterator[Task], workers: int | None) -> Generator[Row]:
     """One worker is this process itself; more are processes of their own, each with its network and its GPU."""
     count = workers or auto_workers(work.request.device)
     if count == 1:
