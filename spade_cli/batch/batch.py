@@ -17,7 +17,7 @@ from spade_cli.batch.listing import find_images
 from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.rows import FAILED, Row
 from spade_cli.batch.storage import is_url
-from spade_cli.errors import SpadeError
+from spade_cli.errors import ImagesFailedError, SpadeError
 from spade_cli.progress import Stages
 from spade_cli.report import summary
 
@@ -29,7 +29,7 @@ PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not mo
 def batch(request: BatchRequest, console: Console | None = None) -> str:
     """Explain every image and write the table; returns the folder. One that was begun is gone on with.
 
-    Raises UserError before anything is written where the request cannot be met, SpadeError at the end where images
+    Raises UserError before anything is written where the request cannot be met, ImagesFailedError at the end where images
     failed; their rows say why.
     """
     stages = Stages(console)
@@ -48,7 +48,7 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
             folder.forget()
         raise
     if failures:
-        raise SpadeError(failures)
+        raise ImagesFailedError(failures)
     return request.out
 
 

@@ -52,9 +52,6 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
 
 def _task(arguments: list[str]) -> Any:
     def task(config: dict[str, Any], asked: Asked) -> None:
-        from rich.console import Console
-
-        from spade_cli.batch.batch import batch
         from spade_cli.batch.working import BatchWork
         from spade_cli.cli.values import section
 
@@ -64,10 +61,24 @@ def _task(arguments: list[str]) -> Any:
         # As one task of its own, where -m asked for several.
         words = (*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides)
         request = batch_request(config, asked, words, BatchWork(shared, out, size), out)
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        print(batch(request, console))
+        finish(request)
 
     return task
+
+
+def finish(request: Any) -> None:
+    """Do it, and print its folder, also where some images failed."""
+    from rich.console import Console
+
+    from spade_cli.batch.batch import batch
+    from spade_cli.errors import ImagesFailedError
+
+    try:
+        batch(request, Console(stderr=True, soft_wrap=True, highlight=False))
+    except ImagesFailedError:
+        print(request.out)
+        raise
+    print(request.out)
 
 
 def run_request(config: Mapping[str, Any], asked: Asked) -> Any:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.batch import OWN, batch_request, command, run_request, where
+from spade_cli.cli.batch import OWN, batch_request, command, finish, run_request, where
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import MULTIRUN, arrange, quote
 from spade_cli.cli.resuming import key
@@ -72,9 +72,6 @@ def _plain(arguments: Sequence[str]) -> list[str]:
 def _sweep(
     config: dict[str, Any], asked: Asked, *, arguments: list[str], fixed: list[str], words: list[tuple[str, ...]]
 ) -> None:
-    from rich.console import Console
-
-    from spade_cli.batch.batch import batch
     from spade_cli.batch.curves import draw_curves
     from spade_cli.batch.sweeping import SweepWork
 
@@ -97,7 +94,7 @@ def _sweep(
         combined=[job.options for job in jobs],
         figure=lambda rows, path, images: draw_curves(rows, options, path, images),
     )
-    print(batch(request, Console(stderr=True, soft_wrap=True, highlight=False)))
+    finish(request)
 
 
 def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) -> Any:
