@@ -52,6 +52,7 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "device": str(question.x.device),
         "image": {
             **summary.file_record(request.image),
+            **({"path": request.source} if request.source else {}),
             "size": [question.image.shape[2], question.image.shape[1]],
             "view": summary.VIEW,
         },

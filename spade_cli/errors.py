@@ -7,6 +7,10 @@ class SpadeError(Exception):
     exit_code = 1
 
 
+class ImagesFailedError(SpadeError):
+    """Some of many images failed; the results of the others are there."""
+
+
 class UserError(SpadeError):
     """The user's mistake: one line that says what was asked, what was found and what to do; exit code 2."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
 from spade_cli.report.overview import Pair
 from spade_cli.request import Question
+
+Known = dict[tuple[str, str], Any]  # what was made of the dense network before, by method, and the seconds it took
 
 
 @dataclass
@@ -37,10 +40,13 @@ def explain(
     photograph: Image.Image,
     folder: Path,
     stages: Stages,
+    known: Known | None = None,
 ) -> Result:
     """Every saliency method on every network; where a method cannot explain one it is skipped with its reason.
 
-    Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view of the image.
+    What is `known` of the dense network is not made again, and what is made of it is put there: several traces of one
+    image share it. Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view
+    of the image.
     """
     result = Result()
     if not methods:
@@ -50,11 +56,10 @@ def explain(
         for method, function in methods.items():
             explained, reasons = {}, {}
             for name in networks:
-                started = time.perf_counter()
                 try:
-                    explanation = function(safe[name], question.x, question.target)
-                    explained[name] = (explanation, time.perf_counter() - started)
-                    result.flags += [f"{warning} (on the {name})" for warning in explanation.warnings]
+                    make = partial(function, safe[name], question.x, question.target)
+                    explained[name] = _once(known, name, method, make)
+                    result.flags += [f"{warning} (on the {name})" for warning in explained[name][0].warnings]
                 except SpadeError as error:  # one method's end is not the run's
                     reasons[name] = str(error)
                 advance(1)
@@ -65,6 +70,18 @@ def explain(
                 title = method.replace("_", " ")
                 result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
     return result
+
+
+def _once(known: Known | None, network: str, what: str, make: Callable[[], Any]) -> tuple[Any, float]:
+    """What `make` returns and the seconds it took; of the dense network from what is known."""
+    if known is not None and (network, what) in known:
+        found: tuple[Any, float] = known[network, what]
+        return found
+    started = time.perf_counter()
+    made = (make(), time.perf_counter() - started)
+    if known is not None and network == "dense":
+        known[network, what] = made
+    return made
 
 
 def _skipped(method: str, reasons: Mapping[str, str], networks: int) -> list[dict[str, str]]:
@@ -79,6 +96,7 @@ def visualize(
     question: Question,
     folder: Path,
     stages: Stages,
+    known: Known | None = None,
 ) -> Result:
     """What each channel responds to most, on each network: its channels in one batch, from the same noise."""
     result = Result()
@@ -88,15 +106,15 @@ def visualize(
     own = question.classifier.preprocessing
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
-            started = time.perf_counter()
             settings = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
+            channels = list(question.channels.values())
+            make = partial(function, network, channels, on_step=_percent(advance), **settings)
             try:
-                # (targets, 3, size, size)
-                values = function(network, list(question.channels.values()), on_step=_percent(advance), **settings)
+                values, took = _once(known, name, "visualization", make)  # (targets, 3, size, size)
             except SpadeError as error:
                 result.skipped.append({"what": f"visualization ({name})", "why": str(error)})
                 continue
-            seconds = (time.perf_counter() - started) / len(values)
+            seconds = took / len(values)
             for target, one in zip(pictures, values, strict=True):
                 record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
                 result.visualizations.append(record)

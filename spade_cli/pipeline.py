@@ -25,7 +25,7 @@ from spade_cli.report import checkpoint, run_folder, summary
 from spade_cli.report.overview import overview
 from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
-from spade_cli.request import Request, decide
+from spade_cli.request import Question, Request, decide
 from spade_cli.runs import REPORT
 
 __all__ = ["Request", "run", "trace", "traces"]
@@ -56,27 +56,44 @@ def run(request: Request, console: Console | None = None) -> Path:
             seed=request.seed,
             stages=stages,
         )
-        with stages.stage("fidelity", total=len(copies)) as advance:
-            traced = replace(classifier, model=trace.model)
-            trace_logits = calibrate(traced, copies, [], request.calibration, request.seed, on_batch=advance).logits
-        networks = {"dense": classifier.model, "trace": trace.model}
-        photograph = picture(question.view[0].cpu())
-        explanations = [
-            explaining.explain(request.saliency, networks, question, photograph, folder.partial, stages),
-            explaining.visualize(request.visualize, networks, question, folder.partial, stages),
-        ]
-        with stages.stage("report"):
-            found = conclude(question, trace, trace_logits, explanations)
-            pairs = [pair for result in explanations for pair in result.pairs]
-            overview(photograph, *headline(question, found), pairs).save(folder.partial / "overview.png")
-            photograph.save(folder.partial / summary.VIEW)
-            checkpoint.save_trace(trace.model.state_dict(), folder.partial / checkpoint.CHECKPOINT)
-            (folder.partial / "config.yaml").write_text(request.config, encoding="utf-8")
-        found["seconds"] = stages.total()
-        summary.write(found, folder.partial / "summary.json")
-        write_report(folder.partial)
+        found = write_run(question, copies, trace, folder.partial, stages)
     tell(found, folder.path / REPORT, stages.console)
     return folder.path
+
+
+def write_run(
+    question: Question,
+    copies: Tensor,
+    trace: Trace,
+    folder: Path,
+    stages: Stages,
+    known: explaining.Known | None = None,
+) -> dict[str, Any]:
+    """trace -> explanations -> report: every file of a run but its log; returns what summary.json says.
+
+    `known` is what was made of the dense network before, for other traces of this image.
+    """
+    request, classifier = question.request, question.classifier
+    with stages.stage("fidelity", total=len(copies)) as advance:
+        traced = replace(classifier, model=trace.model)
+        trace_logits = calibrate(traced, copies, [], request.calibration, request.seed, on_batch=advance).logits
+    networks = {"dense": classifier.model, "trace": trace.model}
+    photograph = picture(question.view[0].cpu())
+    explanations = [
+        explaining.explain(request.saliency, networks, question, photograph, folder, stages, known),
+        explaining.visualize(request.visualize, networks, question, folder, stages, known),
+    ]
+    with stages.stage("report"):
+        found = conclude(question, trace, trace_logits, explanations)
+        pairs = [pair for result in explanations for pair in result.pairs]
+        overview(photograph, *headline(question, found), pairs).save(folder / "overview.png")
+        photograph.save(folder / summary.VIEW)
+        checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
+        (folder / "config.yaml").write_text(request.config, encoding="utf-8")
+    found["seconds"] = stages.total()
+    summary.write(found, folder / "summary.json")
+    write_report(folder)
+    return found
 
 
 def trace(model: nn.Module | Classifier, image: Any, **settings: Any) -> Trace:

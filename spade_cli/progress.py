@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,14 @@ class Stages:
         self.console = console or Console(quiet=True)
         self.seconds: dict[str, float] = {}
         self.started = time.perf_counter()
+
+    @classmethod
+    def after(cls, seconds: Mapping[str, float]) -> "Stages":
+        """Stages that go on from what was done before, elsewhere or together with others."""
+        stages = cls()
+        stages.seconds = dict(seconds)
+        stages.started -= sum(seconds.values())
+        return stages
 
     def total(self) -> dict[str, float]:
         """Seconds by stage, and from the first moment to now."""

@@ -47,6 +47,7 @@ class Request:
     target: str | int = "predicted"  # "predicted", an index or a label
     seed: int = 0
     device: str = "auto"
+    source: str = ""  # where the picture came from, where `image` is a copy of it
     command: str = ""  # the command line, for the record
     config: str = ""  # the composed configuration as YAML, for the record
 
@@ -72,27 +73,53 @@ class Question:
         return Subject(self.x, self.dense_logits, self.target)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Setting:
+    """What is settled once for all images: the network, its layers, and how much of each goes."""
+
+    classifier: Classifier
+    layers: list[Layer]
+    shares: dict[str, float] | Auto
+
+
 def decide(request: Request) -> Question:
     """Settle everything that can be the user's mistake, in the order a person would look for it."""
-    device = pick_device(request.device)
+    pick_device(request.device)
     image = load_image(request.image)
-    classifier = load_model(request.model, seed=request.seed)
-    classifier = replace(classifier, model=classifier.model.to(device))
+    return ask(request, settle(request), image)
+
+
+def settle(request: Request, classifier: Classifier | None = None) -> Setting:
+    """Load the network, if it is not there yet, and settle what does not depend on the image. Raises UserError."""
+    if classifier is None:
+        device = pick_device(request.device)
+        classifier = load_model(request.model, seed=request.seed)
+        classifier = replace(classifier, model=classifier.model.to(device))
     layers = find_layers(classifier.model, classifier.grey())
+    check_cam_layer(request.saliency, classifier.model)
     shares = schedule.settle(request.schedule, layers, request.sparsity, request.layer_shares)
+    return Setting(classifier, layers, shares)
+
+
+@torch.no_grad()
+def ask(request: Request, setting: Setting, image: Tensor, *, rehearse: bool = True) -> Question:
+    """The question about one image, uint8 (3, H, W).
+
+    `rehearse` tries what runs later once; of many images with the same settings the first is enough.
+    """
+    classifier = setting.classifier
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))
     logits = classifier.model(x)[0].cpu()  # (classes,)
     check_scores(logits, classifier)
     target = int(logits.argmax()) if target is None else target
-    _rehearse(request, image, classifier, x)
-    check_cam_layer(request.saliency, classifier.model)
+    if rehearse:
+        _rehearse(request, image, classifier, x)
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [target], classifier, x)
-    return Question(request, image, classifier, view, x, logits, target, layers, shares, channels)
+    return Question(request, image, classifier, view, x, logits, target, setting.layers, setting.shares, channels)
 
 
 def check_scores(logits: Tensor, classifier: Classifier) -> None:

@@ -44,6 +44,7 @@ ORDER = (
         "differences",
         "doctor",
         "evaluation",
+        "batch",
         "cli",
     ),
 )

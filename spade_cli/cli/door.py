@@ -22,7 +22,7 @@ from spade_cli.request import Request
 MAX_SEED = 2**32 - 1  # NumPy takes no larger one
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
 # What each group's function is given by the pipeline; the rest of its arguments are settings.
-GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2}
+GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
 
 
 def request(config: dict[str, Any], asked: Asked) -> Request:

@@ -64,12 +64,12 @@ def trace(name: str, settings: TraceSettings, layers: Sequence[Layer]) -> Condit
         shares = schedules.settle(settings.schedule, layers, settings.sparsity, settings.layer_shares)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
+    make: Callable[[Calibrated], nn.Module]
     if isinstance(shares, Auto):
-        fixed = [layer for layer, share in shares.fixed.items() if share > 0]
-        read = tuple(dict.fromkeys([*shares.candidates, *fixed]))
-        return Condition(name, partial(_found, auto=shares, settings=settings), read, settings.of_other)
-    pruned = tuple(layer for layer, share in shares.items() if share > 0)
-    return Condition(name, partial(_traced, shares=shares, settings=settings), pruned, settings.of_other)
+        make = partial(_found, shares=shares, settings=settings)
+    else:
+        make = partial(_traced, shares=shares, settings=settings)
+    return Condition(name, make, schedules.read_by(shares), settings.of_other)
 
 
 def _traced(image: Calibrated, shares: Mapping[str, float], settings: TraceSettings) -> nn.Module:
@@ -77,9 +77,9 @@ def _traced(image: Calibrated, shares: Mapping[str, float], settings: TraceSetti
     return prune(model, image.layers, shares, image.statistics, settings.pruner, damping=settings.damping).model
 
 
-def _found(image: Calibrated, auto: Auto, settings: TraceSettings) -> nn.Module:
+def _found(image: Calibrated, shares: Auto, settings: TraceSettings) -> nn.Module:
     judge = judge_of(image.classifier, image.copies, image.subject, image.statistics)
-    own = (image.classifier, image.layers, auto, image.statistics, judge)
+    own = (image.classifier, image.layers, shares, image.statistics, judge)
     return search_trace(*own, settings.pruner, settings.damping).model
 
 

@@ -62,7 +62,7 @@ def open_folder(out: Path, identity: Mapping[str, Any], about: Mapping[str, Any]
     made = not out.exists()
     file = out / ABOUT
     if file.is_file():
-        _compare(out, read_about(out)["identity"], json.loads(json.dumps(identity)))
+        compare(str(out), read_about(out)["identity"], json.loads(json.dumps(identity)), "evaluation", "eval")
         return Folder(out, made=False)
     folder = Folder(out, made)
     folder.write(ABOUT, {**about, "identity": identity})
@@ -92,14 +92,15 @@ def read_about(out: Path) -> dict[str, Any]:
         raise UserError(f"{out}: its {ABOUT} cannot be read ({error}); give another folder") from None
 
 
-def _compare(out: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def compare(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], what: str, verb: str) -> None:
+    """Refuse to go on with what was begun with other settings: UserError names the first that differs."""
     there, here = _flat(theirs, ""), _flat(ours, "")
     other = [key for key in (*here, *there) if here.get(key) != there.get(key)]
     if other:
         key = other[0]
         raise UserError(
-            f"out={out} is of another evaluation: {key} is {there.get(key)} there and {here.get(key)} here; "
-            f"give the same, or another folder (spade eval resume={out} goes on with that one)"
+            f"out={out} is of another {what}: {key} is {there.get(key)} there and {here.get(key)} here; "
+            f"give the same, or another folder (spade {verb} resume={out} goes on with that one)"
         )
 
 

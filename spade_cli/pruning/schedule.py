@@ -97,6 +97,14 @@ def paper_resnet50(
     return shares
 
 
+def read_by(shares: Mapping[str, float] | Auto) -> tuple[str, ...]:
+    """The layers whose statistics are needed: those that are pruned, or may be."""
+    if isinstance(shares, Auto):
+        fixed = [layer for layer, share in shares.fixed.items() if share > 0]
+        return tuple(dict.fromkeys([*shares.candidates, *fixed]))
+    return tuple(layer for layer, share in shares.items() if share > 0)
+
+
 def settle(
     schedule: Callable[..., Mapping[str, float] | Auto],
     layers: Sequence[Layer],

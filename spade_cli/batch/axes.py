@@ -1,0 +1,40 @@
+"""How the jobs of a sweep are laid out: one option along the axis, the combinations of the others as lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SPARSITY = "pruner.sparsity"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """along: the option along the axis. values: its values, in order. lines: label -> value -> number of the job."""
+
+    along: str
+    values: tuple[Any, ...]
+    lines: dict[str, dict[Any, int]]
+    networks: bool = False  # whether lines differ in the dense network itself, or in what is asked of it
+
+
+def axes_of(jobs: Mapping[int, Mapping[str, Any]]) -> Axes:
+    """Sparsity along the axis where it is varied, or else the option varied last.
+
+    >>> axes_of({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})
+    Axes(along='pruner.sparsity', values=(0.5, 0.9), lines={'obs': {0.9: 0, 0.5: 1}}, networks=False)
+    """
+    options = list(next(iter(jobs.values())))
+    along = SPARSITY if SPARSITY in options or not options else options[-1]
+    lines: dict[str, dict[Any, int]] = {}
+    for number, chosen in jobs.items():
+        label = ", ".join(_said(key, value) for key, value in chosen.items() if key != along)
+        lines.setdefault(label, {})[chosen.get(along)] = number
+    values = list(dict.fromkeys(chosen.get(along) for chosen in jobs.values()))
+    if all(isinstance(value, int | float) for value in values):
+        values.sort()
+    networks = any(key.split(".")[0] in ("model", "interpreter", "target", "seed") for key in options)
+    return Axes(along, tuple(values), lines, networks)
+
+
+def _said(key: str, value: Any) -> str:
+    return str(value) if "." not in key and isinstance(value, str) else f"{key.rpartition('.')[2]} {value}"

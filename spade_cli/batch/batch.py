@@ -1,0 +1,158 @@
+"""The order of a batch: list -> folder -> workers -> rows -> table."""
+
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from spade_cli import __version__
+from spade_cli.batch.folder import LIST, Folder
+from spade_cli.batch.index import JSONL, Index
+from spade_cli.batch.listing import find_images
+from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
+from spade_cli.batch.rows import FAILED, Row
+from spade_cli.batch.storage import is_url
+from spade_cli.errors import ImagesFailedError, SpadeError
+from spade_cli.progress import Stages
+from spade_cli.report import summary
+from spade_cli.report.gallery import write_gallery
+
+FIGURE = "curves.png"
+GALLERY_MOST = 10_000  # results in one page; a browser is slow with more, and all rows are in memory
+EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not more than a twentieth of the time
+
+
+def batch(request: BatchRequest, console: Console | None = None) -> str:
+    """Explain every image and write the table; returns the folder. One that was begun is gone on with.
+
+    Raises UserError before anything is written where the request cannot be met, ImagesFailedError at the end where
+    images failed; their rows say why.
+    """
+    stages = Stages(console)
+    folder = Folder(request.out, request.kind)
+    folder.check()
+    images = find_images(request.images, request.out) if not folder.begun() else iter(())
+    with stages.stage("load"):
+        worker = request.work.open()
+    try:
+        with folder.at_work() as here:
+            count = folder.begin(identity(request, worker), about(request, worker), images)
+            folder.fetch(here, (LIST, JSONL))
+            failures = _explain(request, worker, folder, here, count, stages)
+    except SpadeError:
+        if not folder.begun():
+            folder.forget()
+        raise
+    if failures:
+        raise ImagesFailedError(failures)
+    return request.out
+
+
+def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, count: int, stages: Stages) -> str:
+    """Every row that is not there yet; returns what to say of failures, "" where there are none."""
+    index = Index(here, request.table, count, request.options, request.jobs)
+    index.load(request.retry or request.strict)
+    total = count * request.jobs
+    say = stages.console.print
+    say(Text(f"folder         {request.out} (spade {request.kind} resume={request.out} goes on after a stop)"))
+    if index.count:
+        say(f"{index.count} of {total} results are there already")
+    failed: Row | None = None
+    with ExitStack() as stack, index, stages.stage("explain", total=total - index.count) as advance:
+        clock = _Clock(index, total, stages.console)
+        rows = stack.enter_context(closing(_rows(request, worker, folder, here, index)))
+        for row in rows:
+            if index.has(row["number"], row.get("job", 0)):
+                continue  # told twice: its worker died before it said that it was done
+            index.append(row)
+            advance(1)
+            clock.tell(row, lambda: folder.publish(here, (JSONL, request.table)))
+            failed = failed or (row if row["status"] == FAILED else None)
+            if request.strict and failed:
+                break
+    if request.figure is not None and index.count > index.failures:
+        request.figure(index.rows, here / FIGURE, count)
+    folder.publish(here, (JSONL, request.table, *([FIGURE] if (here / FIGURE).is_file() else [])))
+    if not is_url(request.out) and index.count <= GALLERY_MOST:
+        with stages.stage("gallery"):
+            write_gallery(Path(request.out))
+    done = index.count - index.failures
+    say(Text(f"{done} of {total} results done, {index.failures} failed: {request.out}/{request.table}"))
+    return _verdict(request, index, total, failed)
+
+
+def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, index: Index) -> Generator[Row]:
+    left = (image for image in folder.images(here) if not index.whole(image[0]))
+    workers = request.workers or 1
+    # Small enough for all workers to end at about the same time, large enough to be solved together.
+    size = max(1, min(TOGETHER, (len(index.starts) - index.count) // (index.jobs * workers * 4)))
+    tasks = tasks_of(left, size if request.workers != 1 else TOGETHER)
+    return request.engine(request.work, worker, tasks, request.workers)
+
+
+def _verdict(request: BatchRequest, index: Index, total: int, failed: Row | None) -> str:
+    if not index.failures:
+        return ""
+    first = failed or next(row for row in index.rows() if row["status"] == FAILED)
+    again = f"spade {request.kind} resume={request.out}"
+    if request.strict and index.count < total:
+        return f"{request.kind}.strict: stopped at {first['image']}: {first['reason']}; {again} goes on with it"
+    return (
+        f"{index.failures} of {total} results failed, first {first['image']}: {first['reason']}; "
+        f"{request.out}/{request.table} lists them, {again} batch.retry=true does them again"
+    )
+
+
+class _Clock:
+    """What is said while a batch goes on, where no bar can be shown; and when the table is uploaded."""
+
+    def __init__(self, index: Index, total: int, console: Console) -> None:
+        self.index, self.total, self.console = index, total, console
+        self.before, self.started = index.count, time.perf_counter()
+        self.said = self.published = self.started
+        self.pause = PUBLISH
+        self.done = 0
+
+    def tell(self, row: Row, publish: Any) -> None:
+        self.done += 1
+        now = time.perf_counter()
+        if row["status"] == FAILED:
+            self.console.print(Text(f"failed         {row['image']}: {row['reason']}", style="yellow"))
+        if not self.console.is_terminal and (now - self.said >= EVERY or self.done == 1):
+            self.said = now
+            left = (now - self.started) / self.done * (self.total - self.before - self.done) / 60
+            self.console.print(
+                Text(f"{self.before + self.done}/{self.total} {row['image']}  {left:.1f} min left"), highlight=False
+            )
+        if now - self.published >= self.pause:
+            publish()
+            self.published = time.perf_counter()
+            self.pause = max(PUBLISH, 20 * (self.published - now))
+
+
+def identity(request: BatchRequest, worker: Worker) -> dict[str, Any]:
+    """All that the results depend on."""
+    return {
+        "versions": {"spade": __version__, "torch": torch.__version__},
+        **request.settings,
+        "images": request.images if is_url(request.images) else str(Path(request.images).resolve()),
+        "networks": worker.networks(),
+    }
+
+
+def about(request: BatchRequest, worker: Worker) -> dict[str, Any]:
+    """What the batch is, for the record."""
+    return {
+        "command": request.command,
+        "arguments": list(request.arguments),
+        "folder": str(Path.cwd()),
+        "versions": summary.versions(),
+        "options": list(request.options),
+        "jobs": request.jobs,
+    }

@@ -1,0 +1,190 @@
+"""engine=local: this process, or several of this machine."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing.connection import Connection, wait
+from threading import Thread
+from typing import Any
+
+import torch
+
+from spade_cli.batch.engines import ATTEMPTS, DIED
+from spade_cli.batch.request import Task, Work, Worker
+from spade_cli.batch.rows import Row
+from spade_cli.errors import SpadeError
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CONTEXT = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
+
+
+def local(work: Work, worker: Worker, tasks: Iterator[Task], workers: int | None) -> Generator[Row]:
+    """One worker is this process itself; more are processes of their own, each with its network and its GPU."""
+    count = workers or auto_workers(work.request.device)
+    if count == 1:
+        for task in tasks:
+            yield from worker.do(task)
+        return
+    yield from _Crew(work, tasks, count).rows()
+
+
+def auto_workers(device: str) -> int:
+    """One for each GPU, or else for each core that this process may use."""
+    gpus = torch.cuda.device_count()
+    if device == "cpu" or (device == "auto" and not gpus):
+        return cores()
+    return max(1, gpus) if device in ("auto", "cuda") else 1
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_of(wanted: str, index: int, gpus: int) -> str:
+    """Workers in turn on all GPUs, where none was named.
+
+    >>> device_of("auto", 5, 4), device_of("cuda:2", 5, 4), device_of("auto", 5, 0)
+    ('cuda:1', 'cuda:2', 'auto')
+    """
+    return f"cuda:{index % gpus}" if wanted in ("auto", "cuda") and gpus else wanted
+
+
+class _Member:
+    """A worker process, and what it is busy with."""
+
+    def __init__(self, work: Work, index: int, count: int) -> None:
+        mine = work.fitted(device_of(work.request.device, index, torch.cuda.device_count()), 1 / count)
+        threads = max(1, min(cores() // count, torch.get_num_threads()))
+        self.connection, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, mine, threads), daemon=True)
+        with _environment(dict.fromkeys(THREADS, str(threads))):
+            self.process.start()
+        theirs.close()  # so that its end is seen when the process dies
+        self.index = index
+        self.opened = False
+        self.task: Task | None = None
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        with contextlib.suppress(OSError):  # it has died: that is seen when it is listened to
+            self.connection.send(task)
+
+
+class _Crew:
+    """The worker processes of a batch."""
+
+    def __init__(self, work: Work, tasks: Iterator[Task], count: int) -> None:
+        self.work, self.count = work, count
+        self.fresh, self.again = tasks, list[Task]()
+        self.deaths: dict[int, int] = {}  # image number -> workers that died of it
+
+    def rows(self) -> Iterator[Row]:
+        """Every task's rows as they come; no process is left at the end, whatever it is."""
+        members: dict[Connection, _Member] = {}
+        try:
+            for index in range(self.count):
+                self._start(members, index)
+            while members:
+                for connection in wait(list(members)):
+                    yield from self._listen(members, connection)  # type: ignore[arg-type]
+        finally:
+            for member in members.values():
+                member.process.kill()
+                member.process.join()
+
+    def _start(self, members: dict[Connection, _Member], index: int) -> None:
+        task = self._next()
+        if task is not None:
+            member = _Member(self.work, index, self.count)
+            members[member.connection] = member
+            member.give(task)
+
+    def _next(self) -> Task | None:
+        return self.again.pop() if self.again else next(self.fresh, None)
+
+    def _listen(self, members: dict[Connection, _Member], connection: Connection) -> Iterator[Row]:
+        member = members[connection]
+        try:
+            kind, value = connection.recv()
+        except (EOFError, OSError):
+            del members[connection]
+            yield from self._bury(member)
+            self._start(members, member.index)
+            return
+        if kind == "row":
+            yield value
+        elif kind == "stop":
+            raise value
+        elif kind == "opened":
+            member.opened = True
+        else:
+            member.task = self._next()
+            if member.task is None:
+                del members[connection]
+                connection.send(None)
+                member.process.join()
+            else:
+                member.give(member.task)
+
+    def _bury(self, member: _Member) -> Iterator[Row]:
+        """Its images are given to others, one by one; those that killed too many become rows."""
+        member.process.join()
+        how = f"exit code {member.process.exitcode}"
+        if not member.opened:
+            raise SpadeError(f"a worker process died ({how}) while it loaded the network; give fewer workers")
+        for image in member.task or ():
+            self.deaths[image[0]] = self.deaths.get(image[0], 0) + 1
+            if self.deaths[image[0]] < ATTEMPTS:
+                self.again.append((image,))
+            else:
+                yield from self.work.failed((image,), DIED.format(times=ATTEMPTS, how=how))
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set for what is started within the block: numerical libraries read it when they are loaded."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(connection: Connection, work: Work, threads: int) -> None:
+    """A worker process: tasks come in, rows go out, until there is nothing more, or nobody."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        _told(connection, lambda: _work_on(connection, work.open()))
+
+
+def _work_on(connection: Connection, worker: Worker) -> None:
+    connection.send(("opened", None))
+    while (task := connection.recv()) is not None:
+        for row in worker.do(task):
+            connection.send(("row", row))
+        connection.send(("done", None))
+
+
+def _told(connection: Connection, do: Callable[[], Any]) -> None:
+    """What ends the whole batch is the parent's to tell."""
+    try:
+        do()
+    except SpadeError as error:
+        connection.send(("stop", error))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,57 @@
+"""How well a sweep's maps find the evidence, where a folder's labels.json says where it lies."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spade_cli.batch.rows import DONE, Row
+from spade_cli.batch.storage import LAST, Storage
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.evaluation import data as datasets
+from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.localisation import roc_auc
+from spade_cli.models import Classifier
+
+
+class Masks:
+    """The masks of a folder that `spade world` or `spade implant` wrote, if its classes are this network's."""
+
+    def __init__(self, folder: Path, classifier: Classifier) -> None:
+        self.classifier, self.pictures = classifier, folder / "images"
+        self.data: datasets.Data | None = None
+        try:
+            self.data = datasets.folder(folder, folder / "none", None, 0, classifier)
+        except UserError:
+            return  # labels of other classes: nothing is known of this network's evidence
+        self.numbers = {name: number for number, name in enumerate(self.data.names)}
+
+    def quality(self, storage: Storage, row: Row) -> dict[str, Any]:
+        """{"quality": {method: {network: AUC}}}: ROC AUC of each map against the mask; {} where none is known.
+
+        A picture that the dense network does not give its label to has no known evidence.
+        """
+        name = Path(row["image"]).name
+        if row["status"] != DONE or self.data is None or name not in self.numbers:
+            return {}
+        try:
+            example = self.data.load(self.numbers[name])
+        except SpadeError:
+            return {}
+        summary = json.loads(storage.read(f"{row['folder']}/{LAST}"))
+        if example.mask is None or {row["prediction"]["dense"]["index"], summary["target"]["index"]} != {
+            example.target
+        }:
+            return {}
+        mask = datasets.network_mask(example.mask, self.classifier)
+        if not mask.any() or mask.all():
+            return {}
+        found: dict[str, dict[str, float]] = {}
+        for record in summary["saliency"]:
+            raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row['folder']}/{record['array']}"))))
+            relevance = aggregate(raw, AGGREGATIONS[record["method"]])
+            found.setdefault(record["method"], {})[record["network"]] = roc_auc(relevance[None], mask[None]).item()
+        return {"quality": found}

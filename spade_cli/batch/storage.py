@@ -1,0 +1,163 @@
+"""Where a batch writes: a local folder, or a store behind a URL (fsspec); every result is there whole or not at all."""
+
+import contextlib
+import errno
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.world.resuming import write_whole
+
+URL = re.compile(r"[a-zA-Z][\w+.-]*(::|://)")
+PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
+LAST = "summary.json"  # uploaded last: where it is, a result is complete
+
+
+def is_url(address: str) -> bool:
+    """Whether an address belongs to fsspec.
+
+    >>> [is_url(address) for address in ("s3://bucket/a.jpg", "memory://a", "C:/a.jpg", "a b.jpg")]
+    [True, True, False, False]
+    """
+    return URL.match(address) is not None
+
+
+def filesystem(url: str, key: str) -> tuple[Any, str]:
+    """fsspec's file system and path of a URL. Raises UserError where its library is not installed or it is unknown."""
+    import fsspec
+
+    try:
+        return fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise UserError(f"{key}={url}: {error}; install it beside spade") from None
+    except Exception as error:  # whatever the store's own library raises
+        raise UserError(f"{key}={url} cannot be opened ({type(error).__name__}: {error}); check the URL") from error
+
+
+def local_copy(address: str, folder: Path) -> Path:
+    """The picture as a local file: itself, or a copy in `folder` of what a URL holds."""
+    if not is_url(address):
+        return Path(address)
+    fs, path = filesystem(address, "image")
+    copy = folder / (path.rsplit("/", 1)[-1] or "image")
+    try:
+        fs.get_file(path, str(copy))
+    except Exception as error:  # whatever the store's own library raises
+        raise UserError(f"image={address} cannot be read ({type(error).__name__}: {error})") from error
+    return copy
+
+
+@dataclass(frozen=True)
+class Local:
+    """A folder on a disk; results are renamed into it."""
+
+    root: Path
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return (self.root / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """A file, whole or not there."""
+        write_whole(self.root / name, write)
+
+    @contextlib.contextmanager
+    def result(self, name: str) -> Iterator[Path]:
+        """A folder to fill; `name` at the end of the block, gone after any exception.
+
+        Where another worker came to write the same result, the first one stays.
+        """
+        partial = self.root / PARTIAL / f"{name.replace('/', '+')[-100:]}-{secrets.token_hex(4)}"
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            final = self.root / name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                partial.rename(final)
+            if not (final / LAST).is_file():
+                raise OSError(errno.EIO, f"{final} cannot be made")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Throw away what a kill left half-written."""
+        shutil.rmtree(self.root / PARTIAL, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A store behind a URL; results are uploaded from a temporary folder, the file that completes them last."""
+
+    url: str
+
+    @property
+    def _place(self) -> tuple[Any, str]:
+        fs, path = filesystem(self.url, "out")
+        return fs, path.rstrip("/")
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        fs, path = self._place
+        with _told(self.url):
+            return bool(fs.exists(f"{path}/{name}"))
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        fs, path = self._place
+        with _told(self.url):
+            return bytes(fs.cat_file(f"{path}/{name}"))
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """A file; stores show it whole or not at all."""
+        with tempfile.TemporaryDirectory(prefix="spade-") as folder:
+            written = Path(folder, "file")
+            write(written)
+            self._put(written, name)
+
+    @contextlib.contextmanager
+    def result(self, name: str) -> Iterator[Path]:
+        """A folder to fill, uploaded at the end of the block."""
+        with tempfile.TemporaryDirectory(prefix="spade-") as folder:
+            partial = Path(folder)
+            yield partial
+            files = [path for path in sorted(partial.rglob("*")) if path.is_file() and path.name != LAST]
+            for file in [*files, partial / LAST]:
+                self._put(file, f"{name}/{file.relative_to(partial).as_posix()}")
+
+    def clean(self) -> None:
+        """Nothing half-written counts: a result without its last file is uploaded anew."""
+
+    def _put(self, file: Path, name: str) -> None:
+        fs, path = self._place
+        with _told(self.url):
+            fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            fs.put_file(str(file), f"{path}/{name}")
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the store's own library raises
+        raise SpadeError(f"out={url}: {type(error).__name__}: {error}; go on with resume={url}") from error
+
+
+Storage = Local | Remote
+
+
+def storage(out: str) -> Storage:
+    """What `out=` names; file:// is a folder like any other."""
+    if out.startswith("file://"):
+        out = filesystem(out, "out")[1]
+    return Remote(out.rstrip("/")) if is_url(out) else Local(Path(out))

@@ -1,0 +1,191 @@
+"""sweep.png: one image, sparsity from left to right, methods and pruners from top to bottom."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from spade_cli.batch.axes import Axes, axes_of
+from spade_cli.batch.storage import LAST, Storage
+from spade_cli.report.overview import INK, PALE, PAPER, WARNING, font
+from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
+
+TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
+GAP = 10
+MARGIN = 190  # left of each line, for its name
+TITLE, TEXT, NOTE = 26, 16, 13  # font sizes in pixels
+HEAD = TILE + 4 * GAP  # the image, and what was asked
+CELL = 44  # height of a line of the table of answers
+DENSE = "dense"
+SECTION = 30  # height of a section's title
+LEAST, WIDEST = 900, 2000  # pixels across: room for the text, and what a screen shows
+
+
+class _Found:
+    """The files of one image's jobs."""
+
+    def __init__(self, storage: Storage, folders: Mapping[int, str]) -> None:
+        self.storage, self.folders = storage, folders
+        self.summaries = {job: json.loads(storage.read(f"{folder}/{LAST}")) for job, folder in folders.items()}
+
+    def records(self, job: int, kind: str, key: str) -> dict[str, dict[str, Any]]:
+        """Of one job: what -> network -> its entry in summary.json."""
+        found: dict[str, dict[str, Any]] = {}
+        for record in self.summaries[job][kind] if job in self.summaries else []:
+            found.setdefault(record[key], {})[record["network"]] = record
+        return found
+
+    def pixels(self, job: int, path: str) -> Pixels:
+        raw = np.load(io.BytesIO(self.storage.read(f"{self.folders[job]}/{path}")))
+        return aggregate(torch.from_numpy(raw))
+
+    def picture(self, job: int, path: str) -> Image.Image:
+        return Image.open(io.BytesIO(self.storage.read(f"{self.folders[job]}/{path}"))).convert("RGB")
+
+
+Cells = dict[tuple[str, Any], Image.Image]  # (line, value of the axis or DENSE) -> picture
+
+
+def sweep_picture(
+    storage: Storage, name: str, view: Tensor, jobs: Mapping[int, Mapping[str, Any]], folders: Mapping[int, str]
+) -> Image.Image:
+    """One image's results beside one another; view (1, 3, size, size) in [0, 1].
+
+    `jobs` are the options of every job, `folders` the results that are there. All maps of a method have one scale.
+    """
+    axes, found, photograph = axes_of(jobs), _Found(storage, folders), picture(view[0].cpu())
+    sections = [*_maps(axes, found, photograph), *_visualizations(axes, found)]
+    columns, lines = [DENSE, *axes.values], list(axes.lines)
+    width = MARGIN + len(columns) * (TILE + GAP) + GAP
+    table = HEAD + 2 * GAP + CELL * len(lines) + SECTION
+    high = SECTION + len(lines) * (TILE + GAP) + GAP
+    across = max(1, min(len(sections), WIDEST // width))
+    size = (max(width * across, LEAST), table + high * ceil(len(sections) / across) + GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _head(sheet, draw, name, photograph, found)
+    _table(draw, axes, found, HEAD + GAP)
+    for i, (title, cells) in enumerate(sections):
+        _section(sheet, draw, title, cells, lines, columns, (width * (i % across), table + high * (i // across)))
+    return sheet
+
+
+def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str, Cells]]:
+    records = {job: found.records(job, "saliency", "method") for job in found.folders}
+    sections = []
+    for method in dict.fromkeys(method for of_job in records.values() for method in of_job):
+        pixels: dict[tuple[str, Any], Pixels] = {}
+        for line, value, job in _places(axes, found):
+            for network, record in records[job].get(method, {}).items():
+                place = _place(axes, line, value, network)
+                if place not in pixels:
+                    pixels[place] = found.pixels(job, record["array"])
+        top = shared_top(list(pixels.values()))
+        cells = {place: overlay(one, top, photograph) for place, one in pixels.items()}
+        sections.append((method.replace("_", " "), cells))
+    return sections
+
+
+def _visualizations(axes: Axes, found: _Found) -> list[tuple[str, Cells]]:
+    sections: dict[str, Cells] = {}
+    for line, value, job in _places(axes, found):
+        for target, networks in found.records(job, "visualizations", "target").items():
+            for network, record in networks.items():
+                place = _place(axes, line, value, network)
+                cells = sections.setdefault(f"maximizes {target}", {})
+                if place not in cells:
+                    cells[place] = found.picture(job, record["picture"])
+    return list(sections.items())
+
+
+def _places(axes: Axes, found: _Found) -> list[tuple[str, Any, int]]:
+    return [
+        (line, value, jobs[value])
+        for line, jobs in axes.lines.items()
+        for value in axes.values
+        if value in jobs and jobs[value] in found.folders
+    ]
+
+
+def _place(axes: Axes, line: str, value: Any, network: str) -> tuple[str, Any]:
+    """Where a picture belongs; the dense network's stands once, unless the sweep is one of networks."""
+    if network == "trace":
+        return line, value
+    return (line if axes.networks else next(iter(axes.lines))), DENSE
+
+
+def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, photograph: Image.Image, found: _Found) -> None:
+    summary = next(iter(found.summaries.values()))
+    sheet.paste(photograph.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
+    left, dense = GAP * 4 + TILE, summary["prediction"]["dense"]
+    draw.text((left, GAP * 2), f"why {summary['target']['label']}?", INK, font(TITLE))
+    said = f"{name.rsplit('/', 1)[-1]}, {summary['model']['name']}"
+    draw.text((left, GAP * 2 + 44), said, PALE, font(TEXT))
+    draw.text((left, GAP * 2 + 70), f"dense: {dense['label']} {dense['probability']:.1%}", PALE, font(TEXT))
+    draw.text((left, GAP * 2 + 122), "below: what each trace answers, and how alike it is", PALE, font(TEXT))
+
+
+def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> None:
+    """What each trace says: the columns' heads, and a line for each line of pictures."""
+    draw.text((GAP * 2, top), axes.along, PALE, font(TEXT))
+    for i, column in enumerate([DENSE, *axes.values]):
+        draw.text((MARGIN + i * (TILE + GAP), top), clipped(str(column), TEXT, TILE), INK, font(TEXT))
+    for j, line in enumerate(axes.lines):
+        y = top + SECTION + j * CELL
+        draw.text((GAP * 2, y + 6), clipped(line, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
+        for i, value in enumerate(axes.values, 1):
+            job = axes.lines[line].get(value)
+            if job in found.summaries:
+                _cell(draw, found.summaries[job], (MARGIN + i * (TILE + GAP), y))
+
+
+def _cell(draw: ImageDraw.ImageDraw, summary: Mapping[str, Any], place: tuple[int, int]) -> None:
+    said, fidelity = summary["prediction"]["trace"], summary["fidelity"]
+    colour = PALE if fidelity["same_prediction"] else WARNING
+    text = f"{said['label']} {said['probability']:.0%}"
+    draw.text(place, clipped(text, NOTE, TILE), colour, font(NOTE))
+    agrees = f"agrees {fidelity['agreement']:.0%}, KL {fidelity['kl']:.2g}"
+    draw.text((place[0], place[1] + 18), agrees, PALE, font(NOTE))
+
+
+def _section(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    title: str,
+    cells: Cells,
+    lines: Sequence[str],
+    columns: Sequence[Any],
+    corner: tuple[int, int],
+) -> None:
+    left, top = corner
+    there = {column for _, column in cells}
+    draw.text((left + GAP * 2, top), clipped(title, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
+    for i, column in enumerate(columns):
+        x = left + MARGIN + i * (TILE + GAP)
+        draw.text((x, top + 4), clipped(str(column), NOTE, TILE), PALE, font(NOTE))
+    for j, line in enumerate(lines):
+        y = top + SECTION + j * (TILE + GAP)
+        draw.text((left + GAP * 2, y + TILE // 2), clipped(line, TEXT, MARGIN - 3 * GAP), PALE, font(TEXT), anchor="lm")
+        for i, column in enumerate(columns):
+            x = left + MARGIN + i * (TILE + GAP)
+            if (line, column) in cells:
+                sheet.paste(cells[line, column].resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+            elif column != DENSE or not there & {DENSE}:
+                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(225, 225, 230))
+                draw.text((x + TILE // 2, y + TILE // 2), "not there", PALE, font(NOTE), anchor="mm")
+
+
+def clipped(text: str, size: int, width: int) -> str:
+    """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    face = font(size)
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,163 @@
+"""spade batch: explain many images, one network, one table; goes on where it was stopped."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.overrides import MULTIRUN, arrange
+from spade_cli.cli.resuming import go_on, key, split_resume
+from spade_cli.errors import UserError
+from spade_cli.paths import expanded
+
+USAGE = "spade batch images=FOLDER|PATTERN|LIST [OPTION=VALUE ...]  |  spade batch resume=FOLDER"
+EXAMPLES = (
+    "spade batch images=photographs model=resnet18",
+    "spade batch 'images=photographs/**/*.jpg' workers=auto out=explained",
+    "spade batch images=list.txt interpreter=saliency batch.strict=true",
+    "spade batch resume=explained",
+    "spade batch resume=explained workers=2 batch.retry=true",
+    "spade batch images=s3://bucket/photographs out=s3://bucket/explained   (needs s3fs)",
+    "spade batch images=photographs engine=ray workers=8 engine.address=auto",
+)
+# Of the command, not of the images: results do not depend on them.
+OWN = ("images", "out", "resume", "workers", "batch", "engine")
+FREE = ("workers", "batch", "engine")  # may be given anew when a batch is gone on with
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and explain all images, or go on with a batch that was stopped."""
+    return command("batch", arguments, _task(arguments), USAGE, EXAMPLES)
+
+
+def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tuple[str, ...]) -> int:
+    """A batch or a sweep, anew or gone on with."""
+    resumed, rest = split_resume(arguments)
+    if not resumed or {"-h", "--help"} & set(rest):
+        return run_command(verb, arguments, task, usage, examples)
+    from spade_cli.batch.folder import read_about
+    from spade_cli.cli import _verb
+
+    other = [word for word in rest if key(word).split(".")[0] not in FREE]
+    if other:
+        raise UserError(
+            f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine and batch.* "
+            "may be given)"
+        )
+    out = absolute(resumed)
+    return go_on(out, read_about(out, verb), _verb(verb).main, rest, verb)
+
+
+def _task(arguments: list[str]) -> Any:
+    def task(config: dict[str, Any], asked: Asked) -> None:
+        from spade_cli.batch.working import BatchWork
+        from spade_cli.cli.values import section
+
+        shared = run_request(config, asked)
+        out = where(config.get("out"), "batch", config.get("images"))
+        size = auto("batch.size", section(config, "batch").get("size"))
+        # As one task of its own, where -m asked for several.
+        words = (*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides)
+        request = batch_request(config, asked, words, BatchWork(shared, out, size), out)
+        finish(request)
+
+    return task
+
+
+def finish(request: Any) -> None:
+    """Do it, and print its folder, also where some images failed."""
+    from rich.console import Console
+
+    from spade_cli.batch.batch import batch
+    from spade_cli.errors import ImagesFailedError
+
+    try:
+        batch(request, Console(stderr=True, soft_wrap=True, highlight=False))
+    except ImagesFailedError:
+        print(request.out)
+        raise
+    print(request.out)
+
+
+def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
+    """What `spade run` would be asked for, but for the image."""
+    from omegaconf import OmegaConf
+
+    from spade_cli.cli.door import request
+
+    shared = {name: value for name, value in config.items() if name not in OWN}
+    yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
+    plain = Asked(asked.command, asked.choices, yaml, asked.overrides)
+    return request({**shared, "image": "none yet", "output": "."}, plain)
+
+
+def batch_request(
+    config: dict[str, Any],
+    asked: Asked,
+    arguments: Sequence[str],
+    work: Any,
+    out: str,
+    combined: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
+) -> Any:
+    """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
+    from spade_cli.batch.request import BatchRequest
+    from spade_cli.batch.storage import is_url
+    from spade_cli.cli.door import function_of
+    from spade_cli.cli.values import section, text
+
+    how = section(config, "batch")
+    images = text("images", config.get("images"), "FOLDER")
+    settings = {name: value for name, value in config.items() if name not in OWN}
+    calibration = {name: value for name, value in settings["calibration"].items() if name not in ("save", "memory")}
+    return BatchRequest(
+        images=images if is_url(images) else str(expanded(images)),
+        out=out,
+        work=work,
+        engine=function_of("engine", section(config, "engine")),
+        workers=auto("workers", config.get("workers")),
+        strict=switch("batch.strict", how.get("strict")),
+        retry=switch("batch.retry", how.get("retry")),
+        command=asked.command,
+        arguments=tuple(arguments),
+        settings={**settings, "calibration": calibration, **({"combined": list(combined)} if combined else {})},
+        **more,
+    )
+
+
+def auto(name: str, value: Any) -> int | None:
+    """A whole number from 1, or auto as None."""
+    from spade_cli.cli.values import whole
+
+    return None if value == "auto" else whole(f"{name} (or auto)", value, 1)
+
+
+def switch(name: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value} is neither true nor false; give one of them")
+    return value
+
+
+def where(value: Any, kind: str, images: Any) -> str:
+    """The folder to write: as told, or a new one."""
+    if value not in (None, ""):
+        return absolute(str(value), resolve=False)
+    from spade_cli.report.folder import slug
+
+    now = datetime.now()
+    name = slug(Path(str(images)).stem[:60])
+    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{kind}-{name}")
+    named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
+    return str(next(path for path in named if not path.exists()))  # a second one in the same second
+
+
+def absolute(out: str, resolve: bool = True) -> str:
+    """A path of the user's; URLs stay."""
+    from spade_cli.batch.storage import is_url
+
+    if is_url(out):
+        return out
+    return str(expanded(out).resolve() if resolve else expanded(out))

@@ -1,0 +1,65 @@
+"""What the tests of batches and sweeps share: pictures, quick settings, a command in a process that can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from networks import photograph
+
+from spade_cli import augment
+
+QUICK = (
+    *("model=python", "model.factory=networks:small", "model.size=32", "device=cpu", "augmentation.samples=4"),
+    *("interpreter=saliency", "interpreter.methods=[saliency]", "pruner=sparsegpt"),
+)
+
+
+def pictures(folder, count):
+    """`count` pictures, in two sub-folders that share names."""
+    for i in range(count):
+        path = folder / f"dogs {i % 2}" / f"é {i // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photograph(seed=i).save(path)
+    return folder
+
+
+def table(out):
+    """The rows of index.jsonl."""
+    return [json.loads(line) for line in (Path(out) / "index.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def told(out):
+    """The rows but for what differs from run to run, the raw maps, and every result's own predictions."""
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in table(out)]
+    maps = {str(path.relative_to(out)): np.load(path).tobytes() for path in sorted(Path(out).rglob("*.npy"))}
+    return rows, maps
+
+
+def started(*arguments):
+    """The command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "spade_cli", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def dies_once(image, samples, preprocessing, seed, *, marker, pixel):
+    """The paper's augmentation, but for one picture, on which the process is killed, until `marker` is there."""
+    if image[0, 0, 0] == pixel and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return augment.paper(image, samples, preprocessing, seed)
+
+
+def dies_always(image, samples, preprocessing, seed, *, pixel):
+    """The same, each time."""
+    if image[0, 0, 0] == pixel:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return augment.paper(image, samples, preprocessing, seed)
