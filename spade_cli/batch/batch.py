@@ -29,8 +29,8 @@ PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not mo
 def batch(request: BatchRequest, console: Console | None = None) -> str:
     """Explain every image and write the table; returns the folder. One that was begun is gone on with.
 
-    Raises UserError before anything is written where the request cannot be met, ImagesFailedError at the end where images
-    failed; their rows say why.
+    Raises UserError before anything is written where the request cannot be met, ImagesFailedError at the end where
+    images failed; their rows say why.
     """
     stages = Stages(console)
     folder = Folder(request.out, request.kind)
