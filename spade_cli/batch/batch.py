@@ -46,8 +46,7 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
             folder.fetch(here, (LIST, JSONL))
             failures = _explain(request, worker, folder, here, count, stages)
     except SpadeError:
-        if not folder.begun():
-            folder.forget()
+        folder.forget()
         raise
     if failures:
         raise ImagesFailedError(failures)

@@ -15,6 +15,7 @@ from spade_cli.evaluation.folder import compare
 
 LIST = "images.jsonl"
 LOCK = ".lock"
+RESULTS = "images"  # below it are the results
 
 
 class Folder:
@@ -69,8 +70,8 @@ class Folder:
                 yield number, json.loads(line)
 
     def forget(self) -> None:
-        """After a mistake that every image repeats: nothing is left of a folder that this run made."""
-        if self.made and isinstance(self.storage, Local):
+        """After a mistake that every image repeats: nothing is left of a folder that this run made in vain."""
+        if self.made and isinstance(self.storage, Local) and not (self.storage.root / RESULTS).exists():
             shutil.rmtree(self.storage.root, ignore_errors=True)
 
     @contextlib.contextmanager

@@ -83,7 +83,7 @@ def _in_url(images: str) -> Iterator[str]:
         if any(sign in path for sign in WILD):
             found = [name for name in fs.glob(path) if _is_picture(name)]
         elif fs.isdir(path):
-            found = [name for name in fs.find(path) if _is_picture(name)]
+            found = [name for name in fs.find(path) if _is_picture(name) and "/." not in name[len(path) :]]
         else:
             found = [path] if fs.exists(path) else []
     except Exception as error:  # whatever the store's own library raises

@@ -11,6 +11,7 @@ import numpy as np
 from networks import photograph
 
 from spade_cli import augment
+from spade_cli.report import load_trace
 
 QUICK = (
     *("model=python", "model.factory=networks:small", "model.size=32", "device=cpu", "augmentation.samples=4"),
@@ -37,6 +38,21 @@ def told(out):
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in table(out)]
     maps = {str(path.relative_to(out)): np.load(path).tobytes() for path in sorted(Path(out).rglob("*.npy"))}
     return rows, maps
+
+
+def differing(run, result):
+    """Names of the files that two folders do not share, or that differ; of traces, what they hold counts."""
+    files = {path.relative_to(folder) for folder in (run, result) for path in folder.rglob("*") if path.is_file()}
+    return {str(name) for name in files if not _alike(run / name, result / name)}
+
+
+def _alike(one, other):
+    if not (one.is_file() and other.is_file()):
+        return False
+    if one.suffix != ".safetensors":  # its header names things in an order of the day
+        return one.read_bytes() == other.read_bytes()
+    states = [load_trace(path) for path in (one, other)]
+    return states[0].keys() == states[1].keys() and all(states[0][key].equal(states[1][key]) for key in states[0])
 
 
 def started(*arguments):

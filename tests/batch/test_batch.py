@@ -11,20 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from many import QUICK, dies_always, dies_once, pictures, started, table, told
+from many import QUICK, dies_always, dies_once, differing, pictures, started, table, told
 from networks import photograph
 from PIL import Image
 
 from spade_cli import augment, interpretation, pipeline
 from spade_cli.batch import batch
-from spade_cli.batch.engines.local import local
+from spade_cli.batch.engines import local as engine
 from spade_cli.batch.request import BatchRequest
 from spade_cli.batch.working import BatchWork, Size
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError
 from spade_cli.models import ModelSource
 from spade_cli.pruning import pruner_named, schedule
-from spade_cli.report import load_trace
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def request(output, **changes):
 
 
 def asked(out, workers=1, **changes):
-    return BatchRequest("pictures", str(out), BatchWork(request(out, **changes), str(out), None), local, workers)
+    return BatchRequest("pictures", str(out), BatchWork(request(out, **changes), str(out), None), engine.local, workers)
 
 
 def test_each_image_gets_what_a_run_writes(here):
@@ -69,16 +68,12 @@ def test_each_image_gets_what_a_run_writes(here):
     ]
     assert main(["run", f"image={rows[2]['image']}", *QUICK, "output=one"]) == 0
     run, result = next(Path("one").glob("*/*")), Path("many") / rows[2]["folder"]
-    files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
-    assert files == {path.relative_to(result) for path in result.rglob("*") if path.is_file()}
-    differ = {str(name) for name in files if (run / name).read_bytes() != (result / name).read_bytes()}
-    assert differ == {"summary.json", "run.log", "config.yaml"}
+    assert differing(run, result) == {"summary.json", "run.log", "config.yaml"}
     alone, summary = (json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in (run, result))
     same = set(alone) - {"command", "seconds", "saliency"}
     assert set(alone) == set(summary) and {key: alone[key] for key in same} == {key: summary[key] for key in same}
     assert rows[2]["prediction"]["trace"]["label"] == summary["prediction"]["trace"]["label"]
     assert rows[2]["seconds"] == summary["seconds"]["total"] >= summary["seconds"]["saliency"] > 0
-    assert set(load_trace(result / "trace.safetensors")) > {"head.weight"}
     with (Path("many") / "index.csv").open(encoding="utf-8", newline="") as file:
         assert [float(line["kl"]) for line in csv.DictReader(file)] == [row["kl"] for row in rows]
 
@@ -159,13 +154,14 @@ def test_workers_that_die_are_replaced(here):
     assert (here / "died").exists() and told("out") == told(whole)
 
 
-def test_an_image_that_kills_every_worker_is_a_row(here):
+def test_an_image_that_kills_every_worker_is_a_row(here, monkeypatch):
+    monkeypatch.setattr(engine, "ATTEMPTS", 2)  # a worker takes seconds to start
     pictures(here / "pictures", 2)
     pixel = int(np.array(Image.open("pictures/dogs 0/é 0.png"))[0, 0, 0])
     with pytest.raises(SpadeError, match="1 of 2 results failed"):
         batch(asked("out", workers=2, augmentation=partial(dies_always, pixel=pixel)))
     rows = table("out")
-    assert rows[0]["reason"].startswith("its worker process died 3 times") and rows[1]["status"] == "done"
+    assert rows[0]["reason"].startswith("its worker process died 2 times") and rows[1]["status"] == "done"
 
 
 def test_one_process_at_a_time_and_one_batch_a_folder(here, capsys):
@@ -183,7 +179,7 @@ def test_one_process_at_a_time_and_one_batch_a_folder(here, capsys):
     assert "holds other files" in capsys.readouterr().err
     assert main(["batch", "resume=out", "seed=1"]) == 2 and "leave out seed=1" in capsys.readouterr().err
     assert main(["batch", "images=pictures", *QUICK, "target=99", "out=new"]) == 2
-    assert "target" in capsys.readouterr().err and not Path("new").exists()
+    assert "class 99" in capsys.readouterr().err and not Path("new").exists()
 
 
 def test_images_solved_together_are_the_same(here):
