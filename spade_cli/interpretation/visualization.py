@@ -158,6 +158,8 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
     """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before."""
     outputs: dict[str | None, Tensor] = {}
     by_weight: dict[int, str] = {}
+    attentions = {name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
+    pictures = 1
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -168,9 +170,13 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
 
     def multiplied(weight: Tensor, output: Tensor) -> None:
         if (name := by_weight.get(id(weight))) is not None:
+            if name.rpartition(".")[0] in attentions:  # which multiplies (T, N, C), or (T N, C)
+                output = output.reshape(-1, pictures, output.shape[-1]).transpose(0, 1)  # (N, T, C)
             outputs.setdefault(name, output)  # of a module that is called, its hook has the last word
 
     def observe(image: Tensor) -> dict[str | None, Tensor]:
+        nonlocal pictures
+        pictures = len(image)
         outputs.clear()
         outputs[None] = model(image)
         return outputs

@@ -33,10 +33,10 @@ def load(source: ModelSource, seed: int) -> Classifier:
         network, sha256 = _download(name, official)
         weights = official.name
     elif source.weights == "none":
-        network, sha256, weights = _build(name, seed, **_no_branches(name)), None, "none"
+        network, sha256, weights = _build(name, seed, **_no_branches(name), **_sized(source)), None, "none"
     else:
         path = expanded(source.weights)
-        network, sha256, weights = _from_checkpoint(name, path), hash_file(path), str(path)
+        network, sha256, weights = _from_checkpoint(source, path), hash_file(path), str(path)
     transforms = official.transforms()
     own = Preprocessing(
         transforms.crop_size[0],
@@ -66,11 +66,12 @@ def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
     return network, hash_file(file) if file.exists() else hash_state(network)
 
 
-def _from_checkpoint(name: str, path: Path) -> nn.Module:
+def _from_checkpoint(source: ModelSource, path: Path) -> nn.Module:
+    name = source.name or ""
     state = read_densenet_names(read_state_dict(path))
     branches = AUXILIARY.get(name, ())
     full = any(key.startswith(branches) for key in state) if branches else False
-    settings: dict[str, Any] = {"aux_logits": full, "init_weights": False} if branches else {}
+    settings: dict[str, Any] = {"aux_logits": full, "init_weights": False} if branches else _sized(source)
     network = _build(name, 0, **settings)
     classes = classes_in(state, network, IMAGENET_CLASSES)
     if classes != IMAGENET_CLASSES:
@@ -84,6 +85,11 @@ def _from_checkpoint(name: str, path: Path) -> nn.Module:
     if branches:
         network.aux_logits = False  # type: ignore[assignment]
     return network
+
+
+def _sized(source: ModelSource) -> dict[str, Any]:
+    """A vision transformer has as many position embeddings as its pictures have patches."""
+    return {"image_size": source.size} if source.size and (source.name or "").startswith("vit_") else {}
 
 
 def _no_branches(name: str) -> dict[str, Any]:

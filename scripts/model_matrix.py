@@ -1,0 +1,331 @@
+"""Every family of networks against every pruner and every method, random weights: the tables of docs/models.md.
+
+    python scripts/model_matrix.py FOLDER [NAME ...]    # a JSON file a network; what is there is not done again
+    python scripts/model_matrix.py FOLDER --write       # docs/models.md from what is there
+
+Needs timm. Settings are the cheapest that still show what is asked: does it work, and do a method's checks hold?
+"""
+
+import argparse
+import json
+import math
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spade_cli import augment
+from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, examine
+from spade_cli.interpretation import METHODS, visualize
+from spade_cli.models import Classifier, ModelSource, load_model
+from spade_cli.pruning import Layer, find_layers, pruner_named
+from spade_cli.request import find_channels
+
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "random")
+SMALL = 64  # pixels, where the network takes any size: everything costs a tenth of 224
+# The smallest of each family of torchvision, and the seven networks that docs/models.md gives figures of.
+TORCHVISION = {
+    "alexnet": SMALL, "convnext_tiny": SMALL, "densenet121": SMALL, "efficientnet_b0": SMALL,
+    "efficientnet_v2_s": SMALL,
+    "googlenet": SMALL, "inception_v3": 96, "mnasnet0_5": SMALL, "mobilenet_v2": SMALL,
+    "mobilenet_v3_small": SMALL, "regnet_y_400mf": SMALL, "resnet18": SMALL, "resnet50": SMALL,
+    "resnext50_32x4d": SMALL, "shufflenet_v2_x0_5": SMALL, "squeezenet1_1": SMALL, "swin_t": SMALL, "swin_v2_t": SMALL,
+    "vgg11": SMALL, "vit_b_16": SMALL, "wide_resnet50_2": SMALL, "maxvit_t": None,
+}  # fmt: skip
+TIMM = {
+    "beit_base_patch16_224": SMALL, "cait_xxs24_224": SMALL, "coat_lite_tiny": SMALL, "convnextv2_atto": SMALL,
+    "deit_tiny_distilled_patch16_224": SMALL, "dm_nfnet_f0": SMALL, "efficientnet_lite0": SMALL,
+    "eva02_tiny_patch14_224": 56, "fastvit_t8": SMALL, "ghostnet_100": SMALL, "gmlp_s16_224": None,
+    "levit_128s": None, "mambaout_femto": SMALL, "mixer_s32_224": None, "mobilenetv4_conv_small": SMALL,
+    "mobilevit_xxs": SMALL, "poolformer_s12": SMALL, "regnety_002": SMALL, "repvgg_a0": SMALL,
+    "resnetv2_50": SMALL, "swinv2_tiny_window8_256": SMALL, "tf_efficientnet_b0": SMALL, "vit_tiny_patch16_224": SMALL,
+    "xcit_nano_12_p16_224": SMALL,
+}  # fmt: skip
+SEVEN = ("resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t", "densenet121")
+# Done last.
+SLOW = (
+    "vgg11", "wide_resnet50_2", "resnext50_32x4d", "inception_v3", "efficientnet_v2_s", "swin_v2_t", "maxvit_t",
+    "beit_base_patch16_224", "cait_xxs24_224", "dm_nfnet_f0", "swinv2_tiny_window8_256", "gmlp_s16_224", "fastvit_t8",
+    "coat_lite_tiny", "resnetv2_50", "levit_128s", "mixer_s32_224", "googlenet", "alexnet",
+)  # fmt: skip
+WIDEST = 200  # columns of a layer that every pruner is tried on: exact ones take minutes on wide ones
+LARGEST = 20_000  # weights of such a layer
+MOST = 3  # kinds of layer tried on a network
+SHARE = 0.5  # of their weights removed
+SETTINGS: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 8},
+    "gradient_shap": {"samples": 2},
+    "lime": {"samples": 6},
+}
+STEPS = 4  # of a visualization
+SAMPLES = 4  # to calibrate on
+
+
+def main() -> None:
+    """Examine what is missing in the folder, or write the page from it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if not asked.write:
+        quick = [name for _, name, _ in networks() if name not in SEVEN + SLOW]
+        order = (*SEVEN, *quick[::2], *quick[1::2], *SLOW)  # half of each library first
+        for library, name, size in sorted(networks(), key=lambda network: order.index(network[1])):
+            file = asked.folder / f"{library}-{name}.json"
+            if not file.exists() and (not asked.names or name in asked.names):
+                partly = file.with_suffix(".part")
+                partly.write_text(json.dumps(examined(library, name, size), indent=1), encoding="utf-8")
+                partly.rename(file)
+    PAGE.write_text(page([json.loads(file.read_text()) for file in found(asked.folder)]), encoding="utf-8")
+
+
+def networks() -> Iterator[tuple[str, str, int | None]]:
+    """(library, name, size) of each network."""
+    for library, sizes in (("torchvision", TORCHVISION), ("timm", TIMM)):
+        yield from ((library, name, size) for name, size in sizes.items())
+
+
+def found(folder: Path) -> list[Path]:
+    """The files of the networks examined so far, in the order of `networks`."""
+    files = [folder / f"{library}-{name}.json" for library, name, _ in networks()]
+    return [file for file in files if file.exists()]
+
+
+def examined(library: str, name: str, size: int | None) -> dict[str, Any]:
+    """One network's findings; a fault of the program is one, too: it is shown in the table."""
+    started = time.perf_counter()
+    result: dict[str, Any] = {"library": library, "name": name, "findings": []}
+    try:
+        classifier = load_model(ModelSource(name, weights="none", library=library, size=size))
+        awaken(classifier)
+        result |= examine_network(classifier)
+    except Exception as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+    result["seconds"] = time.perf_counter() - started
+    print(f"{library} {name}: {result['seconds']:.0f} s", flush=True)
+    return result
+
+
+def examine_network(classifier: Classifier) -> dict[str, Any]:
+    """Layers and findings of one network."""
+    own = classifier.preprocessing
+    generator = torch.Generator().manual_seed(1)
+    patches = torch.randint(0, 256, (1, 3, 9, 9), generator=generator).float()
+    image = nn.functional.interpolate(patches, size=2 * own.size, mode="bilinear")[0].to(torch.uint8)  # (3, H, W)
+    x = own.normalise(own.view(image))
+    layers = find_layers(classifier.model, x)
+    chosen = one_of_each_kind(layers)
+    with torch.no_grad():
+        target = int(classifier.model(x).argmax())
+    settings = {**SETTINGS, "occlusion": {"window": own.size // 2, "stride": own.size // 2}}
+    findings = examine(
+        classifier,
+        x,
+        augment.NAMED["paper"](image, SAMPLES, own, 0),
+        layers,
+        dict.fromkeys(chosen, SHARE),
+        {name: pruner_named(name) for name in PRUNERS},
+        {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
+        partial(visualize, steps=STEPS),
+        find_channels([target, *(f"{name}:0" for name in list(chosen)[:1])], classifier, x),
+        on_finding=lambda finding: print(f"  {finding.what} {finding.verdict} {finding.seconds:.1f} s", flush=True),
+    )
+    return {
+        "size": own.size,
+        "layers": len(layers),
+        "reached": sum(layer.supported for layer in layers),
+        "prunable": sum(layer.reason is None for layer in layers),
+        "left": sorted({f"{layer.reason}" for layer in layers if not layer.supported}),
+        "tried": chosen,
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
+    """The last layer of each kind that is small, a depthwise one included: {name: kind}."""
+    chosen: dict[str, str] = {}
+    for layer in layers:
+        columns = math.prod(layer.shape[1:])
+        kind = "depthwise" if layer.reason == "depthwise" else layer.kind
+        small = columns <= WIDEST and layer.parameters <= LARGEST
+        # of depthwise ones the first, which is the narrowest: a small problem a channel
+        wanted = kind not in chosen if kind == "depthwise" else layer.reason is None
+        if wanted and layer.supported and small:
+            chosen[kind] = layer.name
+    return {name: kind for kind, name in list(chosen.items())[:MOST]}
+
+
+@torch.no_grad()
+def awaken(classifier: Classifier) -> None:
+    """Random weights under which signals neither vanish nor explode: a fresh network's may answer with zeros.
+
+    BatchNorms get random scales and the statistics of random pictures; biases and layers that start at zero are drawn.
+    """
+    torch.manual_seed(0)
+    network = classifier.model
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.3)
+            module.momentum = 1.0
+    for name, parameter in network.named_parameters():
+        small = parameter.abs().max() < 1e-3  # zeros, and the 1e-6 that layer scales start with
+        if small or (name.endswith("bias") and parameter.std(correction=0) == 0):
+            parameter.normal_(0, 0.05 if parameter.dim() < 2 else 0.02)
+        if small and parameter.dim() != 2 and not name.endswith("bias"):
+            parameter.add_(0.5)
+    if any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in network.modules()):
+        network.train()(torch.randn(4, 3, classifier.preprocessing.size, classifier.preprocessing.size))
+    network.eval()
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+PAGE_TEXT = """\
+# Networks
+
+What works on which network, tried by `scripts/model_matrix.py` on {count} networks with random weights: a trace by each
+of the {pruners} pruners, each of the {methods} saliency methods, and visualizations. Of {tried} things tried, {works}
+worked without a word. `spade doctor model=...` does the same for one network, yours included, on its real weights.
+
+- **layers**: prunable by default / reached by a run / all. A layer that is not reached is never pruned.
+- **traces**: how many pruners pruned one small layer of each kind (attention projections and depthwise convolutions
+  included) to half, with every other layer left as it was.
+- **ok**: a finite map that is not the same everywhere, whose own check held: the sums of DeepLift and Integrated
+  Gradients, the conservation of LRP.
+- **flag**: drawn, with a warning in the report. **skip**: not drawn. The number is the reason, below.
+- **visualizations**: of a class and of channels, how many were neither grey nor NaN.
+
+{matrix}
+
+{missing}
+## Reasons
+
+{listed}
+
+## The networks most people use
+
+The checks' figures, with random weights, {steps} steps of visualization and {points} of Integrated Gradients.
+Conservation is the relevance of pixels and class token over the output, 1 when none was lost; the deltas are the error
+of a map's sum relative to the difference in output that it explains; "guided from gradient" is how far guided
+backpropagation is from the plain gradient, relative to the largest value: 0 without ReLU. Seconds are those of everything, on one shared core.
+
+{seven}
+"""
+
+
+def page(examinations: Sequence[Mapping[str, Any]]) -> str:
+    """docs/models.md."""
+    notes: list[str] = []
+    rows = [row(network, notes) for network in examinations]
+    header = ("network", "size", "layers", "traces", *(name.replace("_", " ") for name in METHODS), "visualizations")
+    works = sum(finding["verdict"] == WORKS for network in examinations for finding in network["findings"])
+    tried = sum(len(network["findings"]) for network in examinations)
+    listed = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
+    missing = [name for _, name, _ in networks() if name not in {network["name"] for network in examinations}]
+    return PAGE_TEXT.format(
+        count=len(examinations),
+        pruners=len(PRUNERS),
+        methods=len(METHODS),
+        tried=tried,
+        works=works,
+        matrix=table(header, rows),
+        listed=listed,
+        steps=STEPS,
+        points=SETTINGS["integrated_gradients"]["steps"],
+        seven=seven([network for network in examinations if network["name"] in SEVEN]),
+        missing=f"Not run for this page: {', '.join(missing)}.\n" if missing else "",
+    )
+
+
+def row(network: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
+    """A network's cells; reasons that are new are added to the notes."""
+    name = f"{network['name']}" if network["library"] == "torchvision" else f"timm {network['name']}"
+    if "error" in network:
+        return name, f"**{network['error']}**"
+    by_name = {finding["what"]: finding for finding in network["findings"]}
+    traces = [by_name[f"trace by {pruner}"] for pruner in PRUNERS]
+    drawn = [finding for what, finding in by_name.items() if what.startswith("visualization")]
+    return (
+        name,
+        str(network["size"]),
+        f"{network['prunable']} / {network['reached']} / {network['layers']}{marks(network['left'], notes)}",
+        several(traces, notes),
+        *(cell(by_name[method], notes) for method in METHODS),
+        several(drawn, notes),
+    )
+
+
+def cell(finding: Mapping[str, Any], notes: list[str]) -> str:
+    """One verdict with the numbers of its reasons."""
+    word = {WORKS: "ok", FLAGGED: "flag", SKIPPED: "skip", FAILS: "**fails**"}[finding["verdict"]]
+    return word + marks([general(why) for why in finding["why"]], notes)
+
+
+def several(findings: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+    """How many of several things worked."""
+    works = sum(finding["verdict"] == WORKS for finding in findings)
+    reasons = sorted({general(why) for finding in findings for why in finding["why"]})
+    return f"{works} of {len(findings)}{marks(reasons, notes)}"
+
+
+def general(why: str) -> str:
+    """A reason without the figures that are this network's own, so that the same reason has one number."""
+    text = why.split("; relevance sums")[0]
+    for word in text.split():
+        bare = word.strip("(),:;%")
+        if bare.replace(".", "").replace("-", "").replace("e", "").isdigit() and ("." in bare or "%" in word):
+            text = text.replace(bare, "x", 1)
+    return text
+
+
+def marks(reasons: Sequence[str], notes: list[str]) -> str:
+    """The numbers of reasons, which are added where they are new."""
+    for reason in reasons:
+        if reason not in notes:
+            notes.append(reason)
+    return "".join(f" [{notes.index(reason) + 1}]" for reason in reasons)
+
+
+def seven(networks: Sequence[Mapping[str, Any]]) -> str:
+    """The checks of the networks that most people use."""
+    keys = (
+        ("worst error of a trace (forward)", "trace by forward", "worst_error"),
+        ("DeepLift delta", "deeplift", "relative_delta"),
+        ("LRP conservation", "lrp", "conservation"),
+        ("of it class token", "lrp", "class_token"),
+        ("Integrated Gradients delta", "integrated_gradients", "relative_delta"),
+        ("guided from gradient", "guided_backprop", "from_gradient"),
+    )
+    rows = []
+    for network in networks:
+        checks = {finding["what"]: finding["checks"] for finding in network["findings"]}
+        contrast = [found["contrast"] for what, found in checks.items() if "contrast" in found]
+        figures = [checks.get(what, {}).get(key) for _, what, key in keys]
+        shown = [
+            "" if figure is None else f"{figure:.2g}" if abs(figure) < 0.1 else f"{figure:.3f}" for figure in figures
+        ]
+        rows.append((network["name"], *shown, f"{min(contrast):.2f}", f"{network['seconds']:.0f}"))
+    header = ("network", *(title for title, _, _ in keys), "least contrast of a visualization", "seconds")
+    return table(header, rows)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()
