@@ -219,7 +219,8 @@ worked without a word. `spade doctor model=...` does the same for one network, y
 The checks' figures, with random weights, {steps} steps of visualization and {points} of Integrated Gradients.
 Conservation is the relevance of pixels and class token over the output, 1 when none was lost; the deltas are the error
 of a map's sum relative to the difference in output that it explains; "guided from gradient" is how far guided
-backpropagation is from the plain gradient, relative to the largest value: 0 without ReLU. Seconds are those of everything, on one shared core.
+backpropagation is from the plain gradient, relative to the largest value: 0 without ReLU.
+Seconds are those of everything, on one shared core.
 
 {seven}
 """
