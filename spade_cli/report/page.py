@@ -76,4 +76,6 @@ def _visualizations(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]
     for record in found["visualizations"]:
         picture = inlined(Image.open(folder / record["picture"]), SHOWN)
         targets.setdefault(record["target"], {})[record["network"]] = picture
-    return [{"target": target, "pictures": pictures} for target, pictures in targets.items()]
+    explained = found["target"]
+    names = {f"{explained['index']}-{explained['label']}": explained["label"]}
+    return [{"target": names.get(target, target), "pictures": pictures} for target, pictures in targets.items()]
