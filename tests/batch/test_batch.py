@@ -68,7 +68,7 @@ def test_each_image_gets_what_a_run_writes(here):
     ]
     assert main(["run", f"image={rows[2]['image']}", *QUICK, "output=one"]) == 0
     run, result = next(Path("one").glob("*/*")), Path("many") / rows[2]["folder"]
-    assert differing(run, result) == {"summary.json", "run.log", "config.yaml"}
+    assert differing(run, result) == {"summary.json", "run.log", "config.yaml", "report.html"}
     alone, summary = (json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in (run, result))
     same = set(alone) - {"command", "seconds", "saliency"}
     assert set(alone) == set(summary) and {key: alone[key] for key in same} == {key: summary[key] for key in same}
