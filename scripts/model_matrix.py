@@ -162,6 +162,9 @@ def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
         wanted = kind not in chosen if kind == "depthwise" else layer.reason is None
         if wanted and layer.supported and small:
             chosen[kind] = layer.name
+    if not chosen:  # all are large: the smallest
+        fit = min((layer for layer in layers if layer.reason is None), key=lambda layer: layer.parameters, default=None)
+        chosen = {} if fit is None else {fit.kind: fit.name}
     return {name: kind for kind, name in list(chosen.items())[:MOST]}
 
 
@@ -256,7 +259,7 @@ def row(network: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
     if "error" in network:
         return name, f"**{network['error']}**"
     by_name = {finding["what"]: finding for finding in network["findings"]}
-    traces = [by_name[f"trace by {pruner}"] for pruner in PRUNERS]
+    traces = [by_name[f"trace by {pruner}"] for pruner in PRUNERS if f"trace by {pruner}" in by_name]
     drawn = [finding for what, finding in by_name.items() if what.startswith("visualization")]
     return (
         name,
