@@ -17,7 +17,7 @@ from spade_cli.batch.listing import find_images
 from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.rows import FAILED, Row
 from spade_cli.batch.storage import is_url
-from spade_cli.errors import ImagesFailedError, SpadeError
+from spade_cli.errors import ImagesFailedError, SpadeError, UserError
 from spade_cli.progress import Stages
 from spade_cli.report import summary
 from spade_cli.report.gallery import write_gallery
@@ -37,6 +37,8 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
     stages = Stages(console)
     folder = Folder(request.out, request.kind)
     folder.check()
+    if request.workers != 1 and any(place.startswith("memory:") for place in (request.images, request.out)):
+        raise UserError("memory:// is the memory of one process: leave workers=1, or give another URL")
     images = find_images(request.images, request.out) if not folder.begun() else iter(())
     with stages.stage("load"):
         worker = request.work.open()

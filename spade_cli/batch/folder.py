@@ -24,7 +24,7 @@ class Folder:
     def __init__(self, out: str, kind: str) -> None:
         self.out, self.kind = out, kind
         self.storage: Storage = storage(out)
-        self.made = isinstance(self.storage, Local) and not self.storage.root.exists()
+        self.made = False  # by this process: it may be taken away again
         self.about_name = f"{kind}.json"
 
     def check(self) -> None:
@@ -83,7 +83,10 @@ class Folder:
             return
         root = self.storage.root
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            self.made = not root.exists()
+            root.mkdir(parents=True, exist_ok=not self.made)
+        except FileExistsError:
+            self.made = False  # another process was quicker
         except OSError as error:
             raise UserError(f"out={self.out}: cannot write there ({error.strerror}); give another folder") from error
         with _locked(root / LOCK, self.out):

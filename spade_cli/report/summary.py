@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ LIBRARIES = (
 )
 
 
+@cache  # looked up in the installed files: many images need it once
 def versions() -> dict[str, str]:
     """Python and every library that has a say in the result."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}

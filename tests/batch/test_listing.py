@@ -58,10 +58,10 @@ def test_lists(here):
 
 def test_urls(here):
     memory = fsspec.filesystem("memory")
-    for name in ("/in/b.png", "/in/sub/a.jpg", "/in/notes.txt"):
+    for name in ("/listed/b.png", "/listed/sub/a.jpg", "/listed/notes.txt"):
         memory.pipe(name, b"x")
-    assert found("memory://in") == ["memory:///in/b.png", "memory:///in/sub/a.jpg"]
-    assert found("memory://in/*.png") == ["memory:///in/b.png"]
+    assert found("memory://listed") == ["memory:///listed/b.png", "memory:///listed/sub/a.jpg"]
+    assert found("memory://listed/*.png") == ["memory:///listed/b.png"]
     assert found(Path("photos").resolve().as_uri()) == [
         f"file://{Path('photos').resolve()}/{name}" for name in ("a.png", "b.JPG", "sub/a.png", "sub/deep/c.webp")
     ]

@@ -88,10 +88,6 @@ class _Served:
         torch.set_num_threads(threads)
         self.worker = work.open()
 
-    def ready(self) -> bool:
-        """Whether the network is loaded."""
-        return True
-
     def do(self, task: Task) -> tuple[list[Row], SpadeError | None]:
         """The rows of these images, and what ends the whole batch."""
         rows: list[Row] = []
