@@ -25,6 +25,7 @@ ORDER = (
         "concluding",
         "pipeline",
         "evaluation",
+        "tuning",
         "cli",
     ),
 )

@@ -12,7 +12,7 @@ from types import ModuleType
 from spade_cli import __version__
 from spade_cli.errors import SpadeError, UserError
 
-VERBS = ("run", "layers", "export", "demo", "world", "toy", "implant", "eval")
+VERBS = ("run", "layers", "export", "demo", "world", "toy", "implant", "eval", "tune")
 INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C (128 + SIGINT)
 PIPE_CLOSED = 141  # and for one whose reader went away (128 + SIGPIPE)
 
