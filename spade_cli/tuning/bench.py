@@ -90,9 +90,10 @@ class Bench:
         return found
 
     def trials(self, indices: Sequence[int]) -> list[Trial]:
-        """Every setting that was measured on these images, by whatever process."""
+        """Every setting but the dense network that was measured on these images, by whatever process."""
         found = [_read(file) for file in sorted((self.folder.path / TRIALS).glob("*.json"))]
-        return [one for one in found if one is not None and {r.index for r in one.records} <= set(indices)]
+        pruned = [one for one in found if one is not None and one.shares and one.records]
+        return [one for one in pruned if {record.index for record in one.records} <= set(indices)]
 
     def _trial(self, shares: Shares, indices: Sequence[int], allowed: float, on_image: Callable[[int], None]) -> Trial:
         records: list[Record] = []

@@ -39,7 +39,7 @@ def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
         "identity": identity(plan.evaluation),
         "blocks": plan.blocks,
         "shares": found.shares,
-        "tuning": {name: one for name, one in sets.items() if one is not None},
+        "sets": {name: one for name, one in sets.items() if one is not None},
         "trials": sorted(
             (_tried(plan, found, trial) for trial in found.tried),
             key=lambda one: (one["gain"] is None, -(one["gain"] or 0), json.dumps(one["shares"])),
