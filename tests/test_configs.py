@@ -32,13 +32,13 @@ def test_every_file_and_key_has_a_meaning(file: Path) -> None:
 def test_every_choice_composes_and_its_function_takes_its_settings(group: str, choice: str) -> None:
     settings = composed(f"{group}={choice}", name="batch" if group == "engine" else "run")[group]
     if group in ("augmentation", "pruner", "schedule", "engine"):
-        for key in ("samples", "sparsity", "damping", "layers"):
+        for key in ("samples", "sparsity", "damping", "layers", "file"):
             settings.pop(key, None)
         function, _ = bound(group, settings, taken=GIVEN[group])
         assert function.__name__ == choice
 
 
-@pytest.mark.parametrize("command", ["run", "batch", "sweep", "eval"])
+@pytest.mark.parametrize("command", ["run", "batch", "sweep", "eval", "tune"])
 def test_the_help_knows_every_key_that_hydra_composes(command: str) -> None:
     own, groups = read_command(command, [])
     known = {option.key for option in own}

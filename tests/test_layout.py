@@ -44,6 +44,7 @@ ORDER = (
         "differences",
         "doctor",
         "evaluation",
+        "tuning",
         "batch",
         "cli",
     ),

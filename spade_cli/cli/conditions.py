@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spade_cli.cli.door import function_of
+from spade_cli.cli.door import function_of, schedule_of
 from spade_cli.cli.overrides import arrange
 from spade_cli.cli.values import level as level_of
 from spade_cli.cli.values import number, section, shares
@@ -15,6 +15,7 @@ NAMED = re.compile(
     r"(?P<name>[\w][\w .@-]*):\s+(?P<words>.+)", re.DOTALL
 )  # before any word of Hydra's, which has a "="
 SHORT = re.compile(r"(?P<pruner>\w+)(?:@(?P<sparsity>[\d.]+))?")
+QUOTED = re.compile(r"""^(['"])((?:(?!\1).)*)\1$""", re.DOTALL)
 OTHER = "image=other"
 INHERITED = ("pruner", "schedule")  # the groups of the command line that a condition starts from
 
@@ -45,7 +46,7 @@ def _listed(value: Any) -> list[tuple[str, str]]:
         raise UserError(
             f"conditions={value} is no list of conditions; write 'conditions=[dense,sparsegpt,forward@0.95]'"
         )
-    entries = [entry.strip().strip("'\"").strip() for entry in value]
+    entries = [QUOTED.sub(r"\2", entry.strip()).strip() for entry in value]
     matches = [(NAMED.fullmatch(entry), entry) for entry in entries]
     return [(match["name"], match["words"].strip()) if match else (entry, entry) for match, entry in matches]
 
@@ -91,7 +92,7 @@ def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSetting
             damping=number("pruner.damping", pruner.pop("damping", None)),
             pruner=function_of("pruner", pruner),
             layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-            schedule=function_of("schedule", schedule),
+            schedule=schedule_of(schedule),
             of_other=of_other,
         )
     except UserError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from spade_cli.calibration import Calibration
 from spade_cli.cli.front import Asked
 from spade_cli.cli.source import model_source
+from spade_cli.cli.table import schedule_name, with_shares
 from spade_cli.cli.values import bound, fitting, level, number, section, shares, text, whole
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, visualize
@@ -41,9 +42,9 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         sparsity=level(pruner.pop("sparsity", None)),
         damping=number("pruner.damping", pruner.pop("damping", None)),
         pruner=function_of("pruner", pruner),
-        schedule_name=asked.choices["schedule"],
+        schedule_name=schedule_name(asked.choices["schedule"], schedule),
         layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-        schedule=function_of("schedule", schedule),
+        schedule=schedule_of(schedule),
         calibration=calibration_settings(section(config, "calibration")),
         saliency=saliency_methods(interpreter, seed),
         visualize=visualization(interpreter),
@@ -75,6 +76,11 @@ def function_of(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
     """A group's function with its settings bound."""
     function, keywords = bound(group, settings, taken=GIVEN[group])
     return partial(function, **keywords)
+
+
+def schedule_of(settings: dict[str, Any]) -> Callable[..., Any]:
+    """The schedule with its settings bound; the shares of a table are read from its file."""
+    return function_of("schedule", with_shares(settings))
 
 
 def saliency_methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..., object]]:

@@ -1,6 +1,7 @@
 """spade eval: measure whether traces explain better than the dense network, with error bars."""
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -96,19 +97,20 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
     pictures = config.get("count")
     data = text("data", config.get("data"), "world")
+    conditions = read_conditions(config.get("conditions"), asked.overrides)
     return EvaluationRequest(
         data=data if data == "world" else str(expanded(data)),
         model=model_source(section(config, "model"), asked.choices.get("model")),
-        out=_out(config.get("out"), data),
-        conditions=read_conditions(config.get("conditions"), asked.overrides),
+        out=out_folder(config.get("out"), data, "eval"),
+        conditions=conditions,
         samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
         augmentation=function_of("augmentation", augmentation),
         saliency=saliency_methods(interpreter, seed),
         visualize=visualization(interpreter),
-        metrics=_some_of("metrics", config.get("metrics"), FAMILIES),
+        metrics=some_of("metrics", config.get("metrics"), FAMILIES),
         count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
-        aggregation=_some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
+        aggregation=some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
         tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
         held_out=whole("held_out", config.get("held_out"), 1, MAX_SAMPLES),
         margin=number("margin", config.get("margin"), 0, 1),
@@ -120,22 +122,31 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         command=asked.command,
         # As one task of its own, where -m asked for several.
         arguments=(*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides),
-        settings=config,
+        settings={**config, **_tables(conditions)},
     )
 
 
-def _out(value: Any, data: str) -> Path:
+def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The shares that came from files: the numbers depend on them, not on what a file is called."""
+    schedules = {name: settings.schedule.keywords for name, settings in conditions.items() if settings is not None}
+    found = {name: keywords["shares"] for name, keywords in schedules.items() if "shares" in keywords}
+    return {"tables": found} if found else {}
+
+
+def out_folder(value: Any, data: str, verb: str) -> Path:
+    """`out`, or a new folder in outputs/ that is named after the moment, the command and the data."""
     if value not in (None, ""):
         return expanded(str(value))
     from spade_cli.report.folder import slug
 
     now = datetime.now()
-    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-eval-{slug(Path(data).name)}")
+    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{verb}-{slug(Path(data).name)}")
     named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
     return next(path for path in named if not path.exists())  # a second evaluation in the same second
 
 
-def _some_of(key: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+def some_of(key: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """One name or a list of them, each one known."""
     asked = [value] if isinstance(value, str) else value
     if not isinstance(asked, list) or not asked or any(name not in known for name in asked):
         raise UserError(f"{key}={value} is unknown; there are {', '.join(known)}")

@@ -17,12 +17,14 @@ PATHS = (
     "model.weights",
     "model.labels",
     "calibration.save",
+    "schedule.file",
 )
 FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans", "conditions")
 ONE_VALUE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = (*CONFIG_DIRS, "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")
+TABLE = re.compile(r"schedule=(?P<files>.+\.ya?ml['\"]?)", re.DOTALL | re.IGNORECASE)  # schedule=PATH.yaml
 SWEEP_FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool|extend_list)\(")
 
 
@@ -43,9 +45,15 @@ def arrange(arguments: list[str]) -> tuple[list[str], list[str]]:
         elif argument.startswith("-") and argument != "-":
             flags.append(argument)
         else:
-            overrides.append(argument)
+            overrides += _of_file(argument)
     sweep = any(flag in MULTIRUN for flag in flags)
     return flags, [quote(override, sweep) for override in overrides]
+
+
+def _of_file(argument: str) -> list[str]:
+    """`schedule=PATH.yaml` -> the schedule that reads a file, and which; anything else as it is."""
+    match = TABLE.fullmatch(argument)
+    return [argument] if match is None else ["schedule=table", f"schedule.file={match['files']}"]
 
 
 def _expanded(flag: str, remaining: Iterable[str]) -> list[str]:

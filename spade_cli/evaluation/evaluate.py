@@ -143,7 +143,7 @@ def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
 def identity(plan: Plan) -> dict[str, Any]:
     """All that the numbers depend on."""
     settings = {key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")}
-    how = {key: value for key, value in settings.pop("calibration", {}).items() if key != "save"}
+    how = {key: value for key, value in settings.pop("calibration", {}).items() if key not in ("save", "memory")}
     return {
         "versions": {"spade": __version__, "torch": torch.__version__},
         **settings,

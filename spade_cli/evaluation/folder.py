@@ -10,14 +10,14 @@ from spade_cli.errors import UserError
 from spade_cli.evaluation.measuring import Record
 from spade_cli.world.resuming import PART, write_whole
 
-ABOUT, RECORDS = "evaluation.json", "records"
+EVALUATION, RECORDS = "evaluation", "records"  # the first: what it is, and with .json the file that says of which
 
 
 class Folder:
     """Records by index. A kill at any moment leaves those that were finished, and no half of another."""
 
-    def __init__(self, path: Path, made: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, made: bool, part: str = PART) -> None:
+        self.path, self.part = path, part  # part: the end of a name that is being written
         self.made = made  # by this run: it may be taken away again
 
     def record(self, index: int) -> Record | None:
@@ -26,22 +26,19 @@ class Folder:
         if not file.is_file():
             return None
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            for key in ("rows", "curves", "failures"):
-                content[key] = [tuple(entry) for entry in content[key]]
-            return Record(**content)
+            return as_record(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} cannot be read ({error}); delete it, and its image is measured anew") from None
 
     def keep(self, record: Record) -> None:
         """Write an image's record."""
         text = json.dumps(vars(record), ensure_ascii=False, allow_nan=False)
-        write_whole(self._file(record.index), lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_whole(self._file(record.index), lambda path: path.write_text(text + "\n", encoding="utf-8"), self.part)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        write_whole(self.path / name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_whole(self.path / name, lambda path: path.write_text(text + "\n", encoding="utf-8"), self.part)
 
     def forget(self) -> None:
         """After a mistake that every image repeats: nothing is left of a folder that this run made."""
@@ -52,55 +49,77 @@ class Folder:
         return self.path / RECORDS / f"{index:06d}.json"
 
 
-def open_folder(out: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> Folder:
-    """A new folder, or the one of the same evaluation, to go on with.
+def as_record(content: Mapping[str, Any]) -> Record:
+    """A record from its JSON. Raises KeyError or TypeError for anything else."""
+    tuples = {key: [tuple(entry) for entry in content[key]] for key in ("rows", "curves", "failures")}
+    return Record(**{**content, **tuples})
+
+
+def open_folder(
+    out: Path, identity: Mapping[str, Any], about: Mapping[str, Any], what: str = EVALUATION, part: str = PART
+) -> Folder:
+    """A new folder, or the one of the same evaluation (or other `what`), to go on with.
 
     `identity` is all that the numbers depend on, `about` is noted beside it. Raises UserError where `out` holds
     something else, another evaluation's images among it.
     """
-    check_folder(out)
+    check_folder(out, what)
     made = not out.exists()
-    file = out / ABOUT
-    if file.is_file():
-        compare(str(out), read_about(out)["identity"], json.loads(json.dumps(identity)), "evaluation", "eval")
-        return Folder(out, made=False)
-    folder = Folder(out, made)
-    folder.write(ABOUT, {**about, "identity": identity})
+    if (out / f"{what}.json").is_file():
+        compare(
+            str(out),
+            read_about(out, what)["identity"],
+            json.loads(json.dumps(identity)),
+            what,
+            "eval" if what == EVALUATION else "",
+        )
+        return Folder(out, False, part)
+    folder = Folder(out, made, part)
+    folder.write(f"{what}.json", {**about, "identity": identity})
     return folder
 
 
-def check_folder(out: Path) -> None:
-    """Only a new or empty folder, or one of an evaluation, is written to."""
+def check_folder(out: Path, what: str = EVALUATION) -> None:
+    """Only a new or empty folder, or one of an evaluation (or other `what`), is written to."""
     if out.exists() and not out.is_dir():
         raise UserError(f"out={out} is a file; give a folder")
-    if not out.exists() or (out / ABOUT).is_file():
+    if not out.exists() or (out / f"{what}.json").is_file():
         return
     if [path for path in out.iterdir() if path.suffix != PART]:
-        raise UserError(f"out={out} holds other files; give a new folder, or the one of an evaluation to go on with")
+        raise UserError(f"out={out} holds other files; give a new folder, or the one of {_one(what)} to go on with")
 
 
-def read_about(out: Path) -> dict[str, Any]:
+def _one(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
+
+def read_about(out: Path, what: str = EVALUATION) -> dict[str, Any]:
     """What an evaluation's folder says of it. Raises UserError where there is no such folder."""
+    file = f"{what}.json"
     try:
-        content = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+        content = json.loads((out / file).read_text(encoding="utf-8"))
         if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
-            raise ValueError("it is not of an evaluation")
+            raise ValueError(f"it is not of {_one(what)}")
         return content
     except FileNotFoundError:
-        raise UserError(f"{out} holds no evaluation ({ABOUT} is not there); give the folder of one") from None
+        raise UserError(f"{out} holds no {what} ({file} is not there); give the folder of one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out}: its {ABOUT} cannot be read ({error}); give another folder") from None
+        raise UserError(f"{out}: its {file} cannot be read ({error}); give another folder") from None
 
 
 def compare(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], what: str, verb: str) -> None:
-    """Refuse to go on with what was begun with other settings: UserError names the first that differs."""
+    """Refuse to go on with what was begun with other settings: UserError names the first that differs.
+
+    verb: the command whose resume= goes on with it; "" where the same command does.
+    """
     there, here = _flat(theirs, ""), _flat(ours, "")
     other = [key for key in (*here, *there) if here.get(key) != there.get(key)]
     if other:
         key = other[0]
+        resume = f" (spade {verb} resume={out} goes on with that one)" if verb else ""
         raise UserError(
             f"out={out} is of another {what}: {key} is {there.get(key)} there and {here.get(key)} here; "
-            f"give the same, or another folder (spade {verb} resume={out} goes on with that one)"
+            f"give the same, or another folder{resume}"
         )
 
 

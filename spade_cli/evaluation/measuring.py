@@ -16,7 +16,7 @@ from spade_cli.evaluation.concepts import ConceptStudy
 from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.data import partner
 from spade_cli.evaluation.fidelity import fidelity
-from spade_cli.evaluation.insertion import KINDS, area, curve
+from spade_cli.evaluation.insertion import area, curve
 from spade_cli.evaluation.request import BEST, Plan
 from spade_cli.evaluation.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
 from spade_cli.interpretation import explainable
@@ -170,7 +170,7 @@ def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]
 def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor, record: Record) -> None:
     """Curves of the dense network, whatever network the map is of, and the areas under them."""
     request, model = case.plan.request, case.plan.classifier.model
-    for kind in KINDS:
+    for kind in request.curves:
         points = curve(
             model,
             case.x,

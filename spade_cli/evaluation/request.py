@@ -13,6 +13,7 @@ from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, Condition, TraceSettings, dense, trace
 from spade_cli.evaluation.data import Data
+from spade_cli.evaluation.insertion import KINDS
 from spade_cli.evaluation.sparse_fc import check_last_layer
 from spade_cli.interpretation import check_cam_layer
 from spade_cli.models import Classifier, ModelSource, load_model
@@ -37,6 +38,7 @@ class EvaluationRequest:
     saliency: Mapping[str, Callable[..., Any]]  # (network, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed) -> pictures
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
+    curves: tuple[str, ...] = KINDS  # those of insertion and deletion that are drawn
     count: int | None = None  # None: all of a folder
     trojan_share: float = 0.5  # of the world's pictures
     aggregation: str = FIXED

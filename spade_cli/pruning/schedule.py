@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from spade_cli.errors import UserError
 from spade_cli.pruning.auto import LADDER, Auto
-from spade_cli.pruning.blocks import body
+from spade_cli.pruning.blocks import blocks, body
 from spade_cli.pruning.layers import Layer
 
 LEVEL = 0.95  # where none is asked for
@@ -60,6 +60,22 @@ def late(layers: Sequence[Layer], level: float | None, *, last: float = 0.25) ->
 def none(layers: Sequence[Layer], level: float | None) -> dict[str, float]:
     """No layer is pruned but those that `schedule.layers` names."""
     return {}
+
+
+def table(
+    layers: Sequence[Layer], level: float | None, *, shares: Mapping[str, float], source: str = "schedule.shares"
+) -> dict[str, float]:
+    """Shares by block, layer or glob, later entries over earlier ones; the level is not used.
+
+    `source` is what errors call the table. Raises UserError for a name that matches nothing, as `override` does.
+    """
+    parts = {name: block for name, block in blocks(layers).items() if name in shares}
+    by_layer: dict[str, float] = {}
+    for name, share in shares.items():
+        for layer in parts.get(name, (name,)):
+            by_layer.pop(layer, None)  # the later entry comes last, so that it wins over a glob between them
+            by_layer[layer] = share
+    return override(layers, {}, by_layer, source)
 
 
 NAMED = {schedule.__name__: schedule for schedule in (auto, uniform, late, none)}
@@ -118,7 +134,9 @@ def settle(
     return override(layers, found, patterns)
 
 
-def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float]) -> dict[str, float]:
+def override(
+    layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float], source: str = "schedule.layers"
+) -> dict[str, float]:
     """Apply `schedule.layers`, a dotted name or a glob -> share, over the schedule's; later entries win.
 
     A glob touches only layers that are prunable by default; an exact name also sets the stem or a depthwise
@@ -128,21 +146,21 @@ def override(layers: Sequence[Layer], shares: Mapping[str, float], patterns: Map
     result = dict(shares)
     for pattern, share in patterns.items():
         if not 0 <= share <= 1:
-            raise UserError(f"schedule.layers: {pattern}: {share} is not a share; give a number from 0 to 1")
+            raise UserError(f"{source}: {pattern}: {share} is not a share; give a number from 0 to 1")
         if pattern in by_name:
             if not by_name[pattern].supported:
-                raise UserError(f"schedule.layers: {pattern} cannot be pruned ({by_name[pattern].reason}); take it out")
+                raise UserError(f"{source}: {pattern} cannot be pruned ({by_name[pattern].reason}); take it out")
             matched = [pattern]
         else:
             matched = [layer.name for layer in layers if layer.reason is None and fnmatchcase(layer.name, pattern)]
         if not matched:
-            raise UserError(_no_match(pattern, by_name))
+            raise UserError(_no_match(source, pattern, by_name))
         result.update(dict.fromkeys(matched, share))
     return result
 
 
-def _no_match(pattern: str, by_name: Mapping[str, Layer]) -> str:
+def _no_match(source: str, pattern: str, by_name: Mapping[str, Layer]) -> str:
     names = [name for name, layer in by_name.items() if layer.supported]
     near = get_close_matches(re.sub(r"[*?\[\]]", "", pattern), names, n=3, cutoff=0.4)
     hint = f"; close: {', '.join(near)}" if near else ""
-    return f"schedule.layers: {pattern} matches no layer that can be pruned{hint}; there are: {', '.join(names)}"
+    return f"{source}: {pattern} matches no layer that can be pruned{hint}; there are: {', '.join(names)}"

@@ -74,13 +74,16 @@ def save(
     write_whole(out / CHECKPOINT, lambda path: torch.save(state, path))
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside `path` under one fixed name and rename it: a kill leaves the old file and no litter."""
-    part = path.with_name(path.name + PART)
+def write_whole(path: Path, write: Callable[[Path], object], part: str = PART) -> None:
+    """Write a file beside `path` under one fixed name and rename it: a kill leaves the old file and no litter.
+
+    `part`: what that name ends in; processes that write the same file need one each.
+    """
+    beside = path.with_name(path.name + part)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        part.replace(path)
+        write(beside)
+        beside.replace(path)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a full disk
         raise SpadeError(f"cannot write {path}: {error}; give another folder or free some space") from error
 

@@ -1,0 +1,102 @@
+"""spade tune: find the shares that explain best on a set of pictures, and what they gain on others."""
+
+from dataclasses import replace
+from typing import Any
+
+from spade_cli.cli.front import Asked, run_command
+from spade_cli.errors import UserError
+from spade_cli.paths import expanded
+
+USAGE = "spade tune [data=world|FOLDER] [OPTION=VALUE ...]"
+EXAMPLES = (
+    "spade tune out=tuned",
+    "spade run image=cat.jpg schedule=tuned/schedule.yaml model=demo",
+    "spade tune data=photographs model=squeezenet1_1 tuner=greedy ladder=[0.9,0.95,0.99] out=squeezenet",
+    "spade tune metric=trojan_auc interpreter.methods=[lrp] trials=200 out=lrp   (in several terminals at once)",
+    "spade eval 'conditions=[forward, tuned: forward schedule=tuned/schedule.yaml]' seed=1",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Compose the configuration and tune."""
+    return run_command("tune", arguments, _tune, USAGE, EXAMPLES)
+
+
+def _tune(config: dict[str, Any], asked: Asked) -> None:
+    from rich.console import Console
+
+    from spade_cli.tuning.tune import tune
+
+    print(tune(_request(config, asked), Console(stderr=True, soft_wrap=True, highlight=False)))
+
+
+def _request(config: dict[str, Any], asked: Asked) -> Any:
+    """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
+    from spade_cli.cli.door import function_of
+    from spade_cli.cli.eval import some_of
+    from spade_cli.cli.values import number, section, whole
+    from spade_cli.tuning.request import MEASURED, TUNERS, TuningRequest
+
+    metric = some_of("metric", [config.get("metric")], tuple(MEASURED))[0]
+    pruner, blocks = section(config, "pruner"), config.get("blocks")
+    if pruner.pop("sparsity", None) is not None:
+        raise UserError("pruner.sparsity is what is tuned here; leave it out, or give shares to try as ladder=[...]")
+    ladder = config.get("ladder")
+    if not isinstance(ladder, list):
+        raise UserError(f"ladder={ladder} is no list of shares; write ladder=[0.9,0.95,0.99]")
+    return TuningRequest(
+        evaluation=_evaluation(config, asked, metric),
+        metric=metric,
+        damping=number("pruner.damping", pruner.pop("damping", None)),
+        pruner=function_of("pruner", pruner),
+        tuner=some_of("tuner", [config.get("tuner")], TUNERS)[0],
+        trials=whole("trials", config.get("trials"), 1),
+        blocks=None if blocks is None else whole("blocks", blocks, 1),
+        ladder=tuple(number("ladder", share, 0, 1) for share in ladder),
+        held_out=number("held_out", config.get("held_out"), 0, 0.9),
+        lost=number("lost", config.get("lost"), 0, 1),
+    )
+
+
+def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
+    """The pictures, the network and what is measured, as `spade eval` takes them."""
+    from spade_cli.cli.door import (
+        MAX_SAMPLES,
+        MAX_SEED,
+        calibration_settings,
+        device_name,
+        function_of,
+        saliency_methods,
+    )
+    from spade_cli.cli.eval import out_folder
+    from spade_cli.cli.source import model_source
+    from spade_cli.cli.values import number, section, text, whole
+    from spade_cli.evaluation.request import EvaluationRequest
+    from spade_cli.tuning.request import MEASURED
+
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    augmentation = section(config, "augmentation")
+    data, count = text("data", config.get("data"), "world"), config.get("count")
+    share = config.get("trojan_share")
+    out = out_folder(config.get("out"), data, "tune")
+    calibration = calibration_settings(section(config, "calibration"))
+    return EvaluationRequest(
+        data=data if data == "world" else str(expanded(data)),
+        model=model_source(section(config, "model"), asked.choices.get("model")),
+        out=out,
+        conditions={},
+        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
+        augmentation=function_of("augmentation", augmentation),
+        saliency=saliency_methods(section(config, "interpreter"), seed),
+        metrics=(MEASURED[metric],),
+        curves=(metric,),
+        count=(50 if data == "world" else None) if count is None else whole("count", count, 2),
+        trojan_share=float(metric.startswith("trojan_")) if share is None else number("trojan_share", share, 0, 1),
+        tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
+        calibration=replace(calibration, save=calibration.save or out / "statistics"),
+        seed=seed,
+        device=device_name(config.get("device")),
+        command=asked.command,
+        arguments=asked.overrides,
+        settings={key: value for key, value in config.items() if key != "trials"},  # more of them go on
+    )
