@@ -33,6 +33,9 @@ def test_mistakes_are_one_line(capsys):
     )
     assert "interpreter.cam_layer=layer5 is no layer of this network; did you mean layer" in capsys.readouterr().err
     assert main(["doctor", "model=demo", *QUICK, "image=nowhere.png"]) == 2
+    capsys.readouterr()
+    assert main(["doctor", "model=demo", *QUICK, "schedule=auto"]) == 2
+    assert "give spade doctor schedule=late" in capsys.readouterr().err
 
 
 def examined(**changes):

@@ -34,19 +34,20 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
 
     from spade_cli.cli.door import MAX_SAMPLES, MAX_SEED, device_name, function_of, saliency_methods, visualization
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import number, section, shares, whole
+    from spade_cli.cli.values import level, number, section, shares, whole
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
+    from spade_cli.errors import UserError
     from spade_cli.interpretation import check_cam_layer
     from spade_cli.models import load_model
-    from spade_cli.pruning import find_layers, schedule
+    from spade_cli.pruning import Auto, find_layers, schedule
     from spade_cli.request import check_scores
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
     samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
-    sparsity = number("pruner.sparsity", pruner.pop("sparsity", None), 0, 1)
+    sparsity = level(pruner.pop("sparsity", None))
     damping = number("pruner.damping", pruner.pop("damping", None))
     named = shares("schedule.layers", plan.pop("layers", None))
     methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
@@ -61,7 +62,9 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         x = own.normalise(own.view(image).to(device_of(classifier.model)))
         check_cam_layer(methods, classifier.model)
         layers = find_layers(classifier.model, x)
-        asked_shares = schedule.override(layers, planned(layers, sparsity), named)
+        asked_shares = schedule.settle(planned, layers, sparsity, named)
+        if isinstance(asked_shares, Auto):
+            raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
         channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
         check_scores(classifier.model(x)[0].detach().cpu(), classifier)
         _tell_layers(classifier, layers)

@@ -40,7 +40,7 @@ def test_every_combination_is_a_run_of_its_own_from_one_calibration(here, monkey
     assert main(["run", f"image={picture}", *FIXED, *words, "output=one"]) == 0
     run, result = next(Path("one").glob("*/*")), Path("out") / rows[1]["folder"]
     # Shared statistics and dense maps change nothing.
-    assert differing(run, result) == {"summary.json", "run.log", "config.yaml"}
+    assert differing(run, result) == {"summary.json", "run.log", "config.yaml", "report.html"}
     with Path("out/sweep.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["pruner.sparsity"] for line in lines] == ["0.9", "0.5"] * 2 and lines[0]["kl"] != lines[1]["kl"]
