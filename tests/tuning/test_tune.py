@@ -19,6 +19,7 @@ from spade_cli.tuning import tpe as tpes
 from spade_cli.tuning.bench import gain, is_lost
 from spade_cli.tuning.greedy import greedy
 from spade_cli.tuning.space import Score, Space
+from spade_cli.tuning.tpe import tpe
 
 COMMAND = (
     *("tune", "data=my scenes", *MODEL, "augmentation.samples=4", "device=cpu", "interpreter.methods=[saliency,lrp]"),
@@ -53,6 +54,38 @@ def test_greedy_takes_each_blocks_best_share_given_those_before():
     assert greedy(Space(("a", "b", "c"), (0.5, 0.9)), attempt) == {"a": 0.9, "c": 0.5}
     assert len(tried) == 6 and {"a": 0.9, "b": 0.5} in tried and {"a": 0.9, "c": 0.5} in tried
     assert greedy(Space(("b",), (0.5, 0.9)), attempt) == {}
+
+
+def test_tpe_proposes_the_same_whenever_it_was_stopped_and_never_takes_what_was_broken_off(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    space = Space(("a", "b", "c"), (0.5, 0.7, 0.9))
+    best = {"a": 0.9, "b": 0.5}
+
+    def attempt(shares):
+        if shares.get("c") == 0.9:
+            return Score(None, 99.0, 2, 1)
+        return Score(1 - sum(abs(shares.get(block, 0) - best.get(block, 0)) for block in space.blocks), 0.0, 5, 0)
+
+    def stopped(shares):
+        raise KeyboardInterrupt
+
+    def params(name):
+        study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path / name / 'study.db'}")
+        return [trial.params for trial in study.trials if trial.state.name != "FAIL"]
+
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    found = tpe(space, attempt, trials=40, seed=1, folder=tmp_path / "whole")
+    assert attempt(found).gain > 0.5 and found.get("c", 0) != 0.9
+    for trials in (2, 15, 40):  # stopped in the middle of the third, the sixteenth; the last time at the end
+        tpe(space, attempt, trials=trials, seed=1, folder=tmp_path / "parts")
+        if trials < 40:
+            with pytest.raises(KeyboardInterrupt):
+                tpe(space, stopped, trials=40, seed=1, folder=tmp_path / "parts")
+    assert params("parts") == params("whole") and len(params("whole")) == 40
+    assert params("whole")[:3] == [dict.fromkeys("abc", step) for step in (3, 2, 1)]
+    (tmp_path / "dense").mkdir()
+    assert tpe(space, lambda shares: Score(-1.0, 0.0, 5, 0), trials=4, seed=1, folder=tmp_path / "dense") == {}
 
 
 def test_a_gain_is_paired_and_a_missing_map_is_a_loss():
