@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -71,14 +72,18 @@ def _bundled(tasks: Iterator[Task], images: int) -> Iterator[Task]:
         yield tuple(bundle)
 
 
-def job(work: Work, task: Task, threads: int, path: list[str]) -> tuple[list[Row], str]:
-    """What one job does: its rows, and what ends the whole batch."""
-    sys.path += [entry for entry in path if entry not in sys.path]  # factories and pruners of the user's own
+def job(packed: bytes, task: Task, threads: int, path: list[str]) -> tuple[list[Row], str]:
+    """What one job does: its rows, and what ends the whole batch.
+
+    The work comes packed: it may name functions of the user's own, which are found once `path` is known.
+    """
+    sys.path += [entry for entry in path if entry not in sys.path]
     import torch
 
     torch.set_num_threads(threads)
     rows: list[Row] = []
     try:
+        work: Work = pickle.loads(packed)
         for row in work.open().do(task):
             rows.append(row)
     except SpadeError as error:
@@ -121,7 +126,7 @@ class _Jobs:
             if task is None:
                 break
             path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 (entries are text)
-            self.sent.append((self.executor.submit(job, self.work, task, self.threads, path), task))
+            self.sent.append((self.executor.submit(job, pickle.dumps(self.work), task, self.threads, path), task))
         return len(self.sent) > before
 
     def _take(self, sent: Any, task: Task) -> Generator[Row]:
