@@ -133,8 +133,9 @@ def test_vit_is_pruned_attention_included():
 def test_late_takes_the_last_blocks_before_the_head():
     layers = find_layers(models.resnet50(weights=None))
     shares = schedule.late(layers, 0.9)
-    assert {".".join(name.split(".")[:2]) for name in shares} == {"layer4.2", "layer4.1", "layer4.0", "layer3.5"}
-    assert len(shares) == 13 and "fc" not in shares and set(shares.values()) == {0.9}
+    assert {".".join(name.split(".")[:2]) for name in shares} == {"layer4.2", "layer4.1"}
+    assert len(shares) == 6 and "fc" not in shares and set(shares.values()) == {0.9}
+    assert len(schedule.late(layers, 0.9, last=0.25)) == 13
     assert set(schedule.late(layers, None).values()) == {0.95}
     assert list(schedule.late(layers, 0.9, last=1e-6)) == [f"layer4.2.conv{i}" for i in (1, 2, 3)]
     everything = schedule.uniform(layers, 0.5)
