@@ -1,6 +1,7 @@
 """What the tests of batches and sweeps share: pictures, quick settings, a command in a process that can be killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -33,11 +34,35 @@ def table(out):
     return [json.loads(line) for line in (Path(out) / "index.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def told(out):
-    """The rows but for what differs from run to run, the raw maps, and every result's own predictions."""
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in table(out)]
-    maps = {str(path.relative_to(out)): np.load(path).tobytes() for path in sorted(Path(out).rglob("*.npy"))}
-    return rows, maps
+def alike(one, other):
+    """Whether two outputs hold the same rows, but for seconds, and maps; another number of threads rounds otherwise."""
+    rows = [[flat(row) for row in table(out)] for out in (one, other)]
+    maps = [{str(path.relative_to(out)): np.load(path) for path in Path(out).rglob("*.npy")} for out in (one, other)]
+    return (
+        len(rows[0]) == len(rows[1])
+        and all(map(_equal, *rows))
+        and maps[0].keys() == maps[1].keys()
+        and all(np.allclose(maps[0][name], maps[1][name], rtol=1e-3, atol=1e-5) for name in maps[0])
+    )
+
+
+def _equal(mine, theirs):
+    numbers = {key for key, value in mine.items() if isinstance(value, float)}
+    return mine.keys() == theirs.keys() and all(
+        math.isclose(mine[key], theirs[key], rel_tol=1e-4, abs_tol=1e-6) if key in numbers else mine[key] == theirs[key]
+        for key in mine
+    )
+
+
+def flat(row, prefix=""):
+    """A row's values by their dotted names, lists as text."""
+    found = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        elif key not in ("seconds", "image"):
+            found[prefix + key] = str(value) if isinstance(value, list) else value
+    return found
 
 
 def differing(run, result):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from many import QUICK, dies_always, dies_once, differing, pictures, started, table, told
+from many import QUICK, alike, dies_always, dies_once, differing, pictures, started, table
 from networks import photograph
 from PIL import Image
 
@@ -99,7 +99,7 @@ def test_killed_at_random_moments_it_ends_with_one_result_each(here):
         file.write(b'{"number": 3, "ima')  # a kill in the middle of a line
     assert main(["batch", "resume=killed"]) == 1
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
-    assert told("killed") == told("whole")
+    assert alike("killed", "whole")
     assert {path.name for path in Path("killed").iterdir()} == {
         *("batch.json", "images.jsonl", "index.jsonl", "index.csv", "images", ".lock", "index.html", "thumbnails")
     }
@@ -126,7 +126,7 @@ def test_bad_images_are_rows_and_strict_stops(here, capsys):
     assert main(["batch", "resume=strict"]) == 0 and len(table("strict")) == 4
     assert main(["batch", "resume=out"]) == 1, "failures stay"
     assert main(["batch", "resume=out", "batch.retry=true"]) == 0
-    assert told("out") == told("strict")
+    assert alike("out", "strict")
 
 
 def test_a_fault_of_the_program_is_a_row_with_its_traceback(here):
@@ -151,7 +151,7 @@ def test_workers_that_die_are_replaced(here):
     whole = batch(asked("whole"))
     deadly = partial(dies_once, marker=str(here / "died"), pixel=pixel)
     assert batch(asked("out", workers=2, augmentation=deadly)) == "out"
-    assert (here / "died").exists() and told("out") == told(whole)
+    assert (here / "died").exists() and alike("out", whole)
 
 
 def test_an_image_that_kills_every_worker_is_a_row(here, monkeypatch):
@@ -186,7 +186,7 @@ def test_images_solved_together_are_the_same(here):
     pictures(here / "pictures", 5)
     for size in (1, 4):
         assert main(["batch", "images=pictures", *QUICK, "schedule=uniform", f"batch.size={size}", f"out={size}"]) == 0
-    assert told("1") == told("4")
+    assert alike("1", "4")
 
 
 def test_size_is_the_quicker_one(here):
