@@ -176,9 +176,11 @@ class SharedAttention(nn.Module):
         is_causal: bool = False,
         scale: float | None = None,
     ) -> Tensor:
-        if is_causal or (attn_mask is not None and attn_mask.dtype == torch.bool):
-            raise NotImplementedError("masked attention")
         scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)  # (N, heads, T, T)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # True takes part
+            attn_mask = torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill(~attn_mask, -torch.inf)
         weights = (scores if attn_mask is None else scores + attn_mask).softmax(-1).detach()
         return shared_product(lambda x, weight: weight @ x, value, weights, weights @ value.detach())
 

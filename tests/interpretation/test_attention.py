@@ -107,6 +107,21 @@ def test_relevance_of_attention_by_hand():
     assert torch.allclose((value * slope).detach()[0, 0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_masked_attention_gives_no_relevance_to_what_it_does_not_see(causal):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 1, 3, 2) for _ in range(3))
+    value.requires_grad_()
+    seen = torch.ones(3, 3).tril().bool() if causal else torch.tensor([[1, 0, 1], [1, 1, 0], [0, 1, 1]]).bool()
+    masks = {"is_causal": True} if causal else {"attn_mask": seen}
+    output = SharedAttention()(query, key, value, **masks)
+    plain = nn.functional.scaled_dot_product_attention(query, key, value, **masks)
+    assert torch.allclose(output, plain, atol=1e-6)
+    for row in range(3):
+        (slope,) = torch.autograd.grad(output[0, 0, row].sum(), value, retain_graph=True)
+        assert not slope[0, 0, ~seen[row]].any() and slope[0, 0, seen[row]].any()
+
+
 @pytest.mark.parametrize(
     "function",
     [
