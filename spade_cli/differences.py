@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spade_cli.errors import UserError
 from spade_cli.neurons import Neuron, Seen, measure, neuron
+from spade_cli.pruning.layers import layer_modules
 from spade_cli.reopening import Reopened
 
 CARRIED = 0.8  # of what a layer's channels add: the fewest that hold it are those that carry the answer
@@ -59,7 +60,9 @@ def overlaps(runs: Mapping[str, Reopened]) -> list[Overlap]:
 
 
 def _weight(network: nn.Module, layer: str) -> Tensor:
-    return network.get_parameter(f"{layer}.weight").detach()
+    weight = layer_modules(network)[layer].weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
 
 
 def only_one(runs: Mapping[str, Reopened], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:

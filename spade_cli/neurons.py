@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation import Channel, visualize
-from spade_cli.interpretation.contribution import contributions
+from spade_cli.interpretation.contribution import called_layers, contributions
 from spade_cli.models import Preprocessing
 from spade_cli.progress import Stages
 from spade_cli.reopening import Reopened
@@ -46,12 +47,17 @@ class Neuron:
         return f"{self.layer}:{self.channel}"
 
 
-def choose_layers(found: Mapping[str, object], patterns: Sequence[str]) -> list[str]:
-    """The layers to look into, in the network's order: those the patterns name, else the last pruned ones."""
-    layers: list[dict] = found["layers"]  # type: ignore[assignment]
+def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
+    """The layers to look into, in the network's order: those the patterns name, else the last pruned ones.
+
+    Layers that the network uses without calling them, as attention does, have no outputs to be seen: none is chosen.
+    """
+    layers: list[dict[str, Any]] = run.found["layers"]
     if not patterns:
-        pruned = [layer["name"] for layer in layers if layer["left"] is None]
-        return (pruned or [layer["name"] for layer in layers])[-LAYERS:]
+        seen = called_layers(run.classifier.model, run.x)
+        known = [layer for layer in layers if layer["name"] in seen]
+        pruned = [layer for layer in known if layer["left"] is None]
+        return [layer["name"] for layer in (pruned or known)[-LAYERS:]]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in layers):
             raise UserError(f"--layers {pattern} matches no layer; spade layers lists them")

@@ -33,6 +33,27 @@ def small():
         return model.eval()
 
 
+class Attentive(nn.Module):
+    """Attention over the places of a feature map: its projections are multiplied with, and never called."""
+
+    def __init__(self, classes=5):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, stride=8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        tokens = self.stem(x).flatten(2).mT  # (N, T, C)
+        return self.head((tokens + self.attention(tokens, tokens, tokens)[0]).mean(1))
+
+
+def attentive():
+    """A factory for model=python: the same weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return Attentive().eval()
+
+
 def with_softmax():
     """What many own networks end in; its outputs are no scores."""
     return nn.Sequential(small(), nn.Softmax(1))

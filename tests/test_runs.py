@@ -16,6 +16,7 @@ from spade_cli.cli import main
 from spade_cli.differences import CARRIED, Overlap, carriers, check_same_network, overlaps
 from spade_cli.errors import UserError
 from spade_cli.neurons import choose_layers
+from spade_cli.runs import find_runs
 from spade_cli.world.demo import PICTURE
 
 QUICK = ["augmentation.samples=8", "interpreter=saliency", "interpreter.methods=[saliency]", "model=demo"]
@@ -190,7 +191,25 @@ def test_runs_of_different_networks_are_not_compared():
         check_same_network({"A": run([3, 4]), "B": run([4, 4])})
 
 
-def test_the_last_pruned_layers_are_looked_into():
-    layers = [{"name": f"layer{i}", "left": None if i % 2 else "its share is 0"} for i in range(12)]
-    assert choose_layers({"layers": layers}, []) == ["layer5", "layer7", "layer9", "layer11"]
-    assert choose_layers({"layers": layers}, ["layer1*"]) == ["layer1", "layer10", "layer11"]
+def test_the_last_pruned_layers_that_are_called_are_looked_into():
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(12)))
+    layers = [{"name": str(i), "left": None if i % 2 else "its share is 0"} for i in range(12)]
+    layers.append({"name": "attention.in_proj", "left": None})  # a weight that no module is called for
+    run = SimpleNamespace(found={"layers": layers}, classifier=SimpleNamespace(model=model), x=torch.zeros(1, 3))
+    assert choose_layers(run, []) == ["5", "7", "9", "11"]
+    assert choose_layers(run, ["1*"]) == ["1", "10", "11"]
+
+
+def test_networks_with_attention_are_looked_into_and_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = ["model=python", "model.factory=networks:attentive", "model.size=32", *QUICK[:-1]]
+    layers = "schedule.layers={attention.in_proj: 0.5, head: 0.5}"
+    for seed in (0, 1):
+        assert main(["run", f"image={PICTURE}", f"seed={seed}", "schedule=none", layers, *model]) == 0
+    one, two = map(str, find_runs(Path("outputs")))
+    capsys.readouterr()
+    assert main(["neurons", one, "--top", "1", "--steps", "2"]) == 0
+    found = json.loads((Path(one) / "neurons.json").read_text(encoding="utf-8"))
+    assert {neuron["layer"] for neuron in found["neurons"]} == {"head"}
+    assert main(["diff", one, two, "--top", "1", "--steps", "2"]) == 0
+    assert "attention.in_proj" in Path("diff.html").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from spade_cli.cli.neurons import at_least_one, settings
+from spade_cli.cli.neurons import check_counts, settings
 from spade_cli.cli.plain import parsed, parser
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
@@ -16,19 +16,13 @@ def main(arguments: list[str]) -> int:
     """Compare, write the page and print its path."""
     takes = parser("diff", __doc__)
     takes.add_argument("runs", metavar="RUN", nargs=2, help="folder of a run, or a part of its name")
-    takes.add_argument("--output", metavar="FOLDER", default="outputs", type=Path, help="where the runs are (outputs)")
     takes.add_argument("--out", metavar="FILE", default="diff.html", type=Path, help="the page to write (diff.html)")
     takes.add_argument("--force", action="store_true", help="replace the page where it exists")
-    takes.add_argument("--top", metavar="N", default=TOP, type=int, help=f"channels of each layer and run ({TOP})")
-    takes.add_argument(
-        "--layers", metavar="GLOB", nargs="+", default=[], help="whose channels; default: the last pruned layers"
-    )
-    settings(takes)
+    settings(takes, TOP)
     asked = parsed(takes, arguments)
     if asked is None:
         return 0
-    for name in ("top", "steps"):
-        at_least_one(f"--{name}", getattr(asked, name))
+    check_counts(asked)
     out, output = expanded(asked.out), expanded(asked.output)
     if out.exists() and not (asked.force and out.is_file()):
         raise UserError(f"{out} exists already: give another name with --out, or --force to replace it")
@@ -49,7 +43,7 @@ def main(arguments: list[str]) -> int:
         with stages.stage("load"):
             runs = {name: reopen(folder, source_of_run(folder), asked.device) for name, folder in folders.items()}
             differences.check_same_network(runs)
-            layers = neurons.choose_layers(runs["A"].found, asked.layers)
+            layers = neurons.choose_layers(runs["A"], asked.layers)
             overlaps = differences.overlaps(runs)
             only = differences.only_one(runs, layers, asked.top)
         networks = {name: run.trace for name, run in runs.items()}

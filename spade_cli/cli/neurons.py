@@ -1,6 +1,7 @@
 """spade neurons: which channels carry a run's prediction, what they look for and where, as a page."""
 
 import shlex
+from argparse import Namespace
 from pathlib import Path
 
 from spade_cli.cli.plain import OneLineParser, parsed, parser
@@ -15,17 +16,11 @@ def main(arguments: list[str]) -> int:
     """Rank the channels, draw them, write the page and print its path."""
     takes = parser("neurons", __doc__)
     takes.add_argument("run", metavar="RUN", nargs="?", help="folder of a run or a part of its name; default: latest")
-    takes.add_argument("--output", metavar="FOLDER", default="outputs", type=Path, help="where the runs are (outputs)")
-    takes.add_argument("--top", metavar="N", default=TOP, type=int, help=f"channels of each layer ({TOP})")
-    takes.add_argument(
-        "--layers", metavar="GLOB", nargs="+", default=[], help="layers by name or pattern; default: the last pruned"
-    )
-    settings(takes)
+    settings(takes, TOP)
     asked = parsed(takes, arguments)
     if asked is None:
         return 0
-    for name in ("top", "steps"):
-        at_least_one(f"--{name}", getattr(asked, name))
+    check_counts(asked)
     run = find_run(None if asked.run is None else str(expanded(asked.run)), expanded(asked.output))
     from rich.console import Console
 
@@ -40,22 +35,28 @@ def main(arguments: list[str]) -> int:
     with full_precision():
         with stages.stage("load"):
             reopened = reopen(run, source_of_run(run), asked.device)
-            ranked = neurons.rank(reopened, neurons.choose_layers(reopened.found, asked.layers), asked.top)
+            ranked = neurons.rank(reopened, neurons.choose_layers(reopened, asked.layers), asked.top)
         own, seed = reopened.classifier.preprocessing, reopened.found["seed"]
         neurons.draw(reopened.networks, ranked, own, asked.steps, seed, stages)
     print(write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments])))
     return 0
 
 
-def settings(takes: OneLineParser) -> None:
-    """What every command that draws channels takes."""
+def settings(takes: OneLineParser, top: int) -> None:
+    """What every command that draws channels takes; `top` of each layer if no number is given."""
+    takes.add_argument("--output", metavar="FOLDER", default="outputs", type=Path, help="where the runs are (outputs)")
+    takes.add_argument("--top", metavar="N", default=top, type=int, help=f"channels of each layer and run ({top})")
+    takes.add_argument(
+        "--layers", metavar="GLOB", nargs="+", default=[], help="layers by name or pattern; default: the last pruned"
+    )
     takes.add_argument(
         "--steps", metavar="N", default=STEPS, type=int, help=f"gradient steps per visualization ({STEPS})"
     )
     takes.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 
-def at_least_one(name: str, value: int) -> None:
+def check_counts(asked: Namespace) -> None:
     """UserError for a count below one."""
-    if value < 1:
-        raise UserError(f"{name} {value}: give 1 or more")
+    for name in ("top", "steps"):
+        if getattr(asked, name) < 1:
+            raise UserError(f"--{name} {getattr(asked, name)}: give 1 or more")

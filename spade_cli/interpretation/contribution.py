@@ -7,6 +7,7 @@ al. 2017, arXiv 1611.06440, equation 7 without its absolute value).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,15 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
     return found
 
 
+@torch.no_grad()
+def called_layers(model: nn.Module, image: Tensor) -> set[str]:
+    """Names of the modules that a run on the image, (1, 3, H, W) normalised, calls: those that can be asked about."""
+    names = [name for name, _ in model.named_modules() if name]
+    with _outputs(model, names) as outputs:
+        model(image.to(device_of(model)))
+    return {name for name, found in outputs.items() if found}
+
+
 def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:
     """A linear layer has its channels last, over tokens (T, C) and over windows (H, W, C) as well; others first."""
     return added.movedim(-1, 0) if isinstance(layer, nn.Linear) or added.dim() == 2 else added
@@ -53,9 +63,9 @@ def _outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str):
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        def hook(module: nn.Module, inputs: object, output: Any) -> Any:
             outputs[name].append(output)
-            return output.clone()
+            return output.clone() if isinstance(output, Tensor) else output
 
         return hook
 

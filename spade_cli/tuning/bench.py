@@ -17,6 +17,7 @@ from spade_cli.evaluation.folder import Folder, as_record
 from spade_cli.evaluation.measuring import Record, measure_maps
 from spade_cli.pruning import Draft
 from spade_cli.pruning.hessian import bytes_of
+from spade_cli.pruning.layers import layer_modules, weight_matrix
 from spade_cli.tuning.request import METRICS, TuningPlan
 from spade_cli.tuning.space import Score, Shares
 from spade_cli.world.resuming import write_whole
@@ -148,9 +149,9 @@ class Bench:
     def _bytes(self) -> int:
         """What an image's draft comes to: its statistics, each layer at each share, and a copy of the network."""
         plan = self.plan.evaluation
-        modules = dict(plan.classifier.model.named_modules())
+        modules = layer_modules(plan.classifier.model)
         tuned = [modules[name] for name in plan.conditions[-1].layers]
-        solved = sum(module.weight.nbytes for module in tuned) * len(self.plan.space.ladder)
+        solved = sum(weight_matrix(module).nbytes for module in tuned) * len(self.plan.space.ladder)
         copy = sum(value.nbytes for value in plan.classifier.model.state_dict().values())
         return sum(map(bytes_of, tuned)) + solved + copy
 
