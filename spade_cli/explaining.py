@@ -52,7 +52,10 @@ def explain(
     if not methods:
         return result
     with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
-        safe = {name: explainable(network, question.x) for name, network in networks.items()}
+        safe = {
+            name: _once(known, name, "explainable", partial(explainable, network, question.x))[0]
+            for name, network in networks.items()
+        }
         for method, function in methods.items():
             explained, reasons = {}, {}
             for name in networks:

@@ -52,9 +52,11 @@ def find_trace(
     store = store_for(classifier, copies, calibration, seed)
     with stages.stage("calibrate", total=len(copies)) as advance:
         statistics = calibrate(classifier, copies, names, calibration, seed, store, advance)
-    with stages.stage("prune"):
-        judge = judge_of(classifier, copies, subject, statistics)
-        return search_trace(classifier, layers, auto, statistics, judge, pruner, damping)
+    judge = judge_of(classifier, copies, subject, statistics)
+    search = search_of(classifier, layers, auto, statistics, judge, pruner, damping)
+    with stages.stage("prune", total=search.most) as advance:
+        search.on_trial = lambda _: advance(1)
+        return search.trace()
 
 
 def measured(classifier: Classifier, auto: Auto, memory: float) -> list[str]:
@@ -70,7 +72,7 @@ def judge_of(classifier: Classifier, copies: Tensor, subject: Subject, statistic
     return Judge(subject.x, subject.logits, subject.target, samples, statistics.logits[:JUDGED])
 
 
-def search_trace(
+def search_of(
     classifier: Classifier,
     layers: Sequence[Layer],
     auto: Auto,
@@ -78,12 +80,10 @@ def search_trace(
     judge: Judge,
     pruner: Pruner,
     damping: float,
-) -> Trace:
-    """hessians -> trace, with the trials that led to it."""
+) -> Search:
+    """A search that nothing was tried in yet."""
     draft = Draft(classifier.model, layers, statistics, pruner, damping)
-    search = Search(draft, candidates(layers, auto, statistics), auto, judge)
-    search.run()
-    return draft.trace(tuple(search.trials))
+    return Search(draft, candidates(layers, auto, statistics), auto, judge)
 
 
 def candidates(layers: Sequence[Layer], auto: Auto, statistics: Statistics) -> dict[str, tuple[str, ...]]:

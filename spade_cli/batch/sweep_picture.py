@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spade_cli.batch.axes import Axes, axes_of
 from spade_cli.batch.storage import LAST, Storage
-from spade_cli.report.overview import INK, PALE, PAPER, WARNING, font
+from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clipped, font
 from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
 
 TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
@@ -179,13 +179,3 @@ def _section(
             elif column != DENSE or not there & {DENSE}:
                 draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(225, 225, 230))
                 draw.text((x + TILE // 2, y + TILE // 2), "not there", PALE, font(NOTE), anchor="mm")
-
-
-def clipped(text: str, size: int, width: int) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` pixels."""
-    face = font(size)
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"

@@ -18,7 +18,7 @@ from spade_cli.batch.working import fitted
 from spade_cli.calibration import calibrate, passes, store_for
 from spade_cli.devices import full_precision
 from spade_cli.explaining import Known
-from spade_cli.finding import judge_of, search_trace
+from spade_cli.finding import judge_of, search_of
 from spade_cli.models import Classifier
 from spade_cli.progress import Stages
 from spade_cli.pruning import Auto, Trace, prune, schedule
@@ -203,7 +203,8 @@ class _Shared:
         model, layers, shares = setting.classifier.model, setting.layers, setting.shares
         if isinstance(shares, Auto):
             judge = judge_of(setting.classifier, image.copies, image.question.subject, statistics)
-            return search_trace(setting.classifier, layers, shares, statistics, judge, request.pruner, request.damping)
+            own = (setting.classifier, layers, shares, statistics, judge)
+            return search_of(*own, request.pruner, request.damping).trace()
         return prune(model, layers, shares, statistics, request.pruner, damping=request.damping)
 
     def close(self) -> None:

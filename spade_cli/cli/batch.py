@@ -1,8 +1,6 @@
 """spade batch: explain many images, one network, one table; goes on where it was stopped."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +45,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
             "may be given)"
         )
     out = absolute(resumed)
-    return go_on(out, read_about(out, verb), _verb(verb).main, rest, verb)
+    return go_on(out, read_about(out, verb), _verb(verb).main, rest)
 
 
 def _task(arguments: list[str]) -> Any:
@@ -145,13 +143,9 @@ def where(value: Any, kind: str, images: Any) -> str:
     """The folder to write: as told, or a new one."""
     if value not in (None, ""):
         return absolute(str(value), resolve=False)
-    from spade_cli.report.folder import slug
+    from spade_cli.report.folder import free_path
 
-    now = datetime.now()
-    name = slug(Path(str(images)).stem[:60])
-    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{kind}-{name}")
-    named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
-    return str(next(path for path in named if not path.exists()))  # a second one in the same second
+    return str(free_path(Path("outputs"), f"{kind}-{Path(str(images)).stem}"))
 
 
 def absolute(out: str, resolve: bool = True) -> str:

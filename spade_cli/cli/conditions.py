@@ -6,6 +6,7 @@ from typing import Any
 
 from spade_cli.cli.door import function_of, schedule_of
 from spade_cli.cli.overrides import arrange
+from spade_cli.cli.resuming import key
 from spade_cli.cli.values import level as level_of
 from spade_cli.cli.values import number, section, shares
 from spade_cli.errors import UserError
@@ -106,17 +107,13 @@ def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str
 
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
-    inherited = [word for word in overrides if _key(word).split(".")[0] in INHERITED]
-    if any(_key(word) == "schedule" for word in own):  # another schedule has settings of its own
-        inherited = [word for word in inherited if not _key(word).startswith("schedule")]
-    words = list({_key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
+    inherited = [word for word in overrides if key(word).split(".")[0] in INHERITED]
+    if any(key(word) == "schedule" for word in own):  # another schedule has settings of its own
+        inherited = [word for word in inherited if not key(word).startswith("schedule")]
+    words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
     try:
         config = OmegaConf.to_container(compose("eval", words), resolve=True)
     except HYDRA_ERRORS as error:
         raise UserError(f"conditions: {name}: {translate(error, 'eval', words, [])}") from None
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]

@@ -1,15 +1,13 @@
 """spade eval: measure whether traces explain better than the dense network, with error bars."""
 
-import os
 from collections.abc import Mapping
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import MULTIRUN, arrange
+from spade_cli.cli.resuming import go_on, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -26,9 +24,9 @@ EXAMPLES = (
 
 def main(arguments: list[str]) -> int:
     """Compose the configuration and evaluate, or go on with an evaluation that was stopped."""
-    resumed = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
-    if resumed and resumed != "null":
-        return _resume(expanded(resumed), [word for word in arguments if not word.startswith("resume=")])
+    resumed, rest = split_resume(arguments)
+    if resumed:
+        return _resume(expanded(resumed), rest)
     return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
 
 
@@ -38,23 +36,7 @@ def _resume(folder: Path, rest: list[str]) -> int:
 
     if rest:
         raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(rest)}")
-    about = read_about(folder)
-    folder, here = folder.resolve(), Path.cwd()
-    if not Path(about["folder"]).is_dir():
-        raise UserError(
-            f"resume={folder}: its command was given in {about['folder']}, which is gone; give that command again "
-            f"with out={folder}: {about['command']}"
-        )
-    arguments = [word for word in about["arguments"] if _key(word) != "out"] + [f"out={folder}"]
-    os.chdir(about["folder"])
-    try:
-        return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
-    finally:
-        os.chdir(here)
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+    return go_on(str(folder.resolve()), read_about(folder), main)
 
 
 def _task(arguments: list[str]) -> Any:
@@ -137,12 +119,9 @@ def out_folder(value: Any, data: str, verb: str) -> Path:
     """`out`, or a new folder in outputs/ that is named after the moment, the command and the data."""
     if value not in (None, ""):
         return expanded(str(value))
-    from spade_cli.report.folder import slug
+    from spade_cli.report.folder import free_path
 
-    now = datetime.now()
-    wanted = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{verb}-{slug(Path(data).name)}")
-    named = (wanted if i == 1 else wanted.with_name(f"{wanted.name}-{i}") for i in count(1))
-    return next(path for path in named if not path.exists())  # a second evaluation in the same second
+    return free_path(Path("outputs"), f"{verb}-{Path(data).name}")
 
 
 def some_of(key: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,9 +24,7 @@ def split_resume(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return ("" if named == "null" else named), rest
 
 
-def go_on(
-    out: str, about: Mapping[str, Any], again: Callable[[list[str]], int], added: Sequence[str] = (), verb: str = "eval"
-) -> int:
+def go_on(out: str, about: Mapping[str, Any], again: Callable[[list[str]], int], added: Sequence[str] = ()) -> int:
     """Give a folder's own command again, with `added` words in place of its own; `out` an absolute path or a URL."""
     here, there = Path.cwd(), Path(about["folder"])
     if not there.is_dir():

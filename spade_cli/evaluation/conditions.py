@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spade_cli.calibration import Calibration, calibrate, store_for
 from spade_cli.errors import UserError
-from spade_cli.finding import Subject, judge_of, search_trace, subject_of
+from spade_cli.finding import Subject, judge_of, search_of, subject_of
 from spade_cli.models import Classifier
 from spade_cli.pruning import Auto, Layer, Statistics, prune
 from spade_cli.pruning import schedule as schedules
@@ -80,7 +80,7 @@ def _traced(image: Calibrated, shares: Mapping[str, float], settings: TraceSetti
 def _found(image: Calibrated, shares: Auto, settings: TraceSettings) -> nn.Module:
     judge = judge_of(image.classifier, image.copies, image.subject, image.statistics)
     own = (image.classifier, image.layers, shares, image.statistics, judge)
-    return search_trace(*own, settings.pruner, settings.damping).model
+    return search_of(*own, settings.pruner, settings.damping).trace().model
 
 
 def calibrated(

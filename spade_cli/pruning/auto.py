@@ -10,6 +10,7 @@ from torch import nn
 
 from spade_cli.pruning.draft import Draft
 from spade_cli.pruning.fidelity import Judge, Trial
+from spade_cli.pruning.trace import Trace
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 
@@ -35,6 +36,11 @@ class Search:
     on_trial: Callable[[Trial], None] | None = None
     trials: list[Trial] = field(default_factory=list)
 
+    @property
+    def most(self) -> int:
+        """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
+        return len(self.auto.ladder) * (len(self.blocks).bit_length() + 1)
+
     def run(self) -> Trial | None:
         """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
 
@@ -51,6 +57,11 @@ class Search:
         best = max(faithful, key=lambda trial: trial.fidelity.kl, default=None)
         self._set(best.shares if best is not None else {})
         return best
+
+    def trace(self) -> Trace:
+        """Search, and the trace that was found, with the trials that led to it."""
+        self.run()
+        return self.draft.trace(tuple(self.trials))
 
     def _deepest(self, share: float, reached: int) -> int:
         """How many blocks are faithful at this share, if not `reached`, the depth of the share before."""

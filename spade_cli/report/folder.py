@@ -31,8 +31,7 @@ def run_folder(output: Path, name: str) -> Iterator[RunFolder]:
     A second run in the same second gets "-2" behind its name. Raises UserError where the output folder cannot be made
     or written to.
     """
-    now = datetime.now()
-    wanted = output / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{slug(name[:NAME_LENGTH])}"
+    wanted = _wanted(output, name)
     with _hidden(wanted, f"output={output}") as partial:
         folder = RunFolder(partial, wanted)
         yield folder
@@ -73,14 +72,29 @@ def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
         raise
 
 
+def free_path(output: Path, name: str) -> Path:
+    """`<output>/<date>/<time>-<name>`, with "-2" and so on behind it where that is taken; nothing is made."""
+    wanted = _wanted(output, name)
+    return next(path for path in _names(wanted) if not path.exists())
+
+
+def _wanted(output: Path, name: str) -> Path:
+    now = datetime.now()
+    return output / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{slug(name[:NAME_LENGTH])}"
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    yield from (wanted.with_name(f"{wanted.name}-{count}") for count in itertools.count(2))
+
+
 def slug(name: str) -> str:
     """A file name that no shell need quote: letters and digits of any script, "-" for the rest."""
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "image"
 
 
 def _rename(partial: Path, wanted: Path) -> Path:
-    for count in itertools.count(1):
-        path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
+    for path in _names(wanted):
         try:
             if path.exists():
                 continue

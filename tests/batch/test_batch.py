@@ -14,8 +14,9 @@ import pytest
 from many import QUICK, alike, dies_always, dies_once, differing, pictures, started, table
 from networks import photograph
 from PIL import Image
+from test_run import request as run_request
 
-from spade_cli import augment, interpretation, pipeline
+from spade_cli import augment, interpretation
 from spade_cli.batch import batch
 from spade_cli.batch.engines import local as engine
 from spade_cli.batch.request import BatchRequest
@@ -23,7 +24,7 @@ from spade_cli.batch.working import BatchWork, Size
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError
 from spade_cli.models import ModelSource
-from spade_cli.pruning import pruner_named, schedule
+from spade_cli.pruning import pruner_named
 
 
 @pytest.fixture
@@ -34,23 +35,13 @@ def here(tmp_path, monkeypatch):
 
 def request(output, **changes):
     settings = dict(
-        image=Path("none"),
         model=ModelSource(None, factory="networks:small", size=32),
-        output=Path(output),
-        augmentation=augment.paper,
-        augmentation_name="paper",
         samples=4,
-        pruner=pruner_named("sparsegpt"),
-        pruner_name="sparsegpt",
-        sparsity=0.5,
-        damping=0.01,
-        schedule=schedule.uniform,
-        schedule_name="uniform",
         saliency={"saliency": interpretation.METHODS["saliency"]},
+        visualize=None,
         device="cpu",
-        config="seed: 0\n",
     )
-    return pipeline.Request(**{**settings, **changes})
+    return run_request(Path("none"), Path(output), **{**settings, **changes})
 
 
 def asked(out, workers=1, **changes):

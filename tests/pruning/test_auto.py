@@ -116,7 +116,7 @@ def test_the_head_is_no_candidate_unless_it_is_all_there_is():
 
 def test_every_trial_says_what_a_trace_with_these_shares_does(image):
     search, _ = searched(image)
-    assert {trial.faithful for trial in search.trials} == {True, False}
+    assert {trial.faithful for trial in search.trials} == {True, False} and len(search.trials) <= search.most
     for trial in search.trials:
         same, kept, kl = by_hand(image, trial.shares)
         assert trial.fidelity.same_prediction == same
@@ -150,6 +150,7 @@ def test_where_fidelity_falls_with_depth_no_share_could_go_deeper(image, least):
         depths[share] = sum(good)
     assert depths, "the case tests nothing"
     search, _ = searched(image, least=least)
+    assert len(search.trials) <= search.most
     for share, depth in depths.items():
         tried = [trial for trial in search.trials if trial.faithful and set(trial.shares.values()) == {share}]
         assert max((len(trial.shares) for trial in tried), default=0) == depth
