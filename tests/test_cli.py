@@ -150,6 +150,7 @@ MISTAKES = [
     ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "from 1 to 100000"),
     ([IMAGE, "augmentation.samples=2.5"], "whole"),
     ([IMAGE, "augmentation.scale=[1]"], "[0.2, 1.0]"),
+    ([IMAGE, "schedule.ladder=[0.9,much]"], "schedule.ladder=[0.9, 'much']", "[0.99, "),
     ([IMAGE, "seed=-1"], "seed=-1"),
     ([IMAGE, "seed=x"], "seed=x"),
     ([IMAGE, "device=tpu"], "cuda:N"),

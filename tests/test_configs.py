@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from spade_cli.cli.door import GIVEN
 from spade_cli.cli.options import CONFIGS, describe, read_command, read_options
 from spade_cli.cli.values import bound
+from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
 
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -36,6 +37,16 @@ def test_every_choice_composes_and_its_function_takes_its_settings(group: str, c
             settings.pop(key, None)
         function, _ = bound(group, settings, taken=GIVEN[group])
         assert function.__name__ == choice
+
+
+def test_a_sequence_may_have_any_length_and_a_pair_may_not() -> None:
+    settings = composed("schedule=auto", "schedule.ladder=[0.8,0.5]", "augmentation.scale=[1]")
+    settings["schedule"].pop("layers")
+    function, kept = bound("schedule", settings["schedule"], taken=GIVEN["schedule"])
+    assert function([], None, **kept).ladder == (0.8, 0.5)
+    settings["augmentation"].pop("samples")
+    with pytest.raises(UserError, match="wrong kind"):
+        bound("augmentation", settings["augmentation"], taken=GIVEN["augmentation"])
 
 
 @pytest.mark.parametrize("command", ["run", "batch", "sweep", "eval", "tune"])

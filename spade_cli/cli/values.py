@@ -3,9 +3,9 @@
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, get_origin
 
 from spade_cli.errors import UserError
 
@@ -113,14 +113,16 @@ def find_function(group: str, target: Any) -> Callable[..., Any]:
 def fitting(group: str, function: Callable[..., Any], settings: Mapping[str, Any], taken: int) -> dict[str, Any]:
     """Settings that the function takes, of the kinds that its defaults have."""
     parameters = list(inspect.signature(function).parameters.values())[taken:]
-    known = {parameter.name: parameter.default for parameter in parameters}
+    known = {parameter.name: parameter for parameter in parameters}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for name, value in settings.items():
         if name not in known and not open_ended:
             listed = ", ".join(known) or "none"
             raise UserError(f"{group}.{name} is no setting of {function.__name__}; its settings: {listed}")
-        default = known.get(name, inspect.Parameter.empty)
-        if default not in (None, inspect.Parameter.empty) and not _same_kind(default, value):
+        default = known[name].default if name in known else None
+        if default in (None, inspect.Parameter.empty):
+            continue
+        if not _same_kind(default, value, any_length=get_origin(known[name].annotation) is Sequence):
             raise UserError(
                 f"{group}.{name}={value} is of the wrong kind; write it like the default, {_shown(default)}"
             )
@@ -131,12 +133,15 @@ def _shown(default: Any) -> str:
     return str(list(default)) if isinstance(default, tuple) else str(default)
 
 
-def _same_kind(default: Any, value: Any) -> bool:
+def _same_kind(default: Any, value: Any, any_length: bool = False) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
         return isinstance(value, int | float) and math.isfinite(value)
     if isinstance(default, tuple | list):
-        fits = isinstance(value, tuple | list) and len(value) == len(default)
-        return fits and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
+        if not isinstance(value, tuple | list):
+            return False
+        if any_length:  # a sequence of one kind of thing
+            return all(_same_kind(default[0], v) for v in value)
+        return len(value) == len(default) and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
     return isinstance(value, type(default))
