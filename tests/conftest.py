@@ -1,10 +1,39 @@
-"""Shared by all tests: two threads at most, and tests may import their siblings."""
+"""Shared by all tests: two threads at most, tests may import their siblings, a command line without its pipeline."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir())) if folder.is_dir()]
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """Requests that reached the pipeline, which does nothing here."""
+    from spade_cli import pipeline  # here: tests of the pruning alone run without Hydra and captum
+
+    seen: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "run", lambda request, console: seen.append(request) or request.output / "done")
+    return seen
+
+
+@pytest.fixture
+def refuse(requests: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    from spade_cli.cli import main
+
+    def check(*arguments: str) -> str:
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        assert code == 2, captured
+        assert captured.out == "" and captured.err.startswith("spade: ") and captured.err.count("\n") == 1
+        assert not requests and not list(tmp_path.glob("outputs*"))
+        return captured.err
+
+    return check

@@ -1,4 +1,4 @@
-"""The command line: what reaches the pipeline, and each mistake as one line and an exit code with nothing written."""
+"""The command line: what reaches the pipeline, what is printed, and errors from below."""
 
 import json
 from collections.abc import Callable
@@ -15,28 +15,6 @@ from spade_cli.interpretation import METHODS
 from spade_cli.request import Request
 
 IMAGE = "image=cat.jpg"
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
-    """Requests that reached the pipeline, which does nothing here."""
-    seen: list[Request] = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "run", lambda request, console: seen.append(request) or request.output / "done")
-    return seen
-
-
-@pytest.fixture
-def refuse(requests: list[Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def check(*arguments: str) -> str:
-        code = main(list(arguments))
-        captured = capsys.readouterr()
-        assert code == 2, captured
-        assert captured.out == "" and captured.err.startswith("spade: ") and captured.err.count("\n") == 1
-        assert not requests and not list(tmp_path.glob("outputs*"))
-        return captured.err
-
-    return check
 
 
 def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,79 +98,6 @@ def test_quotes_of_the_users_own_are_kept() -> None:
     assert quote("image=choice(a,b)", sweep=True) == "image=choice(a,b)"
     assert quote("+image=é", sweep=False) == "+image='é'"
     assert arrange(["a=1", "-m", "--cfg", "job", "image=x"]) == (["-m", "--cfg", "job"], ["a=1", "image='x'"])
-
-
-MISTAKES = [
-    ([], "image", "image=PATH"),
-    (["cat.jpg"], "did you mean image=cat.jpg?"),
-    (["obs"], "no key=value"),
-    (["imge=x"], "did you mean image="),
-    ([IMAGE, "pruner=ob"], "did you mean pruner=obs?", "sparsegpt"),
-    ([IMAGE, "model=resnet51"], "resnet50", "model.name=NAME"),
-    ([IMAGE, "pruner.sparcity=1"], "pruner.sparsity"),
-    (
-        [IMAGE, "pruner=sparsegpt", "pruner.granularity=weight"],
-        "pruner=sparsegpt",
-        "belongs to pruner=forward and pruner=obs",
-    ),
-    ([IMAGE, "model.name=(a"], "model.name='(a'"),
-    ([IMAGE, "--nonsense"], "--nonsense", "nonsense=VALUE"),
-    ([IMAGE, "--config-dir", "nowhere"], "nowhere"),
-    ([IMAGE, "~pruner"], "pruner"),
-    ([IMAGE, "seed=${nothing}"], "nothing"),
-    ([IMAGE, "pruner.sparsity=1.5"], "pruner.sparsity=1.5", "0 to 1"),
-    ([IMAGE, "pruner.sparsity=-0.1"], "0 to 1"),
-    ([IMAGE, "pruner.sparsity=nan"], "0 to 1"),
-    ([IMAGE, "pruner.sparsity=true"], "0 to 1"),
-    ([IMAGE, "pruner.damping=-1"], "at least 0"),
-    ([IMAGE, "pruner=sparsegpt", "pruner.lazy_width=wide"], "128"),
-    ([IMAGE, "pruner=sparsegpt", "+pruner.extra=1"], "pruner.extra", "lazy_width"),
-    ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "from 1 to 100000"),
-    ([IMAGE, "augmentation.samples=2.5"], "whole"),
-    ([IMAGE, "augmentation.scale=[1]"], "[0.2, 1.0]"),
-    ([IMAGE, "schedule.ladder=[0.9,much]"], "schedule.ladder=[0.9, 'much']", "[0.99, "),
-    ([IMAGE, "seed=-1"], "seed=-1"),
-    ([IMAGE, "seed=x"], "seed=x"),
-    ([IMAGE, "device=tpu"], "cuda:N"),
-    ([IMAGE, "calibration.rows_per_column=0"], "all"),
-    ([IMAGE, "calibration.batch_size=0"], "at least 1"),
-    ([IMAGE, "calibration.precision=half"], "auto, float32 and bfloat16"),
-    ([IMAGE, "calibration.memory=-1"], "calibration.memory=-1"),
-    ([IMAGE, "calibration.memory=much"], "calibration.memory=much"),
-    ([IMAGE, "calibration.save=/dev/null/kept"], "calibration.save=/dev/null/kept", "is a file; give a folder"),
-    ([IMAGE, "schedule.layers={fc: 2}"], "fc", "0 to 1"),
-    ([IMAGE, "schedule.layers=fc"], "{PATTERN: SHARE}"),
-    ([IMAGE, "interpreter.methods=[slaiency]"], "did you mean saliency?", "gradient_shap"),
-    ([IMAGE, "interpreter.methods=[]"], "no method"),
-    ([IMAGE, "interpreter.lime.samples=0"], "interpreter.lime.samples=0"),
-    ([IMAGE, "interpreter.steps=0"], "at least 1"),
-    ([IMAGE, "interpreter.targets=[1.5]"], "1.5"),
-    ([IMAGE, "model=torchvision"], "model.name=NAME"),
-    ([IMAGE, "model=python"], "model.factory="),
-    ([IMAGE, "model.mean=[1]"], "model.mean"),
-    ([IMAGE, "model.std=[0,0,0]"], "model.std"),
-    ([IMAGE, "model.size=0"], "model.size"),
-    ([IMAGE, "model.size=99999999999999999999"], "from 1 to 10000"),
-    ([IMAGE, "model.labels="], "model.labels=PATH"),
-    ([IMAGE, "model=python", "model.factory="], "model.factory=package.module:function"),
-    ([IMAGE, "augmentation.samples=1000000000"], "from 1 to 100000"),
-    ([IMAGE, "calibration.batch_size=99999999999999999999"], "calibration.batch_size"),
-    ([IMAGE, "interpreter.methods=[[saliency]]"], "unknown"),
-    ([IMAGE, "interpreter.methods=[saliency,]"], "brackets"),
-]
-
-
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: " ".join(mistake[0]) or "no image")
-def test_mistakes_are_one_line(refuse: Callable[..., str], mistake: tuple[Any, ...]) -> None:
-    arguments, *parts = mistake
-    message = refuse("run", *arguments)
-    assert all(part in message for part in parts), message
-    assert "hydra" not in message.lower() and "_level" not in message
-
-
-def test_output_that_cannot_be(refuse: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "is a file" in refuse("run", IMAGE, "output=file/x")
 
 
 def test_quiet_plain_and_json(
@@ -289,12 +194,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--version"], ["run", "--version"]):
         assert main(arguments) == 0
         assert capsys.readouterr().out == f"spade {__version__}\n"
-
-
-def test_unknown_verbs(refuse: Callable[..., str]) -> None:
-    assert "did you mean spade run?" in refuse("rn")
-    assert "spade run image=x" in refuse("image=x")
-    assert "layers" in refuse("zzz")
 
 
 def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
