@@ -1,12 +1,12 @@
 """spade batch: explain many images, one network, one table; goes on where it was stopped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.overrides import MULTIRUN, arrange
-from spade_cli.cli.resuming import go_on, key, split_resume
+from spade_cli.cli.resuming import go_on, key, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -38,7 +38,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     from spade_cli.batch.folder import read_about
     from spade_cli.cli import _verb
 
-    other = [word for word in rest if key(word).split(".")[0] not in FREE]
+    other = [word for word in rest if word not in terminal.VIEWS and key(word).split(".")[0] not in FREE]
     if other:
         raise UserError(
             f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine and batch.* "
@@ -56,23 +56,20 @@ def _task(arguments: list[str]) -> Any:
         shared = run_request(config, asked)
         out = where(config.get("out"), "batch", config.get("images"))
         size = auto("batch.size", section(config, "batch").get("size"))
-        # As one task of its own, where -m asked for several.
-        words = (*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides)
+        words = own_words(arguments, asked.overrides)
         request = batch_request(config, asked, words, BatchWork(shared, out, size), out)
-        finish(request)
+        finish(request, asked.views)
 
     return task
 
 
-def finish(request: Any) -> None:
+def finish(request: Any, views: Collection[str]) -> None:
     """Do it, and print its folder, also where some images failed."""
-    from rich.console import Console
-
     from spade_cli.batch.batch import batch
     from spade_cli.errors import ImagesFailedError
 
     try:
-        batch(request, Console(stderr=True, soft_wrap=True, highlight=False))
+        batch(request, terminal.console(views))
     except ImagesFailedError:
         print(request.out)
         raise

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from spade_cli.cli import terminal
 from spade_cli.cli.neurons import check_counts, settings
 from spade_cli.cli.plain import parsed, parser
 from spade_cli.errors import UserError
@@ -29,8 +30,6 @@ def main(arguments: list[str]) -> int:
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it first")
     folders = {name: find_run(str(expanded(run)), output) for name, run in zip("AB", asked.runs, strict=True)}
-    from rich.console import Console
-
     from spade_cli import differences, neurons
     from spade_cli.cli.source import source_of_run
     from spade_cli.devices import full_precision
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
     from spade_cli.reopening import reopen
     from spade_cli.report.difference import write_difference
 
-    stages = Stages(Console(stderr=True, soft_wrap=True, highlight=False))
+    stages = Stages(terminal.console(()))
     with full_precision():
         with stages.stage("load"):
             runs = {name: reopen(folder, source_of_run(folder), asked.device) for name, folder in folders.items()}

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ def main(arguments: list[str]) -> int:
 
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from dataclasses import replace
-
-    from rich.console import Console
 
     from spade_cli.cli.door import MAX_SAMPLES, MAX_SEED, device_name, function_of, saliency_methods, visualization
     from spade_cli.cli.source import model_source
@@ -68,7 +67,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
         check_scores(classifier.model(x)[0].detach().cpu(), classifier)
         _tell_layers(classifier, layers)
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console = terminal.console(asked.views)
         found = examine(
             classifier,
             x,

@@ -6,8 +6,7 @@ from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.overrides import MULTIRUN, arrange
-from spade_cli.cli.resuming import go_on, split_resume
+from spade_cli.cli.resuming import go_on, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -34,9 +33,10 @@ def _resume(folder: Path, rest: list[str]) -> int:
     """The folder's own command, from where it was given."""
     from spade_cli.evaluation.folder import read_about
 
-    if rest:
-        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(rest)}")
-    return go_on(str(folder.resolve()), read_about(folder), main)
+    other = [word for word in rest if word not in terminal.VIEWS]
+    if other:
+        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}")
+    return go_on(str(folder.resolve()), read_about(folder), main, rest)
 
 
 def _task(arguments: list[str]) -> Any:
@@ -102,8 +102,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         seed=seed,
         device=device_name(config.get("device")),
         command=asked.command,
-        # As one task of its own, where -m asked for several.
-        arguments=(*(flag for flag in arrange(arguments)[0] if flag not in MULTIRUN), *asked.overrides),
+        arguments=own_words(arguments, asked.overrides),
         settings={**config, **_tables(conditions)},
     )
 

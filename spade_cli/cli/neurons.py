@@ -4,6 +4,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
+from spade_cli.cli import terminal
 from spade_cli.cli.plain import OneLineParser, parsed, parser
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
@@ -22,8 +23,6 @@ def main(arguments: list[str]) -> int:
         return 0
     check_counts(asked)
     run = find_run(None if asked.run is None else str(expanded(asked.run)), expanded(asked.output))
-    from rich.console import Console
-
     from spade_cli import neurons
     from spade_cli.cli.source import source_of_run
     from spade_cli.devices import full_precision
@@ -31,7 +30,7 @@ def main(arguments: list[str]) -> int:
     from spade_cli.reopening import reopen
     from spade_cli.report.neurons import write_neurons
 
-    stages = Stages(Console(stderr=True, soft_wrap=True, highlight=False))
+    stages = Stages(terminal.console(()))
     with full_precision():
         with stages.stage("load"):
             reopened = reopen(run, source_of_run(run), asked.device)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli.overrides import MULTIRUN, arrange
+from spade_cli.cli.terminal import VIEWS
 from spade_cli.errors import UserError
 
 
@@ -22,6 +24,12 @@ def split_resume(arguments: Sequence[str]) -> tuple[str, list[str]]:
     named = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
     rest = [word for word in arguments if not word.startswith("resume=")]
     return ("" if named == "null" else named), rest
+
+
+def own_words(arguments: list[str], overrides: Sequence[str]) -> tuple[str, ...]:
+    """What a folder is gone on with: one task's own overrides, where -m asked for several, and Hydra's flags."""
+    flags = [flag for flag in arrange(arguments)[0] if flag not in (*MULTIRUN, *VIEWS)]
+    return (*flags, *overrides)
 
 
 def go_on(out: str, about: Mapping[str, Any], again: Callable[[list[str]], int], added: Sequence[str] = ()) -> int:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.batch import OWN, batch_request, command, finish, run_request, where
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import MULTIRUN, arrange, quote
@@ -84,7 +85,7 @@ def _sweep(
     request = batch_request(
         config,
         asked,
-        arguments,
+        [word for word in arguments if word not in terminal.VIEWS],
         SweepWork(jobs, out, masks),
         out,
         kind="sweep",
@@ -94,7 +95,7 @@ def _sweep(
         combined=[job.options for job in jobs],
         figure=lambda rows, path, images: draw_curves(rows, options, path, images),
     )
-    finish(request)
+    finish(request, asked.views)
 
 
 def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
@@ -23,11 +24,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _tune(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli.tuning.tune import tune
 
-    print(tune(_request(config, asked), Console(stderr=True, soft_wrap=True, highlight=False)))
+    print(tune(_request(config, asked), terminal.console(asked.views)))
 
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:

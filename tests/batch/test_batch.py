@@ -109,12 +109,15 @@ def test_bad_images_are_rows_and_strict_stops(here, capsys):
     rows = table("out")
     assert [row["status"] for row in rows] == ["failed", "failed", "done", "done"]
     assert "too small" in rows[1]["reason"] and rows[1]["folder"] == "" and "traceback" not in rows[1]
-    assert main([*words, "out=strict", "batch.strict=true", "batch.size=1"]) == 1
+    assert main([*words, "out=strict", "batch.strict=true", "batch.size=1", "--plain"]) == 1
     assert "stopped at pictures/dogs 0/a.jpg" in capsys.readouterr().err.splitlines()[-1]
     assert len(table("strict")) == 1
     for name in ("a.jpg", "b.png"):
         photograph(seed=9).save(here / "pictures" / "dogs 0" / name)
-    assert main(["batch", "resume=strict"]) == 0 and len(table("strict")) == 4
+    capsys.readouterr()
+    assert main(["batch", "resume=strict", "--quiet"]) == 0 and len(table("strict")) == 4
+    captured = capsys.readouterr()
+    assert captured.out.endswith("strict\n") and captured.err == ""
     assert main(["batch", "resume=out"]) == 1, "failures stay"
     assert main(["batch", "resume=out", "batch.retry=true"]) == 0
     assert alike("out", "strict")
