@@ -152,8 +152,13 @@ def pick(
     settings: list[Setting], least: float, heads: tuple[float, ...], score: Callable[[Setting], float]
 ) -> np.ndarray:
     """The gain (methods,) of the faithful setting that scores highest; dense is one of them."""
-    faithful = [one for one in settings if one.head in heads and one.fidelity.holds(least)]
+    faithful = [one for one in settings if one.head in heads and keeps(one.fidelity, least)]
     return max(faithful, key=score).gain
+
+
+def keeps(found: Fidelity, least: float) -> bool:
+    """Whether the top-1 stays, and the share `least` of the target's probability."""
+    return found.same_prediction and found.pruned >= least * found.dense
 
 
 def main() -> None:

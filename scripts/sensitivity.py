@@ -22,7 +22,7 @@ from spade_cli.evaluation.figures import COLOURS, DPI
 from spade_cli.evaluation.localisation import roc_auc
 from spade_cli.finding import candidates, judge_of, subject_of
 from spade_cli.interpretation import METHODS, explainable
-from spade_cli.pruning import Draft, Search, find_layers, schedule
+from spade_cli.pruning import Draft, Fidelity, Search, find_layers, schedule
 from spade_cli.pruning.forward import forward
 from spade_cli.world import demo_classifier
 
@@ -75,11 +75,16 @@ def measure(example: datasets.Example, curves: Curves) -> tuple[float, int, floa
     for share in SHARES:
         for depth in range(len(body) + 1):
             network = draft.set({name: share for block in list(body.values())[:depth] for name in block})
-            curves[share][depth].append((auc(network) - dense, judge(network).kept))
+            curves[share][depth].append((auc(network) - dense, kept(judge(network))))
     best = Search(draft, body, auto, judge).run()
     if best is None:
         return None
-    return next(iter(best.shares.values())), len(best.shares), auc(draft.model) - dense, best.fidelity.kept
+    return next(iter(best.shares.values())), len(best.shares), auc(draft.model) - dense, kept(best.fidelity)
+
+
+def kept(found: Fidelity) -> float:
+    """The share of the target's probability that is left."""
+    return found.pruned / found.dense
 
 
 def draw(curves: Curves, chosen: list[tuple[float, int, float, float]], out: Path) -> None:

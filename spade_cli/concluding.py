@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spade_cli import __version__
 from spade_cli.explaining import Result
-from spade_cli.pruning import Auto, Judge, Trace, breaking_layer
+from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
@@ -95,13 +95,13 @@ def _unfaithful(
     before, after = dense["target_probability"], traced["target_probability"]
     advice = "use schedule=auto, lower pruner.sparsity or prune fewer layers"
     if dense["index"] != traced["index"]:
-        layer = _breaking(question, trace, 0.0)
+        layer = _breaking(question, trace, lambda found: found.same_prediction)
         return [
             f"the trace predicts {traced['label']}, the dense network {dense['label']}: it is not faithful; pruned "
             f"from the output back, the answer changes at {layer}; {advice}"
         ]
     if after < before * LEAST_KEPT:
-        layer = _breaking(question, trace, LEAST_KEPT)
+        layer = _breaking(question, trace, lambda found: found.pruned >= found.dense * LEAST_KEPT)
         return [
             f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; pruned from the output "
             f"back, it is halved at {layer}; {advice}"
@@ -112,18 +112,22 @@ def _unfaithful(
             (block, share), *_ = gentlest.shares.items()
             return [
                 f"schedule=auto found no trace that keeps the prediction: this is the dense network; {block} alone at "
-                f"{share:g} leaves {gentlest.fidelity.kept:.1%} of the target's probability; lower schedule.fidelity, "
-                "or give shares with schedule.layers"
+                f"{share:g} {_effect(gentlest.fidelity)}; lower schedule.fidelity, or give shares with schedule.layers"
             ]
     elif agreement < LEAST_AGREEMENT:
         return [f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}"]
     return []
 
 
-def _breaking(question: Question, trace: Trace, least: float) -> str:
+def _effect(found: Fidelity) -> str:
+    falls = f"takes the target's probability from {found.dense:.1%} to {found.pruned:.1%}"
+    return falls if found.same_prediction else f"{falls} and changes the answer"
+
+
+def _breaking(question: Question, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
     pruned = [layer.name for layer in trace.layers if layer.left is None]
     judge = Judge(question.x, question.dense_logits, question.target)
-    return breaking_layer(question.classifier.model, trace.model, pruned, judge, least)
+    return breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
 
 
 def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:

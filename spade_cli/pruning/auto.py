@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from spade_cli.pruning.draft import Draft
-from spade_cli.pruning.fidelity import Judge, Trial
+from spade_cli.pruning.fidelity import Fidelity, Judge, Trial
 from spade_cli.pruning.trace import Trace
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
+LAST_RESORT = (0.8, 0.7, 0.6, 0.5)
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,13 @@ class Auto:
 
     candidates: tuple[str, ...]  # layers, in the order of `find_layers`
     ladder: tuple[float, ...]  # shares to try, sparsest first
-    fidelity: float  # the share of the target's probability that has to stay
+    last_resort: tuple[float, ...]  # those to try where none of the ladder is faithful
+    fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity
     fixed: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
+
+    def faithful(self, found: Fidelity) -> bool:
+        """Whether a pruned network still gives the answer that is to be explained."""
+        return found.same_prediction and found.dense - found.pruned <= 1 - self.fidelity
 
 
 @dataclass
@@ -39,20 +45,30 @@ class Search:
     @property
     def most(self) -> int:
         """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
-        return len(self.auto.ladder) * (len(self.blocks).bit_length() + 1)
+        bisection = len(self.blocks).bit_length() + 1
+        return (len(self.auto.ladder) + 1) * bisection + len(self.auto.last_resort)
 
     def run(self) -> Trial | None:
         """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
 
         For each share of the ladder, sparsest first, bisection finds the deepest run of blocks from the output that is
         faithful: fidelity falls with depth, and a lower share reaches at least as deep as the one before. Where all
-        blocks are reached a lower share would only differ less.
+        blocks are reached a lower share would only differ less. Where nothing is faithful, the last block alone is
+        tried at the shares of the last resort, and the first at which it is faithful goes as deep as it can.
         """
         reached = 0
         for share in self.auto.ladder:
             if reached == len(self.blocks):
                 break
-            reached = self._deepest(share, reached)
+            deepest = self._deepest(share, reached)
+            if deepest == reached > 0:
+                self._try(share, reached)
+            reached = deepest
+        if not any(trial.faithful for trial in self.trials):
+            for share in self.auto.last_resort:
+                if self._try(share, 1).faithful:
+                    self._deepest(share, 1)
+                    break
         faithful = [trial for trial in self.trials if trial.faithful]
         best = max(faithful, key=lambda trial: trial.fidelity.kl, default=None)
         self._set(best.shares if best is not None else {})
@@ -64,19 +80,17 @@ class Search:
         return self.draft.trace(tuple(self.trials))
 
     def _deepest(self, share: float, reached: int) -> int:
-        """How many blocks are faithful at this share, if not `reached`, the depth of the share before."""
+        """How many blocks are faithful at this share, `reached` where no more are."""
         low, high = reached, len(self.blocks) + 1
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._try(share, middle).faithful else (low, middle)
-        if low == reached > 0:
-            self._try(share, low)
         return low
 
     def _try(self, share: float, depth: int) -> Trial:
         shares = dict.fromkeys(list(self.blocks)[:depth], share)
         fidelity = self.judge(self._set(shares))
-        trial = Trial(shares, fidelity, fidelity.holds(self.auto.fidelity))
+        trial = Trial(shares, fidelity, self.auto.faithful(fidelity))
         self.trials.append(trial)
         if self.on_trial is not None:
             self.on_trial(trial)

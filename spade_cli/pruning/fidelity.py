@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,9 @@ class Fidelity:
     """How a pruned network's answers compare with the dense one's."""
 
     same_prediction: bool  # the same top-1 on the image
-    kept: float  # the target's probability on the image, of what the dense network gives it
+    dense: float  # the target's probability on the image
+    pruned: float
     kl: float  # KL(dense || pruned) in nats, mean over the samples
-
-    def holds(self, least: float) -> bool:
-        """Whether the prediction stands and the target keeps the share `least` of its probability."""
-        return self.same_prediction and self.kept >= least
 
 
 @dataclass(frozen=True)
@@ -52,25 +49,27 @@ class Judge:
         """The fidelity of a copy of the dense network whose weights were changed."""
         answer = network(self.x)[0].double().cpu()
         dense = self.logits.double().cpu()
-        kept = (answer.log_softmax(0)[self.target] - dense.log_softmax(0)[self.target]).exp()
+        before, after = (float(logits.softmax(0)[self.target]) for logits in (dense, answer))
         kl = math.nan
         if self.sample_logits is not None:
             on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
             kl = agreement(self.sample_logits.cpu(), on_samples)["kl"]
-        return Fidelity(bool(answer.argmax() == dense.argmax()), float(kept), kl)
+        return Fidelity(bool(answer.argmax() == dense.argmax()), before, after, kl)
 
 
 @torch.no_grad()
-def breaking_layer(dense: nn.Module, trace: nn.Module, pruned: Sequence[str], judge: Judge, least: float) -> str:
-    """The layer at which the fidelity breaks when the trace's weights are put in one by one, from the output back.
+def breaking_layer(
+    dense: nn.Module, trace: nn.Module, pruned: Sequence[str], judge: Judge, holds: Callable[[Fidelity], bool]
+) -> str:
+    """The layer at which the fidelity no longer holds when the trace's weights are put in one by one, from the output.
 
-    pruned: layers in order. Raises ValueError where all of them together keep it.
+    pruned: layers in order. Raises ValueError where it holds with all of them.
     """
     network = copy.deepcopy(dense).eval()
     own, theirs = layer_modules(network), layer_modules(trace)
     for name in reversed(pruned):
         own[name].weight.copy_(theirs[name].weight)  # type: ignore[operator, arg-type]
-        if not judge(network).holds(least):
+        if not holds(judge(network)):
             return name
     raise ValueError("the trace is faithful")
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.auto import LADDER, Auto
+from spade_cli.pruning.auto import LADDER, LAST_RESORT, Auto
 from spade_cli.pruning.blocks import blocks, body
 from spade_cli.pruning.layers import Layer
 
@@ -19,22 +19,27 @@ LEVEL = 0.95  # where none is asked for
 
 
 def auto(
-    layers: Sequence[Layer], level: float | None, *, fidelity: float = 0.9, ladder: Sequence[float] = LADDER
+    layers: Sequence[Layer],
+    level: float | None,
+    *,
+    fidelity: float = 0.9,
+    ladder: Sequence[float] = LADDER,
+    last_resort: Sequence[float] = LAST_RESORT,
 ) -> Auto:
     """As sparse as the image's prediction allows, late layers first: how deep at which share is found by trying.
 
-    A level is the only share tried then. fidelity: the share of the target's probability that a trace has to keep, with
-    the same top-1. Raises UserError for shares that are none.
+    A level is the only share tried then. fidelity: the top-1 stays, and the target's probability falls by at most
+    1 - fidelity. Raises UserError for shares that are none.
     """
-    shares = tuple(ladder) if level is None else (level,)
-    if not shares or any(isinstance(share, bool) or not 0 < share < 1 for share in shares):
-        raise UserError(f"schedule.ladder={list(shares)}: give shares between 0 and 1, such as {list(LADDER)}")
+    shares, resort = (tuple(ladder), tuple(last_resort)) if level is None else ((level,), ())
+    for name, found, default in (("ladder", shares, LADDER), ("last_resort", resort, LAST_RESORT)):
+        if any(isinstance(share, bool) or not 0 < share < 1 for share in found) or (name == "ladder" and not found):
+            raise UserError(f"schedule.{name}={list(found)}: give shares between 0 and 1, such as {list(default)}")
     if not 0 < fidelity <= 1:
-        raise UserError(f"schedule.fidelity={fidelity:g} is not a share of the probability: above 0, at most 1")
+        raise UserError(f"schedule.fidelity={fidelity:g}: give a number above 0, at most 1")
     names = {name for block in body(layers).values() for name in block}
-    return Auto(
-        tuple(layer.name for layer in layers if layer.name in names), tuple(sorted(shares, reverse=True)), fidelity
-    )
+    candidates = tuple(layer.name for layer in layers if layer.name in names)
+    return Auto(candidates, tuple(sorted(shares, reverse=True)), tuple(sorted(resort, reverse=True)), fidelity)
 
 
 def uniform(layers: Sequence[Layer], level: float | None) -> dict[str, float]:
