@@ -26,7 +26,7 @@ from spade_cli.report.overview import overview
 from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
 from spade_cli.request import Question, Request, decide
-from spade_cli.runs import REPORT
+from spade_cli.runs import OVERVIEW, REPORT
 
 __all__ = ["Request", "run", "trace", "traces"]
 
@@ -57,7 +57,7 @@ def run(request: Request, console: Console | None = None) -> Path:
             stages=stages,
         )
         found = write_run(question, copies, trace, folder.partial, stages)
-    tell(found, folder.path / REPORT, stages.console)
+    tell(found, folder.path / (REPORT if "report" in request.keep else OVERVIEW), stages.console)
     return folder.path
 
 
@@ -86,13 +86,15 @@ def write_run(
     with stages.stage("report"):
         found = conclude(question, trace, trace_logits, explanations)
         pairs = [pair for result in explanations for pair in result.pairs]
-        overview(photograph, *headline(question, found), pairs).save(folder / "overview.png")
+        overview(photograph, *headline(question, found), pairs).save(folder / OVERVIEW)
         photograph.save(folder / summary.VIEW)
-        checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
+        if "trace" in request.keep:
+            checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
         (folder / "config.yaml").write_text(request.config, encoding="utf-8")
     found["seconds"] = stages.total()
     summary.write(found, folder / "summary.json")
-    write_report(folder)
+    if "report" in request.keep:
+        write_report(folder)
     return found
 
 

@@ -47,7 +47,9 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
     found = read_summary(run)
     view = found["image"].get("view")
     if view is None or not (run / view).is_file() or not (run / CHECKPOINT).is_file():
-        raise UserError(f"{run} lacks {CHECKPOINT} or the picture the network saw; make the run again")
+        raise UserError(
+            f"{run} lacks {CHECKPOINT} or the picture the network saw; make the run again, with trace in keep=[...]"
+        )
     classifier = load_model(source, seed=found["seed"])
     if classifier.sha256 != found["model"]["sha256"]:
         raise UserError(

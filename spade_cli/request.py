@@ -20,6 +20,7 @@ from spade_cli.interpretation import Channel, check_cam_layer, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
 
+KEPT = ("trace", "report")  # what may be left out of a run's folder
 PROBABILITY_ERROR = 1e-3  # how far probabilities in half precision can be from a sum of 1
 
 
@@ -47,6 +48,7 @@ class Request:
     target: str | int = "predicted"  # "predicted", an index or a label
     seed: int = 0
     device: str = "auto"
+    keep: tuple[str, ...] = KEPT  # those of KEPT that are written
     source: str = ""  # where the picture came from, where `image` is a copy of it
     command: str = ""  # the command line, for the record
     config: str = ""  # the composed configuration as YAML, for the record

@@ -11,7 +11,7 @@ from typing import Any
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
-SUMMARY, REPORT, GALLERY = "summary.json", "report.html", "index.html"
+SUMMARY, OVERVIEW, REPORT, GALLERY = "summary.json", "overview.png", "report.html", "index.html"
 DEEPEST = 5  # folders below the one that is searched: outputs/<date>/<batch>/<image>, and one to spare
 
 
@@ -63,7 +63,7 @@ def find_page(asked: str | None, output: Path) -> Path:
         return Path(asked) / GALLERY
     run = find_run(asked, output)
     if not (run / REPORT).is_file():
-        raise UserError(f"{run} holds no {REPORT}: it was made before there were any; make the run again")
+        raise UserError(f"{run} holds no {REPORT}: make the run again, with report in keep=[...]")
     return run / REPORT
 
 

@@ -40,6 +40,8 @@ MISTAKES = [
     ([IMAGE, "seed=-1"], "seed=-1"),
     ([IMAGE, "seed=x"], "seed=x"),
     ([IMAGE, "device=tpu"], "cuda:N"),
+    ([IMAGE, "keep=[traces]"], "keep=['traces']", "trace and report"),
+    ([IMAGE, "keep=none"], "keep=none", "keep=[]"),
     ([IMAGE, "calibration.rows_per_column=0"], "all"),
     ([IMAGE, "calibration.batch_size=0"], "at least 1"),
     ([IMAGE, "calibration.precision=half"], "auto, float32 and bfloat16"),

@@ -57,6 +57,20 @@ def test_list_says_what_the_summaries_say(here, capsys):
     assert [row["image"] for row in rows] == ["one.png", "two.png"]
 
 
+def test_what_is_not_kept_is_not_written_and_missed_with_its_reason(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", f"image={folder / 'one.png'}", "schedule=none", LAYERS, *QUICK, "keep=[]"]) == 0
+    (run,), captured = find_runs(tmp_path / "outputs"), capsys.readouterr()
+    assert f"report    {run.relative_to(tmp_path) / 'overview.png'}\n" in captured.err
+    full = find_runs(folder / "outputs")[0]
+    names = [{path.relative_to(one) for path in one.rglob("*")} for one in (full, run)]
+    assert names[0] - names[1] == {Path("trace.safetensors"), Path("report.html")} and names[1] < names[0]
+    for words, missed in ((["open"], "report"), (["export", str(run), "x.pth"], "trace"), (["neurons"], "trace")):
+        assert main(words) == 2
+        message = capsys.readouterr().err
+        assert "keep=[" in message and missed in message and message.count("\n") == 1
+
+
 def test_open_shows_the_latest_or_the_named(here, monkeypatch, capsys):
     shown = []
     monkeypatch.setattr(webbrowser, "open", lambda address: shown.append(address) or True)

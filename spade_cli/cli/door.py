@@ -18,7 +18,7 @@ from spade_cli.cli.values import bound, fitting, level, number, section, shares,
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, visualize
 from spade_cli.paths import expanded
-from spade_cli.request import Request
+from spade_cli.request import KEPT, Request
 
 MAX_SEED = 2**32 - 1  # NumPy takes no larger one
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
@@ -52,9 +52,16 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
         target=text("target", config.get("target"), "predicted"),
         seed=seed,
         device=device_name(config.get("device")),
+        keep=_kept(config.get("keep", list(KEPT))),
         command=asked.command,
         config=asked.yaml,
     )
+
+
+def _kept(asked: Any) -> tuple[str, ...]:
+    if not isinstance(asked, list) or not all(name in KEPT for name in asked):
+        raise UserError(f"keep={asked}: give a list of {' and '.join(KEPT)}, such as keep=[report], or keep=[]")
+    return tuple(asked)
 
 
 def calibration_settings(settings: Mapping[str, Any]) -> Calibration:

@@ -38,7 +38,7 @@ def _check_run(run: Path) -> None:
     if not run.is_dir():
         raise UserError(f"{run} is a file: give the folder of a run, which holds {TRACE}")
     if not (run / TRACE).is_file():
-        raise UserError(f"{run} holds no {TRACE}: give the folder of a finished run")
+        raise UserError(f"{run} holds no {TRACE}: give the folder of a finished run that kept its trace (keep=[trace])")
 
 
 def _check_out(out: Path, force: bool) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from spade_cli.report.checkpoint import write_whole
 from spade_cli.report.html import percent, render
-from spade_cli.runs import GALLERY, REPORT, SUMMARY
+from spade_cli.runs import GALLERY, OVERVIEW, REPORT, SUMMARY
 
 INDEX, THUMBNAILS = "index.jsonl", "thumbnails"
 SIDE = 128  # pixels of each of a thumbnail's three pictures: sharp in a third of a phone's width
@@ -108,7 +108,7 @@ def _plain(value: Any) -> bool:
 
 def _link(folder: Path, run: Path | None) -> str | None:
     """Where a click leads: the run's report, or what an older run has of it."""
-    for name in (REPORT, "overview.png", SUMMARY):
+    for name in (REPORT, OVERVIEW, SUMMARY):
         if run is not None and (run / name).is_file():
             return _address(folder, run / name)
     return None
