@@ -14,9 +14,11 @@ SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension"})
 GATE_MODULES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softmax2d)
 GATE_CALLS: frozenset[Any] = frozenset(
     {F.softmax, torch.softmax, "softmax", F.sigmoid, torch.sigmoid, "sigmoid", F.hardsigmoid}
+    | {torch.norm, "norm", torch.linalg.vector_norm}  # of what a response is normalised with (ConvNeXt V2)
 )
 PRODUCTS: frozenset[Any] = frozenset(
     {operator.mul, torch.mul, "mul", operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
+    | {operator.truediv, torch.div, "div"}
 )
 ATTENTION: frozenset[Any] = frozenset({F.scaled_dot_product_attention})
 
@@ -25,8 +27,8 @@ ATTENTION: frozenset[Any] = frozenset({F.scaled_dot_product_attention})
 class Flow:
     """What becomes of the image in a graph; all are sets of nodes.
 
-    signal: values computed from the image; all else is a constant. weights: of these, what comes out of a softmax or a
-    sigmoid and goes into products only (attention, squeeze-and-excitation). relevant: from which the output is reached
+    signal: values computed from the image; all else is a constant. weights: of these, what comes out of a softmax, a
+    sigmoid or a norm and goes into products only (attention, squeeze-and-excitation, response normalisation). relevant: from which the output is reached
     without passing through weights.
     """
 
@@ -53,7 +55,7 @@ def flow_of(graph_module: fx.GraphModule) -> Flow:
 
 
 def gates(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node calls a softmax or a sigmoid."""
+    """Whether a node calls a softmax, a sigmoid or a norm."""
     return isinstance(module_of(graph_module, node), GATE_MODULES) or function_of(node) in GATE_CALLS
 
 
@@ -68,7 +70,7 @@ def _is_size(node: fx.Node) -> bool:
 
 
 def _weights(graph_module: fx.GraphModule, nodes: list[fx.Node], signal: set[fx.Node]) -> set[fx.Node]:
-    """What softmax and sigmoid give, and what is made of that alone; not where it ends up as a signal of its own."""
+    """What softmax, sigmoid and norm give, and what is made of that alone; not where it ends up as a signal of its own."""
     found: set[fx.Node] = set()
     for node in nodes:
         inputs = signal.intersection(node.all_input_nodes)
