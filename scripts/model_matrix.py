@@ -7,11 +7,14 @@ Needs timm. Settings are the cheapest that still show what is asked: does it wor
 """
 
 import argparse
+import copy
+import inspect
 import json
 import math
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,8 @@ from torch import nn
 
 from spade_cli import augment
 from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, examine
-from spade_cli.interpretation import METHODS, visualize
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation import METHODS, explainable, visualize
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
 from spade_cli.request import find_channels
@@ -59,12 +63,9 @@ WIDEST = 200  # columns of a layer that every pruner is tried on: exact ones tak
 LARGEST = 20_000  # weights of such a layer
 MOST = 3  # kinds of layer tried on a network
 SHARE = 0.5  # of their weights removed
-SETTINGS: dict[str, dict[str, Any]] = {
-    "integrated_gradients": {"steps": 8},
-    "gradient_shap": {"samples": 2},
-    "lime": {"samples": 6},
-}
-STEPS = 4  # of a visualization
+SETTINGS: dict[str, dict[str, Any]] = {"gradient_shap": {"samples": 2}, "lime": {"samples": 24}}
+POINTS = inspect.signature(METHODS["integrated_gradients"]).parameters["steps"].default
+STEPS = 12  # of a visualization
 SAMPLES = 4  # to calibrate on
 
 
@@ -119,12 +120,15 @@ def examined(library: str, name: str, size: int | None) -> dict[str, Any]:
 def examine_network(classifier: Classifier) -> dict[str, Any]:
     """Layers and findings of one network."""
     own = classifier.preprocessing
-    generator = torch.Generator().manual_seed(1)
-    patches = torch.randint(0, 256, (1, 3, 9, 9), generator=generator).float()
-    image = nn.functional.interpolate(patches, size=2 * own.size, mode="bilinear")[0].to(torch.uint8)  # (3, H, W)
+    image = patches(1, 2 * own.size, seed=1)[0].to(torch.uint8)  # (3, H, W)
     x = own.normalise(own.view(image))
     layers = find_layers(classifier.model, x)
     chosen = one_of_each_kind(layers)
+    channels = find_channels([], classifier, x)
+    for name in chosen:  # the first whose output depends on the picture: Swin's positions do not
+        with suppress(UserError):
+            channels = find_channels([f"{name}:0"], classifier, x)
+            break
     with torch.no_grad():
         target = int(classifier.model(x).argmax())
     settings = {**SETTINGS, "occlusion": {"window": own.size // 2, "stride": own.size // 2}}
@@ -137,7 +141,7 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         {name: pruner_named(name) for name in PRUNERS},
         {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
         partial(visualize, steps=STEPS),
-        find_channels([target, *(f"{name}:0" for name in list(chosen)[:1])], classifier, x),
+        find_channels([target], classifier, x) | channels,
         on_finding=lambda finding: print(f"  {finding.what} {finding.verdict} {finding.seconds:.1f} s", flush=True),
     )
     return {
@@ -148,7 +152,31 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         "left": sorted({f"{layer.reason}" for layer in layers if not layer.supported}),
         "tried": chosen,
         "findings": [asdict(finding) for finding in findings],
+        "unbiased": conservation_without_biases(classifier.model, x),
     }
+
+
+@torch.no_grad()
+def conservation_without_biases(model: nn.Module, x: torch.Tensor) -> float | None:
+    """What LRP conserves on a copy without biases: 1, if its rules lose nothing; None where LRP does not go."""
+    bare = copy.deepcopy(model)
+    for name, parameter in bare.named_parameters():
+        if name.rpartition(".")[2].endswith(("bias", "beta")):
+            parameter.zero_()
+    for module in bare.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.running_mean.zero_()
+    try:
+        return METHODS["lrp"](explainable(bare, x), x, int(bare(x).argmax())).checks["conservation"]
+    except SpadeError:
+        return None
+
+
+def patches(count: int, size: int, seed: int) -> torch.Tensor:
+    """Pictures of nine by nine soft patches of random colours, (count, 3, size, size) in [0, 255]."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.randint(0, 256, (count, 3, 9, 9), generator=generator).float()
+    return nn.functional.interpolate(colours, size=size, mode="bilinear")
 
 
 def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
@@ -172,7 +200,8 @@ def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
 def awaken(classifier: Classifier) -> None:
     """Random weights under which signals neither vanish nor explode: a fresh network's may answer with zeros.
 
-    BatchNorms get random scales and the statistics of random pictures; biases and layers that start at zero are drawn.
+    BatchNorms get random scales and the statistics of pictures like those explained (with those of white noise, signals
+    grow a hundredfold in LeViT); biases and layers that start at zero are drawn.
     """
     torch.manual_seed(0)
     network = classifier.model
@@ -188,7 +217,8 @@ def awaken(classifier: Classifier) -> None:
         if small and parameter.dim() != 2 and not name.endswith("bias"):
             parameter.add_(0.5)
     if any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in network.modules()):
-        network.train()(torch.randn(4, 3, classifier.preprocessing.size, classifier.preprocessing.size))
+        own = classifier.preprocessing
+        network.train()(own.normalise(patches(4, own.size, seed=2) / 255))
     network.eval()
 
 
@@ -247,7 +277,7 @@ def page(examinations: Sequence[Mapping[str, Any]]) -> str:
         matrix=table(header, rows),
         listed=listed,
         steps=STEPS,
-        points=SETTINGS["integrated_gradients"]["steps"],
+        points=POINTS,
         seven=seven([network for network in examinations if network["name"] in SEVEN]),
         missing=f"Not run for this page: {', '.join(missing)}.\n" if missing else "",
     )

@@ -69,16 +69,18 @@ def log_sum_exp(x: Tensor, dim: int) -> Tensor:
 
     exp(x) itself would be 0 or infinite. The slope between two exponentials is their logarithmic mean.
     """
-    total = x.detach().logsumexp(dim, keepdim=True)
-    slope = (_log_of_mean(*x.detach().chunk(2)) - _log_of_mean(*total.chunk(2))).exp()  # (N, ...)
+    # in double precision, which Apple's GPUs lack: what is lost here is multiplied with the change of the scores
+    wide = x.detach() if x.device.type == "mps" else x.detach().double()
+    total = wide.logsumexp(dim, keepdim=True)
+    slope = (_log_of_mean(*wide.chunk(2)) - _log_of_mean(*total.chunk(2))).exp().to(x.dtype)  # (N, ...)
     linear = (slope.repeat(2, *[1] * (x.dim() - 1)) * x).sum(dim, keepdim=True)
-    return linear + (total - linear).detach()
+    return linear + (total.to(x.dtype) - linear).detach()
 
 
 def _log_of_mean(a: Tensor, b: Tensor) -> Tensor:
     """log of (exp(a) - exp(b)) / (a - b), which is exp(a) where they meet."""
     apart = (a - b).abs()
-    near = apart < 1e-3  # half of it is then right to 1e-7
+    near = apart < 1e-4  # half of it is then right to 1e-9
     safe = torch.where(near, torch.ones_like(apart), apart)
     return torch.maximum(a, b) + torch.where(near, -apart / 2, (-torch.expm1(-safe) / safe).log())
 
@@ -152,8 +154,9 @@ def _divides(func: Any, input: Any, other: Any) -> Tensor | None:
 
 
 def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor | None:
-    plain = _moves(input) and dim is not None and dtype in (None, input.dtype)
-    return softmax(input, dim) if plain else None
+    if not _moves(input) or dim is None or dtype not in (None, input.dtype):
+        return None
+    return softmax(input, dim)
 
 
 def _attention(func: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,

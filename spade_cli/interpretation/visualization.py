@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.randomness import seeded
 from spade_cli.watching import watching
 
@@ -67,15 +68,22 @@ def visualize(
         def pictures() -> Tensor:
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
 
+        modules = dict(model.named_modules())
         with _observed(model, [target.layer for target in targets]) as observe:
             for step in range(1, steps + 1):
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
-                each = [_response(_of_picture(outputs[t.layer], n, seen), t.channel) for n, t in enumerate(targets)]
+                each = [
+                    _response(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
+                    for n, t in enumerate(targets)
+                ]
                 responses = torch.stack(each)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
-                (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
+                spectrum.grad = _slope(-responses.sum(), spectrum)
+                if spectrum.grad is None:
+                    asked = ", ".join(map(str, targets))
+                    raise SpadeError(f"visualization of {asked}: the output does not depend on the picture")
                 if lost := _not_finite(responses, spectrum.grad):
                     asked = ", ".join(str(targets[n]) for n in lost)
                     raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
@@ -93,8 +101,12 @@ def is_blank(picture: Tensor) -> bool:
 
 
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
-    """UserError where a layer or a channel does not exist, found by one pass of `image` (1, 3, H, W)."""
-    names = [*(name for name, _ in model.named_modules() if name), *_projections(model)]
+    """UserError where a layer or a channel does not exist, or no picture could change it.
+
+    Found by one pass of `image` (1, 3, H, W), and the gradient of each layer.
+    """
+    modules = dict(model.named_modules())
+    names = [*(name for name in modules if name), *_projections(model)]
     for asked in channels:
         if asked.layer is not None and asked.layer not in names:
             close = difflib.get_close_matches(asked.layer, names, CLOSE_NAMES)
@@ -102,8 +114,9 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
             )
-    with torch.no_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
-        outputs = observe(image.to(device_of(model)))
+    with torch.enable_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
+        image = image.detach().clone().to(device_of(model)).requires_grad_()
+        outputs = observe(image.clone())  # a clone: the first layer may write into it
     for asked in channels:
         where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
         if asked.layer not in outputs:
@@ -114,18 +127,22 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer"
             )
-        count = output.shape[_channel_axis(output)]
+        count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
         if not 0 <= asked.channel < count:
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
+    for layer in {asked.layer for asked in channels}:
+        if _slope(outputs[layer].sum(), image, again=True) is None:
+            where = f"layer '{layer}'" if layer else "the network's output"
+            raise UserError(
+                f"the output of {where} does not depend on the picture, so no picture can excite it; take another layer"
+            )
 
 
-def _channel_axis(output: Tensor) -> int:
-    """Channels are the last axis of tokens (N, T, C) and of maps (N, H, W, C), the second of everything else.
-
-    A square map of other than C rows tells where its channels are; where it does not, they are the second axis.
-    """
-    last = output.dim() == 4 and output.shape[1] == output.shape[2] != output.shape[3]
-    return output.dim() - 1 if output.dim() == 3 or last else 1
+def _slope(value: Tensor, of: Tensor, again: bool = False) -> Tensor | None:
+    """The gradient of a scalar; None where it does not depend on `of`. `again`: the graph is asked again."""
+    if not value.requires_grad:
+        return None
+    return torch.autograd.grad(value, [of], retain_graph=again, allow_unused=True)[0]
 
 
 def _of_picture(output: Tensor, picture: int, pictures: Tensor) -> Tensor:
@@ -139,9 +156,9 @@ def _projections(model: nn.Module) -> dict[str, Tensor]:
     return {name.removesuffix("_weight"): value for name, value in model.named_parameters() if name.endswith("_weight")}
 
 
-def _response(output: Tensor, channel: int) -> Tensor:
+def _response(output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
     """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
-    return output.select(_channel_axis(output), channel).mean()
+    return output.select(channel_axis(output.shape, layer), channel).mean()
 
 
 def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
