@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.feature_maps import mark_feature_map
-from spade_cli.interpretation.in_place import CannotRewrite, checked_run, traced, without_writes
+from spade_cli.interpretation.in_place import CannotRewrite, checked_run, traced, without_constants, without_writes
 from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
 from spade_cli.watching import watching
 
@@ -98,6 +98,7 @@ def _with_defaults(network: nn.Module) -> nn.Module:
 def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str | None]:
     """A traced network in the form that captum needs, and its feature map's name."""
     without_writes(safe, image)
+    without_constants(safe, image)
     tensors_first(safe.graph)
     one_module_per_call(safe)
     feature_map = mark_feature_map(safe, image)

@@ -122,6 +122,28 @@ def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
     graph_module.recompile()
 
 
+def without_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
+    """Put what is computed from weights alone (Swin's positions, standardised weights) in its place, as a buffer.
+
+    No gradient passes there, and captum fails on a layer that none passes.
+    """
+    moving: set[fx.Node] = set()
+    for node in graph_module.graph.nodes:
+        if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
+            moving.add(node)
+    run = _Watched(graph_module, mend=False)
+    run.run(image.clone())
+    for node in list(graph_module.graph.nodes):
+        called = node.op in ("call_module", "call_function", "call_method")
+        if not called or node in moving or not moving.intersection(node.users) or not isinstance(run.env[node], Tensor):
+            continue
+        graph_module.register_buffer(name := f"constant_{node.name}", run.env[node].detach().clone())
+        node.op, node.target, node.args, node.kwargs = "get_attr", name, (), {}
+    graph_module.graph.eliminate_dead_code()
+    graph_module.delete_all_unused_submodules()
+    graph_module.recompile()
+
+
 def checked_run(graph_module: fx.GraphModule, image: Tensor) -> Any:
     """Outputs of the network. CannotRewrite where an operation still writes into a tensor."""
     return _Watched(graph_module, mend=False).run(image.clone())

@@ -78,12 +78,12 @@ def visualize(
                     _response(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
                     for n, t in enumerate(targets)
                 ]
+                for target, one in zip(targets, each, strict=True):
+                    if not one.requires_grad:
+                        raise SpadeError(f"visualization of {target}: the output does not depend on the picture")
                 responses = torch.stack(each)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
-                spectrum.grad = _slope(-responses.sum(), spectrum)
-                if spectrum.grad is None:
-                    asked = ", ".join(map(str, targets))
-                    raise SpadeError(f"visualization of {asked}: the output does not depend on the picture")
+                (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
                 if lost := _not_finite(responses, spectrum.grad):
                     asked = ", ".join(str(targets[n]) for n in lost)
                     raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
@@ -103,7 +103,7 @@ def is_blank(picture: Tensor) -> bool:
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
     """UserError where a layer or a channel does not exist, or no picture could change it.
 
-    Found by one pass of `image` (1, 3, H, W), and the gradient of each layer.
+    Found by one pass of `image` (1, 3, H, W).
     """
     modules = dict(model.named_modules())
     names = [*(name for name in modules if name), *_projections(model)]
@@ -131,18 +131,11 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
         if not 0 <= asked.channel < count:
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
     for layer in {asked.layer for asked in channels}:
-        if _slope(outputs[layer].sum(), image, again=True) is None:
+        if not outputs[layer].requires_grad:
             where = f"layer '{layer}'" if layer else "the network's output"
             raise UserError(
                 f"the output of {where} does not depend on the picture, so no picture can excite it; take another layer"
             )
-
-
-def _slope(value: Tensor, of: Tensor, again: bool = False) -> Tensor | None:
-    """The gradient of a scalar; None where it does not depend on `of`. `again`: the graph is asked again."""
-    if not value.requires_grad:
-        return None
-    return torch.autograd.grad(value, [of], retain_graph=again, allow_unused=True)[0]
 
 
 def _of_picture(output: Tensor, picture: int, pictures: Tensor) -> Tensor:
@@ -172,7 +165,11 @@ def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
 
 @contextmanager
 def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
-    """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before."""
+    """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before.
+
+    Meanwhile no weight asks for a gradient: what does not depend on the image then asks for none either, and a network
+    that keeps what it made of weights (LeViT) can still be copied.
+    """
     outputs: dict[str | None, Tensor] = {}
     by_weight: dict[int, str] = {}
     attentions = {name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
@@ -199,8 +196,11 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
         return outputs
 
     modes = {module: module.training for module in model.modules()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles = []
     try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
         modules, weights = dict(model.named_modules()), _projections(model)
         for name in {name for name in layers if name}:
             if name in modules:
@@ -217,6 +217,8 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
             handle.remove()
         for module, training in modes.items():
             module.training = training
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def test_what_does_not_depend_on_the_picture_is_refused():
     for trained in (True, False):
         network.requires_grad_(trained)
         with pytest.raises(SpadeError, match=r"^visualization of position:0: the output does not depend on the pic"):
-            visualize(network, [Channel("position", 0)], **SETTINGS, steps=1)
+            visualize(network, [Channel(None, 0), Channel("position", 0)], **SETTINGS, steps=1)
+        assert all(weight.requires_grad == trained for weight in network.parameters())
 
 
 def test_the_network_is_left_as_it_was():
