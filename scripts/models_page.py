@@ -33,7 +33,7 @@ worked without a word. `spade doctor model=...` does the same for one network, y
 
 ## The networks most people use
 
-- **worst error of a trace**: of the layers pruned to half by `forward`, relative to the layer's output.
+- **worst error of a trace**: squared error of a layer pruned to half by `forward`, over its squared output.
 - **DeepLift delta, Integrated Gradients delta**: the error of a map's sum, relative to the difference in output that it
   explains (limits 1 % and 5 %).
 - **LRP conservation**: the relevance of pixels and class token over the output, 1 when none was lost. Only what a bias
