@@ -7,27 +7,32 @@ Needs timm. Settings are the cheapest that still show what is asked: does it wor
 """
 
 import argparse
+import copy
+import inspect
 import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from models_page import write_page
 from torch import nn
 
 from spade_cli import augment
-from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, examine
-from spade_cli.interpretation import METHODS, visualize
+from spade_cli.doctor import examine
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation import METHODS, Channel, explainable, visualize
+from spade_cli.interpretation.visualization import _observed, _response
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
 from spade_cli.request import find_channels
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "random")
 SMALL = 64  # pixels, where the network takes any size: everything costs a tenth of 224
 # The smallest of each family of torchvision, and the seven networks that docs/models.md gives figures of.
@@ -59,13 +64,12 @@ WIDEST = 200  # columns of a layer that every pruner is tried on: exact ones tak
 LARGEST = 20_000  # weights of such a layer
 MOST = 3  # kinds of layer tried on a network
 SHARE = 0.5  # of their weights removed
-SETTINGS: dict[str, dict[str, Any]] = {
-    "integrated_gradients": {"steps": 8},
-    "gradient_shap": {"samples": 2},
-    "lime": {"samples": 6},
-}
-STEPS = 4  # of a visualization
+SETTINGS: dict[str, dict[str, Any]] = {"gradient_shap": {"samples": 2}, "lime": {"samples": 24}}
+POINTS = inspect.signature(METHODS["integrated_gradients"]).parameters["steps"].default
+STEPS = 12  # of a visualization
 SAMPLES = 4  # to calibrate on
+CHANNELS = 8  # of a layer that are looked at for one to visualize
+EXCITED = 1e-6  # the gradient of a channel's mean that is more than rounding
 
 
 def main() -> None:
@@ -85,7 +89,9 @@ def main() -> None:
                 partly = file.with_suffix(".part")
                 partly.write_text(json.dumps(examined(library, name, size), indent=1), encoding="utf-8")
                 partly.rename(file)
-    PAGE.write_text(page([json.loads(file.read_text()) for file in found(asked.folder)]), encoding="utf-8")
+    settings = {"pruners": PRUNERS, "seven": SEVEN, "steps": STEPS, "points": POINTS}
+    missing = [name for library, name, _ in networks() if not (asked.folder / f"{library}-{name}.json").exists()]
+    write_page([json.loads(file.read_text()) for file in found(asked.folder)], missing, **settings)
 
 
 def networks() -> Iterator[tuple[str, str, int | None]]:
@@ -119,9 +125,7 @@ def examined(library: str, name: str, size: int | None) -> dict[str, Any]:
 def examine_network(classifier: Classifier) -> dict[str, Any]:
     """Layers and findings of one network."""
     own = classifier.preprocessing
-    generator = torch.Generator().manual_seed(1)
-    patches = torch.randint(0, 256, (1, 3, 9, 9), generator=generator).float()
-    image = nn.functional.interpolate(patches, size=2 * own.size, mode="bilinear")[0].to(torch.uint8)  # (3, H, W)
+    image = patches(1, 2 * own.size, seed=1)[0].to(torch.uint8)  # (3, H, W)
     x = own.normalise(own.view(image))
     layers = find_layers(classifier.model, x)
     chosen = one_of_each_kind(layers)
@@ -137,7 +141,7 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         {name: pruner_named(name) for name in PRUNERS},
         {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
         partial(visualize, steps=STEPS),
-        find_channels([target, *(f"{name}:0" for name in list(chosen)[:1])], classifier, x),
+        find_channels([target], classifier, x) | excitable(classifier, x, chosen),
         on_finding=lambda finding: print(f"  {finding.what} {finding.verdict} {finding.seconds:.1f} s", flush=True),
     )
     return {
@@ -148,7 +152,51 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         "left": sorted({f"{layer.reason}" for layer in layers if not layer.supported}),
         "tried": chosen,
         "findings": [asdict(finding) for finding in findings],
+        "unbiased": conservation_without_biases(classifier.model, x),
     }
+
+
+@torch.no_grad()
+def conservation_without_biases(model: nn.Module, x: torch.Tensor) -> float | None:
+    """What LRP conserves on a copy without biases: 1, if its rules lose nothing; None where LRP does not go."""
+    bare = copy.deepcopy(model)
+    for name, parameter in bare.named_parameters():
+        if name.rpartition(".")[2].endswith(("bias", "beta")):
+            parameter.zero_()
+    for module in bare.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.running_mean.zero_()
+    try:
+        return METHODS["lrp"](explainable(bare, x), x, int(bare(x).argmax())).checks["conservation"]
+    except SpadeError:
+        return None
+
+
+def excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str]) -> dict[str, Channel]:
+    """The first channel of these layers that a grey picture can excite.
+
+    Swin's positions do not depend on the picture, the mean of CaiT's attention over all positions is constant, and with
+    random weights some channels are dead.
+    """
+    grey = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) * 0.01
+    for name in layers:
+        for channel in range(CHANNELS):
+            with suppress(UserError):
+                found = find_channels([f"{name}:{channel}"], classifier, x)
+                with torch.enable_grad(), _observed(classifier.model, [name]) as observe:
+                    leaf = grey.clone().requires_grad_()
+                    layer = dict(classifier.model.named_modules()).get(name)
+                    _response(observe(leaf.clone())[name], channel, layer).backward()
+                if leaf.grad is not None and leaf.grad.abs().max() > EXCITED:
+                    return found
+    return {}
+
+
+def patches(count: int, size: int, seed: int) -> torch.Tensor:
+    """Pictures of nine by nine soft patches of random colours, (count, 3, size, size) in [0, 255]."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.randint(0, 256, (count, 3, 9, 9), generator=generator).float()
+    return nn.functional.interpolate(colours, size=size, mode="bilinear")
 
 
 def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
@@ -172,7 +220,8 @@ def one_of_each_kind(layers: Sequence[Layer]) -> dict[str, str]:
 def awaken(classifier: Classifier) -> None:
     """Random weights under which signals neither vanish nor explode: a fresh network's may answer with zeros.
 
-    BatchNorms get random scales and the statistics of random pictures; biases and layers that start at zero are drawn.
+    BatchNorms get random scales and the statistics of pictures like those explained (with those of white noise, signals
+    grow a hundredfold in LeViT); biases and layers that start at zero are drawn.
     """
     torch.manual_seed(0)
     network = classifier.model
@@ -188,147 +237,9 @@ def awaken(classifier: Classifier) -> None:
         if small and parameter.dim() != 2 and not name.endswith("bias"):
             parameter.add_(0.5)
     if any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in network.modules()):
-        network.train()(torch.randn(4, 3, classifier.preprocessing.size, classifier.preprocessing.size))
+        own = classifier.preprocessing
+        network.train()(own.normalise(patches(4, own.size, seed=2) / 255))
     network.eval()
-
-
-# The page ------------------------------------------------------------------------------------------------------------
-
-
-PAGE_TEXT = """\
-# Networks
-
-What works on which network, tried by `scripts/model_matrix.py` on {count} networks with random weights: a trace by each
-of the {pruners} pruners, each of the {methods} saliency methods, and visualizations. Of {tried} things tried, {works}
-worked without a word. `spade doctor model=...` does the same for one network, yours included, on its real weights.
-
-- **layers**: prunable by default / reached by a run / all. A layer that is not reached is never pruned.
-- **traces**: how many pruners pruned one small layer of each kind (attention projections and depthwise convolutions
-  included) to half, with every other layer left as it was.
-- **ok**: a finite map that is not the same everywhere, whose own check held: the sums of DeepLift and Integrated
-  Gradients, the conservation of LRP.
-- **flag**: drawn, with a warning in the report. **skip**: not drawn. The number is the reason, below.
-- **visualizations**: of a class and of channels, how many were neither grey nor NaN.
-
-{matrix}
-
-{missing}
-## Reasons
-
-{listed}
-
-## The networks most people use
-
-The checks' figures, with random weights, {steps} steps of visualization and {points} of Integrated Gradients.
-Conservation is the relevance of pixels and class token over the output, 1 when none was lost; the deltas are the error
-of a map's sum relative to the difference in output that it explains; "guided from gradient" is how far guided
-backpropagation is from the plain gradient, relative to the largest value: 0 without ReLU.
-Seconds are those of everything, on one shared core.
-
-{seven}
-"""
-
-
-def page(examinations: Sequence[Mapping[str, Any]]) -> str:
-    """docs/models.md."""
-    notes: list[str] = []
-    rows = [row(network, notes) for network in examinations]
-    header = ("network", "size", "layers", "traces", *(name.replace("_", " ") for name in METHODS), "visualizations")
-    works = sum(finding["verdict"] == WORKS for network in examinations for finding in network["findings"])
-    tried = sum(len(network["findings"]) for network in examinations)
-    listed = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
-    missing = [name for _, name, _ in networks() if name not in {network["name"] for network in examinations}]
-    return PAGE_TEXT.format(
-        count=len(examinations),
-        pruners=len(PRUNERS),
-        methods=len(METHODS),
-        tried=tried,
-        works=works,
-        matrix=table(header, rows),
-        listed=listed,
-        steps=STEPS,
-        points=SETTINGS["integrated_gradients"]["steps"],
-        seven=seven([network for network in examinations if network["name"] in SEVEN]),
-        missing=f"Not run for this page: {', '.join(missing)}.\n" if missing else "",
-    )
-
-
-def row(network: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
-    """A network's cells; reasons that are new are added to the notes."""
-    name = f"{network['name']}" if network["library"] == "torchvision" else f"timm {network['name']}"
-    if "error" in network:
-        return name, f"**{network['error']}**"
-    by_name = {finding["what"]: finding for finding in network["findings"]}
-    traces = [by_name[f"trace by {pruner}"] for pruner in PRUNERS if f"trace by {pruner}" in by_name]
-    drawn = [finding for what, finding in by_name.items() if what.startswith("visualization")]
-    return (
-        name,
-        str(network["size"]),
-        f"{network['prunable']} / {network['reached']} / {network['layers']}{marks(network['left'], notes)}",
-        several(traces, notes),
-        *(cell(by_name[method], notes) for method in METHODS),
-        several(drawn, notes),
-    )
-
-
-def cell(finding: Mapping[str, Any], notes: list[str]) -> str:
-    """One verdict with the numbers of its reasons."""
-    word = {WORKS: "ok", FLAGGED: "flag", SKIPPED: "skip", FAILS: "**fails**"}[finding["verdict"]]
-    return word + marks([general(why) for why in finding["why"]], notes)
-
-
-def several(findings: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
-    """How many of several things worked."""
-    works = sum(finding["verdict"] == WORKS for finding in findings)
-    reasons = sorted({general(why) for finding in findings for why in finding["why"]})
-    return f"{works} of {len(findings)}{marks(reasons, notes)}"
-
-
-def general(why: str) -> str:
-    """A reason without the figures that are this network's own, so that the same reason has one number."""
-    text = why.split("; relevance sums")[0]
-    for word in text.split():
-        bare = word.strip("(),:;%")
-        if bare.replace(".", "").replace("-", "").replace("e", "").isdigit() and ("." in bare or "%" in word):
-            text = text.replace(bare, "x", 1)
-    return text
-
-
-def marks(reasons: Sequence[str], notes: list[str]) -> str:
-    """The numbers of reasons, which are added where they are new."""
-    for reason in reasons:
-        if reason not in notes:
-            notes.append(reason)
-    return "".join(f" [{notes.index(reason) + 1}]" for reason in reasons)
-
-
-def seven(networks: Sequence[Mapping[str, Any]]) -> str:
-    """The checks of the networks that most people use."""
-    keys = (
-        ("worst error of a trace (forward)", "trace by forward", "worst_error"),
-        ("DeepLift delta", "deeplift", "relative_delta"),
-        ("LRP conservation", "lrp", "conservation"),
-        ("of it class token", "lrp", "class_token"),
-        ("Integrated Gradients delta", "integrated_gradients", "relative_delta"),
-        ("guided from gradient", "guided_backprop", "from_gradient"),
-    )
-    rows = []
-    for network in networks:
-        checks = {finding["what"]: finding["checks"] for finding in network["findings"]}
-        contrast = [found["contrast"] for what, found in checks.items() if "contrast" in found]
-        figures = [checks.get(what, {}).get(key) for _, what, key in keys]
-        shown = [
-            "" if figure is None else f"{figure:.2g}" if abs(figure) < 0.1 else f"{figure:.3f}" for figure in figures
-        ]
-        rows.append((network["name"], *shown, f"{min(contrast):.2f}", f"{network['seconds']:.0f}"))
-    header = ("network", *(title for title, _, _ in keys), "least contrast of a visualization", "seconds")
-    return table(header, rows)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,10 @@ def _visualized(
             return finding
     finding.checks = {"contrast": picture.flatten(1).std(dim=1).max().item()}
     if is_blank(picture):
-        finding.verdict, finding.why = FLAGGED, ("the picture is blank: raise interpreter.steps",)
+        finding.verdict, finding.why = (
+            FLAGGED,
+            ("the picture is blank: raise interpreter.steps; the channel may be dead",),
+        )
     return finding
 
 

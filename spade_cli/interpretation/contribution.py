@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
+from spade_cli.interpretation.channels import channel_axis
 
 
 def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -53,8 +54,8 @@ def called_layers(model: nn.Module, image: Tensor) -> set[str]:
 
 
 def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:
-    """A linear layer has its channels last, over tokens (T, C) and over windows (H, W, C) as well; others first."""
-    return added.movedim(-1, 0) if isinstance(layer, nn.Linear) or added.dim() == 2 else added
+    """(C, H, W) or (C, T) of what a layer gave for one picture, however it lies there."""
+    return added.movedim(channel_axis((1, *added.shape), layer) - 1, 0)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ two things that both change, dz = dx mean(y) + mean(x) dy holds exactly, and giv
 rules compute the same outputs, with the gradients of these slopes.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -52,16 +53,36 @@ def rescaled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     size = torch.maximum(*x.detach().abs().chunk(2))
     there = change.abs() > SAME * size
     steep = torch.sub(*output.chunk(2)) / torch.where(there, change, torch.ones_like(change))
+    gradient = gradient.nan_to_num(0, 0, 0)  # sqrt at 0: no change, nothing to share
     slope = torch.where(torch.cat([there, there]), torch.cat([steep, steep]), gradient)
     return slope * x + (output - slope * x).detach()
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    """exp(x) over its sum: two rescaled functions and a product."""
-    largest = x.detach().amax(dim, keepdim=True)
-    largest = torch.maximum(*largest.chunk(2)).repeat(2, *[1] * (x.dim() - 1))  # the same constant for both
-    raised = rescaled(torch.exp, x - largest)
-    return product(torch.mul, raised, rescaled(torch.reciprocal, raised.sum(dim, keepdim=True)))
+    """exp(x - log sum exp x): two rescaled functions, of scores that may be hundreds apart between the two."""
+    x = x.clamp(min=torch.finfo(x.dtype).min / 4)  # a mask's -inf, less itself, is no number
+    return rescaled(torch.exp, x - log_sum_exp(x, dim))
+
+
+def log_sum_exp(x: Tensor, dim: int) -> Tensor:
+    """log of the sum of exp(x): the slopes of exp over that of log, all of them by their logarithms.
+
+    exp(x) itself would be 0 or infinite. The slope between two exponentials is their logarithmic mean.
+    """
+    # in double precision, which Apple's GPUs lack: what is lost here is multiplied with the change of the scores
+    wide = x.detach() if x.device.type == "mps" else x.detach().double()
+    total = wide.logsumexp(dim, keepdim=True)
+    slope = (_log_of_mean(*wide.chunk(2)) - _log_of_mean(*total.chunk(2))).exp().to(x.dtype)  # (N, ...)
+    linear = (slope.repeat(2, *[1] * (x.dim() - 1)) * x).sum(dim, keepdim=True)
+    return linear + (total.to(x.dtype) - linear).detach()
+
+
+def _log_of_mean(a: Tensor, b: Tensor) -> Tensor:
+    """log of (exp(a) - exp(b)) / (a - b), which is exp(a) where they meet."""
+    apart = (a - b).abs()
+    near = apart < 1e-4  # half of it is then right to 1e-9
+    safe = torch.where(near, torch.ones_like(apart), apart)
+    return torch.maximum(a, b) + torch.where(near, -apart / 2, (-torch.expm1(-safe) / safe).log())
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
@@ -78,16 +99,28 @@ def normalised(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = Tru
 
 
 class PairedRules(TorchFunctionMode):
-    """Inside the `with`, calls on tensors that depend on the image get DeepLift's slopes."""
+    """Inside the `with`, calls on tensors that depend on the image get DeepLift's slopes.
+
+    A call with arguments that its rule does not know (a rounding mode, an output to write into) is made as it is.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        rule = RULES.get(getattr(func, "__name__", ""))
-        if rule is not None and torch.is_grad_enabled():
-            made = rule(func, *args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in RULES and torch.is_grad_enabled() and _knows(name, func, args, kwargs):
+            made = RULES[name](func, *args, **kwargs)
             if made is not None:
                 return made
         return func(*args, **kwargs)
+
+
+def _knows(name: str, func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a rule's signature takes these arguments."""
+    try:
+        SIGNATURES[name].bind(func, *args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def _moves(x: Any) -> bool:
@@ -95,8 +128,12 @@ def _moves(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad and x.shape[:1] != (0,) and x.shape[0] % 2 == 0
 
 
-def _multiplied(func: Any, x: Any, y: Any) -> Tensor | None:
-    return product(func, x, y) if _moves(x) and _moves(y) else None
+def _multiplied(func: Any, input: Any, other: Any) -> Tensor | None:
+    return product(func, input, other) if _moves(input) and _moves(other) else None
+
+
+def _matrices(func: Any, input: Any, mat2: Any) -> Tensor | None:
+    return _multiplied(func, input, mat2)
 
 
 def _einsum(func: Any, equation: str, *operands: Any) -> Tensor | None:
@@ -105,15 +142,21 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Tensor | None:
     return product(lambda x, y: func(equation, x, y), *operands)
 
 
-def _divided(func: Any, x: Any, y: Any) -> Tensor | None:
-    if not _moves(y):
+def _divided(func: Any, input: Any, other: Any) -> Tensor | None:
+    if not _moves(other):
         return None
-    inverse = rescaled(torch.reciprocal, y)
-    return product(torch.mul, x, inverse) if _moves(x) else x * inverse
+    inverse = rescaled(torch.reciprocal, other)
+    return product(torch.mul, input, inverse) if _moves(input) else input * inverse
 
 
-def _softmax(func: Any, input: Any, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor | None:
-    return softmax(input, dim) if _moves(input) and dim is not None else None
+def _divides(func: Any, input: Any, other: Any) -> Tensor | None:
+    return _divided(func, other, input)
+
+
+def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor | None:
+    if not _moves(input) or dim is None or dtype not in (None, input.dtype):
+        return None
+    return softmax(input, dim)
 
 
 def _attention(func: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
@@ -151,14 +194,29 @@ def _group_norm(func: Any, input: Any, num_groups: int, weight: Any = None, bias
 
 
 def _unit(func: Any, input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Tensor | None:
-    if not _moves(input) or p != 2:
+    if not _moves(input) or p != 2 or out is not None:
         return None
     square = product(torch.mul, input, input).sum(dim, keepdim=True)
     return at_image_scale(input, rescaled(lambda s: s.sqrt().clamp(min=eps).reciprocal(), square))
 
 
-def _elementwise(func: Any, x: Any, *args: Any, **kwargs: Any) -> Tensor | None:
-    return rescaled(lambda v: func(v, *args, **kwargs), x) if _moves(x) else None
+def _norm(func: Any, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, out: Any = None,
+          dtype: Any = None) -> Tensor | None:  # fmt: skip
+    if not _moves(input) or p not in (2, "fro") or dim is None or out is not None or dtype is not None:
+        return None
+    return rescaled(torch.sqrt, product(torch.mul, input, input).sum(dim, keepdim=keepdim))
+
+
+def _vector_norm(func: Any, x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor | None:
+    return _norm(func, x, ord, dim, keepdim)
+
+
+def _elementwise(func: Any, input: Any) -> Tensor | None:
+    return rescaled(func, input) if _moves(input) else None
+
+
+def _power(func: Any, input: Any, exponent: Any) -> Tensor | None:
+    return None if _moves(exponent) or not _moves(input) else rescaled(lambda v: func(v, exponent), input)
 
 
 def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -168,9 +226,15 @@ def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 # By the names of torch's functions, of its methods, and of what operators call.
 RULES: dict[str, Callable[..., Tensor | None]] = {
-    **dict.fromkeys(("mul", "__mul__", "__rmul__", "multiply", "matmul", "__matmul__", "bmm"), _multiplied),
+    **dict.fromkeys(("mul", "__mul__", "__rmul__", "multiply", "matmul", "__matmul__"), _multiplied),
     **dict.fromkeys(("div", "__truediv__", "true_divide", "divide"), _divided),
-    **dict.fromkeys(("exp", "sqrt", "rsqrt", "square", "pow", "__pow__", "abs", "reciprocal", "log"), _elementwise),
+    **dict.fromkeys(("exp", "sqrt", "rsqrt", "square", "abs", "reciprocal", "log"), _elementwise),
+    **dict.fromkeys(("pow", "__pow__"), _power),
+    **dict.fromkeys(("__rdiv__", "__rtruediv__"), _divides),
+    "bmm": _matrices,
+    "norm": _norm,
+    "vector_norm": _vector_norm,
+    "linalg_vector_norm": _vector_norm,
     "einsum": _einsum,
     "softmax": _softmax,
     "scaled_dot_product_attention": _attention,
@@ -179,3 +243,4 @@ RULES: dict[str, Callable[..., Tensor | None]] = {
     "rms_norm": _rms_norm,
     "normalize": _unit,
 }
+SIGNATURES = {name: inspect.signature(rule) for name, rule in RULES.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.feature_maps import mark_feature_map
-from spade_cli.interpretation.in_place import CannotRewrite, WriteTracer, checked_run, without_writes
+from spade_cli.interpretation.in_place import CannotRewrite, checked_run, traced, without_constants, without_writes
 from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
 from spade_cli.watching import watching
 
@@ -37,6 +37,8 @@ class Explainable:
 def explainable(model: nn.Module, image: Tensor) -> Explainable:
     """Copy a network and make the copy safe for captum; `image` (1, 3, H, W) is what the copy is tried on.
 
+    The copy is for pictures of the image's size: where the network asks for sizes, it follows the answers.
+
     Every ReLU and ReLU6 call, functional and in-place ones included, becomes a module of its own, every max pooling and
     other parameter-free module is called once, the sum of two tensors becomes an `Add`, and nothing is done in place.
     Outputs stay the same, which is checked on the image (alone, and in a batch of two because DeepLift doubles the
@@ -58,11 +60,11 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
         try:
             copied = _with_defaults(copy.deepcopy(plain))
-            graph = WriteTracer(_used_whole(copied, image)).trace(copied)
+            graph_module = traced(copied, _used_whole(copied, image), image)
         except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
             return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
         try:
-            safe, feature_map = _rewritten(fx.GraphModule(copied, graph), image)
+            safe, feature_map = _rewritten(graph_module, image)
             pair = torch.cat([image, image.flip(-1)])  # (2, 3, H, W)
             same = _agree(checked_run(safe, image), output) and _agree(safe(pair.clone()), plain(pair.clone()))
         except CannotRewrite as error:
@@ -96,6 +98,7 @@ def _with_defaults(network: nn.Module) -> nn.Module:
 def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str | None]:
     """A traced network in the form that captum needs, and its feature map's name."""
     without_writes(safe, image)
+    without_constants(safe, image)
     tensors_first(safe.graph)
     one_module_per_call(safe)
     feature_map = mark_feature_map(safe, image)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from spade_cli.errors import UserError
+from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.rewriting import (
     FLATTEN_CALLS,
     POOL_CALLS,
@@ -131,6 +132,9 @@ def _slopes(safe: fx.GraphModule, image: Tensor, asked: list[fx.Node]) -> list[t
         output = kept.run(image.detach().clone().requires_grad_())  # (1, classes)
         generator = torch.Generator().manual_seed(0)
         asking = torch.randn(output.shape, generator=generator).to(output)  # the sum alone may be constant
+        asked = [node for node in asked if kept.values[node].requires_grad]  # weights may be normalised, too
+        if not asked:
+            return []
         slopes = torch.autograd.grad((output * asking).sum(), [kept.values[node] for node in asked], allow_unused=True)
     return list(zip(asked, slopes, strict=True))
 
@@ -155,7 +159,7 @@ def _arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None:
     """How a tensor lies over a grid of more than one position; None where it does not."""
     dims = shape(node)
     if len(dims) == 4 and dims[0] == 1:
-        last = dims[1] == dims[2] != dims[3]  # the pictures are square, and channels are hardly ever as many as rows
+        last = channel_axis(dims, module_of(safe, node)) == 3
         positions = dims[1] * dims[2] if last else dims[2] * dims[3]
         return None if positions < 2 else "channels last" if last else "channels first"
     if len(dims) != 3 or dims[0] != 1:

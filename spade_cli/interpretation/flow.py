@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from spade_cli.interpretation.in_place import is_size
 from spade_cli.interpretation.rewriting import module_of
 
-SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension"})
 GATE_MODULES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softmax2d)
 GATE_CALLS: frozenset[Any] = frozenset(
     {F.softmax, torch.softmax, "softmax", F.sigmoid, torch.sigmoid, "sigmoid", F.hardsigmoid}
+    | {torch.norm, "norm", torch.linalg.vector_norm}  # of what a response is normalised with (ConvNeXt V2)
 )
 PRODUCTS: frozenset[Any] = frozenset(
     {operator.mul, torch.mul, "mul", operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
+    | {operator.truediv, torch.div, "div"}
 )
 ATTENTION: frozenset[Any] = frozenset({F.scaled_dot_product_attention})
 
@@ -25,9 +27,9 @@ ATTENTION: frozenset[Any] = frozenset({F.scaled_dot_product_attention})
 class Flow:
     """What becomes of the image in a graph; all are sets of nodes.
 
-    signal: values computed from the image; all else is a constant. weights: of these, what comes out of a softmax or a
-    sigmoid and goes into products only (attention, squeeze-and-excitation). relevant: from which the output is reached
-    without passing through weights.
+    signal: values computed from the image; all else is a constant. weights: of these, what comes out of a softmax, a
+    sigmoid or a norm and goes into products only (attention, squeeze-and-excitation, response normalisation). relevant:
+    from which the output is reached without passing through weights.
     """
 
     signal: set[fx.Node]
@@ -40,7 +42,7 @@ def flow_of(graph_module: fx.GraphModule) -> Flow:
     nodes = list(graph_module.graph.nodes)
     signal: set[fx.Node] = set()
     for node in nodes:
-        if node.op == "placeholder" or (signal.intersection(node.all_input_nodes) and not _is_size(node)):
+        if node.op == "placeholder" or (signal.intersection(node.all_input_nodes) and not is_size(node)):
             signal.add(node)
     weights = _weights(graph_module, nodes, signal)
     relevant: set[fx.Node] = set()
@@ -53,7 +55,7 @@ def flow_of(graph_module: fx.GraphModule) -> Flow:
 
 
 def gates(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node calls a softmax or a sigmoid."""
+    """Whether a node calls a softmax, a sigmoid or a norm."""
     return isinstance(module_of(graph_module, node), GATE_MODULES) or function_of(node) in GATE_CALLS
 
 
@@ -62,13 +64,8 @@ def function_of(node: fx.Node) -> Any:
     return node.target if node.op in ("call_function", "call_method") else None
 
 
-def _is_size(node: fx.Node) -> bool:
-    sizes = node.op == "call_method" and node.target in SIZES
-    return sizes or (function_of(node) is getattr and node.args[1] in ("shape", "ndim", "dtype", "device"))
-
-
 def _weights(graph_module: fx.GraphModule, nodes: list[fx.Node], signal: set[fx.Node]) -> set[fx.Node]:
-    """What softmax and sigmoid give, and what is made of that alone; not where it ends up as a signal of its own."""
+    """What softmax, sigmoid and norm give, and what is made of that alone; not where it ends up as a signal itself."""
     found: set[fx.Node] = set()
     for node in nodes:
         inputs = signal.intersection(node.all_input_nodes)

@@ -1,7 +1,7 @@
 """A traced network -> the same without in-place operations, and with the shape of each tensor noted."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension"})
 # x += y and its like, and what they are to become
 ASSIGNMENTS: dict[Any, Any] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -37,11 +38,21 @@ class WriteTracer(fx.Tracer):
 
     whole: ids of weights that are multiplied with as they are; a layer of a kind of its own that holds one (timm's
     Conv2dSame, which looks at sizes) is not looked into.
+    decided: what came of each question about sizes (`if height % 2:`) so far; _Undecided is raised at the next one.
     """
 
-    def __init__(self, whole: set[int]) -> None:
+    def __init__(self, whole: set[int], decided: Sequence[bool] = ()) -> None:
         super().__init__()
-        self.whole = whole
+        self.whole, self.decided = whole, iter(decided)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Which way an `if` goes; TraceError where that depends on more than the sizes of tensors."""
+        if not _is_about_sizes(obj.node):
+            return super().to_bool(obj)
+        answer = next(self.decided, None)
+        if answer is None:
+            raise _Undecided(obj.node)
+        return answer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one call of the graph."""
@@ -51,6 +62,50 @@ class WriteTracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The stand-in for one value."""
         return _Value(node, self)
+
+
+class _Undecided(Exception):  # noqa: N818
+    """A question about sizes that tracing cannot answer: the node."""
+
+
+def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule:
+    """The network's graph for pictures of this size, (1, 3, H, W); it is changed no further.
+
+    A question about sizes is answered by a run on the image of what was traced up to it; then tracing starts again,
+    since a network cannot be run while it is traced.
+    Errors: fx's TraceError where an `if` depends on values; whatever the network's own Python raises on stand-ins.
+    """
+    decided: list[bool] = []
+    while True:
+        tracer = WriteTracer(whole, decided)
+        try:
+            return fx.GraphModule(network, tracer.trace(network))
+        except _Undecided as question:
+            (node,) = question.args
+            tracer.graph.output(node)
+            asking = fx.GraphModule(network, tracer.graph)
+            asking.graph.eliminate_dead_code()
+            asking.recompile()
+            decided.append(bool(asking(image.clone())))
+
+
+def _is_about_sizes(node: fx.Node) -> bool:
+    """Whether a value is made of sizes and constants alone."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if is_size(one):
+            continue
+        if one.op not in ("call_function", "call_method"):
+            return False
+        waiting += one.all_input_nodes
+    return True
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node reads a size, a type or a place of a tensor."""
+    sizes = node.op == "call_method" and node.target in SIZES
+    return sizes or (node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device"))
 
 
 def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
@@ -64,6 +119,28 @@ def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
     _Watched(graph_module, mend=True).run(image.clone())
     for node in graph_module.graph.nodes:  # only now: a module that was called twice wrote twice
         _take_out(graph_module, node)
+    graph_module.recompile()
+
+
+def without_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
+    """Put what is computed from weights alone (Swin's positions, standardised weights) in its place, as a buffer.
+
+    No gradient passes there, and captum fails on a layer that none passes.
+    """
+    moving: set[fx.Node] = set()
+    for node in graph_module.graph.nodes:
+        if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
+            moving.add(node)
+    run = _Watched(graph_module, mend=False)
+    run.run(image.clone())
+    for node in list(graph_module.graph.nodes):
+        called = node.op in ("call_module", "call_function", "call_method")
+        if not called or node in moving or not moving.intersection(node.users) or not isinstance(run.env[node], Tensor):
+            continue
+        graph_module.register_buffer(name := f"constant_{node.name}", run.env[node].detach().clone())
+        node.op, node.target, node.args, node.kwargs = "get_attr", name, (), {}
+    graph_module.graph.eliminate_dead_code()
+    graph_module.delete_all_unused_submodules()
     graph_module.recompile()
 
 

@@ -17,9 +17,9 @@ relevance of the pixels (Ancona et al. 2018, proposition 1). These decisions mak
 - A negative output is shared among its negative contributions. Behind a ReLU no such output has relevance, so there the
   rule is the one above; it matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
   logits.
-- What comes out of a softmax or a sigmoid and is multiplied with a signal (attention, squeeze-and-excitation) is a
-  constant weight, and relevance goes to what is weighed (Arras et al. 2017; Ali et al. 2022). Other products of two
-  signals give half to each.
+- What comes out of a softmax, a sigmoid or a norm and weighs a signal (attention, squeeze-and-excitation, ConvNeXt V2's
+  response normalisation) is a constant weight, and relevance goes to what is weighed (Arras et al. 2017; Ali et al.
+  2022). Other products of two signals, elementwise or of matrices, give half to each (Achtibat et al. 2024).
 - A class token takes its share like any token, and keeps it: it is counted, and told apart from that of the pixels.
 """
 

@@ -14,6 +14,7 @@ from spade_cli.interpretation.lrp_rules import (
     Detached,
     Gated,
     Halved,
+    HalvedMatmul,
     Passing,
     SharedAttention,
     SharedFunction,
@@ -72,6 +73,7 @@ MUL: frozenset[Any] = frozenset({operator.mul, torch.mul, "mul"})
 DIVIDE: frozenset[Any] = frozenset({operator.truediv, torch.div, "div"})
 SUBTRACT: frozenset[Any] = frozenset({operator.sub, torch.sub, "sub"})
 MATMUL: frozenset[Any] = frozenset({operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm"})
+ADDED_PRODUCT: frozenset[Any] = frozenset({torch.addcmul, "addcmul"})
 # Functions that torchvision keeps whole in a graph: by name, since they are private or made anew in each release.
 KEPT_NAMES = ("stochastic_depth", "_patch_merging_pad")  # idle in eval mode; zeros around a map
 WINDOWS = "shifted_window_attention"
@@ -99,6 +101,8 @@ def rule_of(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | Non
         return _sum_rule(node, flow)
     if function in MUL or function in DIVIDE or function in MATMUL or function is torch.einsum:
         return _product_rule(node, flow)
+    if function in ADDED_PRODUCT:
+        return _added_product_rule(node, flow)
     if function in ATTENTION:
         return SharedAttention()
     if function in JOINING_CALLS:
@@ -144,7 +148,7 @@ def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
 
 
 def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
-    """Weights and constants weigh what they are multiplied with; two signals have no rule but the elementwise one."""
+    """Weights and constants weigh what they are multiplied with; two signals get half each."""
     function = function_of(node)
     places = [place for place, arg in enumerate(node.args) if isinstance(arg, fx.Node) and is_tensor(arg)]
     signals = [place for place in places if node.args[place] in flow.signal]
@@ -152,14 +156,20 @@ def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
     if node.kwargs or not passing or len(places) > 2:
         return None
     if len(passing) == 2:
-        return Halved() if function in MUL else None
-    if function in DIVIDE:
-        return KEEP if passing == [0] and len(signals) == 1 else None
+        return None if function in DIVIDE else Halved() if function in MUL else HalvedMatmul(Call(node.target), places)
+    if function in DIVIDE:  # by a constant or by weights, which are detached where they are made
+        return KEEP if passing == [0] else None
     if function in MUL:
         others = [place for place in places if place not in passing]
         return Gated(Call(node.target), others[0]) if others else KEEP
     (other,) = (place for place in places if place not in passing)
     return SharedMatmul(Call(node.target), other, passing[0])
+
+
+def _added_product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
+    """A constant and the product of another with a signal, which gets all."""
+    signals = [place for place, arg in enumerate(node.args) if arg in flow.signal]
+    return Passing(Call(node.target), signals[0]) if len(node.args) == 3 and signals in ([1], [2]) else None
 
 
 def _absorb(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> bool:

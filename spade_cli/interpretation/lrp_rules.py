@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -152,8 +152,23 @@ class SharedMatmul(nn.Module):
         return shared_product(product, x, weight, product(x.detach(), weight.detach()))
 
 
+class HalvedMatmul(nn.Module):
+    """A matrix product of two signals: its output is shared among its terms, each an elementwise product of two.
+
+    Half of a term's relevance goes to either factor (Achtibat et al. 2024, AttnLRP, proposition 3.3).
+    """
+
+    def __init__(self, call: nn.Module, places: Sequence[int]) -> None:
+        super().__init__()
+        first, second = places
+        self.first, self.second = SharedMatmul(call, second, first), SharedMatmul(call, first, second)
+
+    def forward(self, *args: Any) -> Tensor:  # noqa: D102
+        return (self.first(*args) + self.second(*args)) / 2
+
+
 class Detached(nn.Module):
-    """A softmax or sigmoid that weighs something: no relevance goes to what the weights were made of."""
+    """A softmax, sigmoid or norm that weighs something: no relevance goes to what the weights were made of."""
 
     def __init__(self, call: nn.Module) -> None:
         super().__init__()

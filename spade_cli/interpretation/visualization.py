@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.randomness import seeded
 from spade_cli.watching import watching
 
@@ -67,12 +68,19 @@ def visualize(
         def pictures() -> Tensor:
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
 
+        modules = dict(model.named_modules())
         with _observed(model, [target.layer for target in targets]) as observe:
             for step in range(1, steps + 1):
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
-                each = [_response(_of_picture(outputs[t.layer], n, seen), t.channel) for n, t in enumerate(targets)]
+                each = [
+                    _response(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
+                    for n, t in enumerate(targets)
+                ]
+                for target, one in zip(targets, each, strict=True):
+                    if not one.requires_grad:
+                        raise SpadeError(f"visualization of {target}: the output does not depend on the picture")
                 responses = torch.stack(each)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
                 (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
@@ -93,8 +101,12 @@ def is_blank(picture: Tensor) -> bool:
 
 
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
-    """UserError where a layer or a channel does not exist, found by one pass of `image` (1, 3, H, W)."""
-    names = [*(name for name, _ in model.named_modules() if name), *_projections(model)]
+    """UserError where a layer or a channel does not exist, or no picture could change it.
+
+    Found by one pass of `image` (1, 3, H, W).
+    """
+    modules = dict(model.named_modules())
+    names = [*(name for name in modules if name), *_projections(model)]
     for asked in channels:
         if asked.layer is not None and asked.layer not in names:
             close = difflib.get_close_matches(asked.layer, names, CLOSE_NAMES)
@@ -102,8 +114,9 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
             )
-    with torch.no_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
-        outputs = observe(image.to(device_of(model)))
+    with torch.enable_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
+        image = image.detach().clone().to(device_of(model)).requires_grad_()
+        outputs = observe(image.clone())  # a clone: the first layer may write into it
     for asked in channels:
         where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
         if asked.layer not in outputs:
@@ -114,18 +127,15 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer"
             )
-        count = output.shape[_channel_axis(output)]
+        count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
         if not 0 <= asked.channel < count:
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
-
-
-def _channel_axis(output: Tensor) -> int:
-    """Channels are the last axis of tokens (N, T, C) and of maps (N, H, W, C), the second of everything else.
-
-    A square map of other than C rows tells where its channels are; where it does not, they are the second axis.
-    """
-    last = output.dim() == 4 and output.shape[1] == output.shape[2] != output.shape[3]
-    return output.dim() - 1 if output.dim() == 3 or last else 1
+    for layer in {asked.layer for asked in channels}:
+        if not outputs[layer].requires_grad:
+            where = f"layer '{layer}'" if layer else "the network's output"
+            raise UserError(
+                f"the output of {where} does not depend on the picture, so no picture can excite it; take another layer"
+            )
 
 
 def _of_picture(output: Tensor, picture: int, pictures: Tensor) -> Tensor:
@@ -139,9 +149,9 @@ def _projections(model: nn.Module) -> dict[str, Tensor]:
     return {name.removesuffix("_weight"): value for name, value in model.named_parameters() if name.endswith("_weight")}
 
 
-def _response(output: Tensor, channel: int) -> Tensor:
+def _response(output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
     """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
-    return output.select(_channel_axis(output), channel).mean()
+    return output.select(channel_axis(output.shape, layer), channel).mean()
 
 
 def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
@@ -155,7 +165,11 @@ def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
 
 @contextmanager
 def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
-    """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before."""
+    """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before.
+
+    Meanwhile no weight asks for a gradient: what does not depend on the image then asks for none either, and a network
+    that keeps what it made of weights (LeViT) can still be copied.
+    """
     outputs: dict[str | None, Tensor] = {}
     by_weight: dict[int, str] = {}
     attentions = {name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
@@ -182,8 +196,11 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
         return outputs
 
     modes = {module: module.training for module in model.modules()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles = []
     try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
         modules, weights = dict(model.named_modules()), _projections(model)
         for name in {name for name in layers if name}:
             if name in modules:
@@ -200,6 +217,8 @@ def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callab
             handle.remove()
         for module, training in modes.items():
             module.training = training
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

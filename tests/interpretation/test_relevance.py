@@ -11,8 +11,9 @@ from zoo import FOUND_AT, picture, randomised, torchvision_network
 
 from spade_cli import interpretation
 from spade_cli.interpretation import CannotExplain, explainable
+from spade_cli.interpretation.deeplift_rules import PairedRules, softmax
 from spade_cli.interpretation.lrp import with_rules
-from spade_cli.interpretation.lrp_rules import SharedSum
+from spade_cli.interpretation.lrp_rules import Call, HalvedMatmul, SharedSum
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -74,6 +75,104 @@ def test_lrp_agrees_with_captums_where_captums_holds():
     assert network(image)[0, target] > 0
     # captum keeps the final bias in its output but not in its shares, as we do
     assert close(found, attr.LRP(network).attribute(image.requires_grad_(), target=target)[0].detach())
+
+
+def test_lrp_of_a_product_of_matrices():
+    """Term by term: a term has its share of what its output's sign adds up to, and each factor half of it."""
+    torch.manual_seed(0)
+    first, second, relevance = torch.randn(3, 4), torch.randn(4, 2), torch.randn(3, 2)
+    wanted_first, wanted_second = torch.zeros(3, 4), torch.zeros(4, 2)
+    for row in range(3):
+        for column in range(2):
+            terms = first[row] * second[:, column]
+            sign = terms.sum().sign()
+            share = (sign * terms).clamp(min=0) / (sign * terms).clamp(min=0).sum() * relevance[row, column]
+            wanted_first[row] += share / 2
+            wanted_second[:, column] += share / 2
+    leaves = first.requires_grad_(), second.requires_grad_()
+    output = HalvedMatmul(Call(torch.matmul), (0, 1))(*leaves)
+    assert close(output.detach(), (first @ second).detach())
+    slopes = torch.autograd.grad((output * (relevance / output.detach())).sum(), leaves)
+    assert close((first * slopes[0]).detach(), wanted_first) and close((second * slopes[1]).detach(), wanted_second)
+
+
+class ResponseNormalised(nn.Module):
+    """ConvNeXt V2's response normalisation: each channel by its norm over the mean of all channels' norms."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 5)
+        self.weight, self.bias = nn.Parameter(torch.rand(6, 1, 1)), nn.Parameter(torch.zeros(6, 1, 1))
+
+    def forward(self, x):
+        x = self.layer(x).relu()
+        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return self.head(
+            (x + torch.addcmul(self.bias, self.weight, x * (norm / (norm.mean(1, keepdim=True) + 1e-6)))).mean((2, 3))
+        )
+
+
+def test_response_normalisation_is_a_gate_to_lrp_and_a_function_to_deeplift():
+    torch.manual_seed(0)
+    network, image = ResponseNormalised().eval(), picture(12)
+    assert interpretation.deeplift(explainable(network, image), image, FOUND_AT).checks["relative_delta"] < 1e-4
+    network.layer.bias.data.zero_(), network.head.bias.data.zero_()
+    safe = explainable(network, image)
+    found = interpretation.lrp(safe, image, FOUND_AT)
+    assert found.checks["conservation"] == pytest.approx(1, abs=1e-4)
+    with torch.no_grad():  # the same network with its gates as numbers: a scaled 1 x 1 convolution
+        x = network.layer(image).relu()
+        norm = x.norm(dim=(2, 3))[0]
+        scale = 1 + network.weight.flatten() * norm / norm.mean()
+    fixed = nn.Sequential(
+        network.layer, nn.ReLU(), nn.Conv2d(6, 6, 1, groups=6, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    fixed[2].weight.data = scale.view(6, 1, 1, 1)
+    fixed.append(network.head)
+    assert close(found.map, interpretation.lrp(explainable(fixed, image), image, FOUND_AT).map)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-4, 1.0, 300.0, 5000.0])
+def test_deeplifts_softmax_of_scores_far_apart(apart):
+    """Slopes that sum to the difference of image and baseline, where exp() of the scores is 0 or infinite."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(3, 4, generator=generator)
+    x = torch.stack([image, image + apart * torch.rand(3, 4, generator=generator)]).requires_grad_()
+    found = softmax(x, -1)
+    assert torch.allclose(found, x.softmax(-1), atol=1e-6)
+    asking = torch.randn(3, 4, generator=generator)
+    (slope,) = torch.autograd.grad((found[0] * asking).sum(), x)
+    added = (slope[0] * (x[0] - x[1])).sum()
+    assert added.item() == pytest.approx(
+        (asking * (x[0].softmax(-1) - x[1].softmax(-1))).sum().item(), abs=max(1e-4, 1e-6 * apart)
+    )
+
+
+def test_calls_that_deeplift_has_no_rule_for_are_made_as_they_are():
+    x = torch.rand(2, 4).requires_grad_()
+    whole = torch.arange(4)
+    with PairedRules():
+        assert torch.equal(torch.div(whole, 2, rounding_mode="floor"), torch.tensor([0, 0, 1, 1]))
+        assert torch.equal(torch.div(x * 8, x, rounding_mode="trunc"), torch.full((2, 4), 8.0).trunc())
+        assert x.softmax(-1, dtype=torch.float64).dtype == torch.float64
+        assert torch.norm(x, p=1, dim=1).shape == (2,) and torch.norm(x).dim() == 0
+        out = torch.empty(4)
+        assert torch.exp(x[0].detach(), out=out) is out and torch.equal(out, x[0].detach().exp())
+        assert torch.pow(2, x).shape == torch.multiply(whole, other=x).shape == (2, 4)
+
+
+@torch.no_grad()
+def test_biases_are_all_that_lrp_loses_in_depthwise_networks():
+    network = torchvision_network("mobilenet_v3_small")
+    kept = interpretation.lrp(explainable(network, picture()), picture(), FOUND_AT).checks["conservation"]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.bias.zero_(), module.running_mean.zero_()
+        elif getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    target = int(network(picture()).argmax())
+    found = interpretation.lrp(explainable(network, picture()), picture(), target)
+    assert abs(kept - 1) > 0.05 and found.checks["conservation"] == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,21 @@ def scaled_in_place(m, x):
     return x.clamp_(max=1)
 
 
+def asserts(m, x):
+    assert x.shape[1] == 8
+    return x.relu()
+
+
+def pads_where_sizes_are_odd(m, x):
+    """As MobileViT and TensorFlow's padding do: questions about sizes, one after the answer to another."""
+    for _ in range(2):
+        rows, columns = -x.shape[2] % 4, -x.size()[3] % 4
+        if rows or columns:
+            x = F.pad(x, (0, max(columns, 0), 0, rows))
+        x = F.max_pool2d(m.relu(x), 2)
+    return x if x.dim() != 4 or x.shape[-1] > 100 else x * 2
+
+
 # What torch.fx follows: the copy computes the same on other images, and nothing in it is done in place.
 FOLLOWED = {
     "max pooling with a size": lambda m, x: F.max_pool2d(x, kernel_size=x.size()[2:]),
@@ -154,6 +169,9 @@ FOLLOWED = {
     "where": lambda m, x: torch.where(x > 0, input=x, other=-x),
     "in place by keyword": lambda m, x: F.hardtanh(F.leaky_relu(x, inplace=True), inplace=True),
     "dictionaries": dictionaries,
+    "a branch of weights alone": lambda m, x: m.relu(x) * m.other(F.relu(m.head.weight.sum(0)).view(1, 8, 1, 1)),
+    "assert": asserts,
+    "questions about sizes": pads_where_sizes_are_odd,
     "kept, then changed": kept_then_changed,
     "kept, then changed by nothing here": kept_then_changed_by_nothing_here,
     "sizes that are counted": counted_sizes,
@@ -178,17 +196,16 @@ def depends_on_the_batch(m, x):
     return x.relu() if x.shape[0] > 1 else x
 
 
-def asserts(m, x):
-    assert x.shape[1] == 8
-    return x.relu()
+def asks_for_a_value(m, x):
+    return x.relu() if x.shape[1] == 8 and x.mean() < 100 else x
 
 
 REFUSED = {
     "a view of what is written": (view_of_a_write, "read after the in-place operation"),
     "zero": (lambda m, x: m.relu(x) + x.clone().zero_(), "in-place operation zero_ cannot be taken out"),
     "one image only": (one_image_only, "cannot be rewritten"),
-    "a batch of two is another network": (depends_on_the_batch, "cannot trace"),
-    "assert": (asserts, "cannot trace"),
+    "a batch of two is another network": (depends_on_the_batch, "outputs change"),
+    "a value": (asks_for_a_value, "cannot trace"),
     "dropout in eval mode": (lambda m, x: F.dropout(x, 0.5), "outputs change"),
 }
 
@@ -238,7 +255,7 @@ def test_what_is_not_followed_says_why(between, why):
     [
         (lambda m, x: F.max_pool2d(x, kernel_size=x.size()[2:]), "max_pool2d"),
         (lambda m, x: torch.add(m.relu(x), x, alpha=2), "add"),
-        (lambda m, x: x @ x, "matmul"),
+        (lambda m, x: x / (x + 1), "truediv"),
         (lambda m, x: x.sigmoid(), "Sigmoid"),
         (lambda m, x: x.exp(), "exp"),
         (lambda m, x: 1 - x, "sub"),

@@ -11,6 +11,8 @@ from zoo import picture, randomised, small_convolutional
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import Channel, check_channels, is_blank, visualize
+from spade_cli.interpretation.channels import channel_axis
+from spade_cli.interpretation.contribution import contributions
 from spade_cli.interpretation.randomness import seeded
 from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _observed, _response
 
@@ -74,6 +76,48 @@ def test_responses_are_means_of_the_channel():
     assert _response(maps, 2) == pytest.approx(sum(maps[0, 2].flatten().tolist()) / 30)
     assert _response(vector, 2) == vector[0, 2]
     assert _response(tokens, 2) == pytest.approx(sum(tokens[0, :, 2].tolist()) / 7)
+
+
+class LastChannels(nn.Module):
+    """Maps (N, 4, 4, C) inside, as Swin has them, and something made of weights alone, as Swin's positions are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.patches, self.between = nn.Conv2d(3, channels, 8, 8), nn.Linear(channels, channels)
+        self.norm, self.block = nn.LayerNorm(channels), nn.Identity()
+        self.position, self.head = nn.Linear(2, channels), nn.Linear(channels, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.between(self.patches(x).permute(0, 2, 3, 1))) + self.position(torch.ones(1, 2))
+        return self.head(self.block(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize(("channels", "layers"), [(6, ("between", "norm", "block")), (4, ("between", "norm"))])
+def test_channels_that_come_last(channels, layers):
+    """As many rows as channels, or not: the picture climbs sum over positions of one channel."""
+    network, found = randomised(LastChannels(channels)), {}
+    for name in layers:
+        network.get_submodule(name).register_forward_hook(lambda m, x, y, name=name: found.update({name: y}))
+    network(picture(32))
+    for name in layers:
+        wanted = sum(found[name][0, row, column, 2].item() for row in range(4) for column in range(4)) / 16
+        assert _response(found[name], 2, network.get_submodule(name)).item() == pytest.approx(wanted, abs=1e-6)
+        assert contributions(network, picture(32), 0, [name])[name].shape == (channels, 4, 4)
+        with pytest.raises(UserError, match=f"channels 0 to {channels - 1}"):
+            check_channels(network, picture(32), [Channel(name, channels)])
+    assert channel_axis((1, 4, 4, 4), nn.Conv2d(4, 4, 1)) == channel_axis((1, 8, 3, 3)) == 1
+
+
+def test_what_does_not_depend_on_the_picture_is_refused():
+    network = randomised(LastChannels(6))
+    line = "the output of layer 'position' does not depend on the picture, so no picture can excite it"
+    with pytest.raises(UserError, match=line):
+        check_channels(network, picture(32), [Channel(None, 0), Channel("position", 0)])
+    for trained in (True, False):
+        network.requires_grad_(trained)
+        with pytest.raises(SpadeError, match=r"^visualization of position:0: the output does not depend on the pic"):
+            visualize(network, [Channel(None, 0), Channel("position", 0)], **SETTINGS, steps=1)
+        assert all(weight.requires_grad == trained for weight in network.parameters())
 
 
 def test_the_network_is_left_as_it_was():
