@@ -13,7 +13,7 @@ from spade_cli.pruning.fidelity import Fidelity, Judge, Trial
 from spade_cli.pruning.trace import Trace
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
-LAST_RESORT = (0.8, 0.7, 0.6, 0.5)
+LAST_RESORT = (0.8, 0.7, 0.6, 0.5)  # of the last block
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Auto:
 
     candidates: tuple[str, ...]  # layers, in the order of `find_layers`
     ladder: tuple[float, ...]  # shares to try, sparsest first
-    last_resort: tuple[float, ...]  # those to try where none of the ladder is faithful
+    last_resort: tuple[float, ...]  # those to try in the last block where none of the ladder is faithful
     fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity
     fixed: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
 
@@ -46,15 +46,15 @@ class Search:
     def most(self) -> int:
         """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
         bisection = len(self.blocks).bit_length() + 1
-        return (len(self.auto.ladder) + 1) * bisection + len(self.auto.last_resort)
+        return len(self.auto.ladder) * bisection + len(self.auto.last_resort)
 
     def run(self) -> Trial | None:
         """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
 
         For each share of the ladder, sparsest first, bisection finds the deepest run of blocks from the output that is
         faithful: fidelity falls with depth, and a lower share reaches at least as deep as the one before. Where all
-        blocks are reached a lower share would only differ less. Where nothing is faithful, the last block alone is
-        tried at the shares of the last resort, and the first at which it is faithful goes as deep as it can.
+        blocks are reached a lower share would only differ less. Where nothing is faithful, the last block alone gets
+        the first share of the last resort that is.
         """
         reached = 0
         for share in self.auto.ladder:
@@ -67,8 +67,7 @@ class Search:
         if not any(trial.faithful for trial in self.trials):
             for share in self.auto.last_resort:
                 if self._try(share, 1).faithful:
-                    self._deepest(share, 1)
-                    break
+                    break  # no deeper: shares this low gain nothing in early layers
         faithful = [trial for trial in self.trials if trial.faithful]
         best = max(faithful, key=lambda trial: trial.fidelity.kl, default=None)
         self._set(best.shares if best is not None else {})

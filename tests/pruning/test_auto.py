@@ -175,12 +175,8 @@ def test_the_last_resort_is_for_pictures_whose_answer_the_ladder_breaks(image):
     tried = search.trials[ladder:]
     assert best in tried and not any(trial.faithful for trial in search.trials[:ladder])
     assert len(search.trials) <= search.most
-    for share in LADDER:  # the last block alone, until it is faithful; then deeper at that share and no further ones
-        first = tried.pop(0)
-        assert first.shares == {names[0]: share}
-        if first.faithful:
-            break
-    assert all(set(trial.shares.values()) == {share} and len(trial.shares) > 1 for trial in tried)
+    assert [trial.shares for trial in tried] == [{names[0]: share} for share in LADDER[: len(tried)]]
+    assert [trial.faithful for trial in tried] == [False] * (len(tried) - 1) + [True], "until the first that is"
     unneeded, _ = searched(image, resort=(0.3,), least=0.99)
     assert any(trial.faithful for trial in unneeded.trials)
     assert 0.3 not in {share for trial in unneeded.trials for share in trial.shares.values()}
