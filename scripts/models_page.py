@@ -35,8 +35,8 @@ worked without a word. `spade doctor model=...` does the same for one network, y
 
 - **worst error of a trace**: squared error of a layer pruned to half by `forward`, over its squared output.
 - **DeepLift delta, Integrated Gradients delta**: the error of a map's sum, relative to the difference in output that it
-  explains (limits 1 % and 5 %). The second falls with the number of steps; deep ReLU networks with random weights, whose
-  gradient changes all along the path, need a thousand and more.
+  explains (limits 1 % and 5 %). The second falls with the number of steps; deep ReLU networks with random weights,
+  whose gradient changes all along the path, need a thousand and more.
 - **LRP conservation**: the relevance of pixels and class token over the output, 1 when none was lost. Only what a bias
   alone switches on loses its relevance: the flag says how much of the answer the picture does not account for.
   **Without biases**: the same on a copy whose biases and BatchNorm shifts are zero, which is the check of the rules.
