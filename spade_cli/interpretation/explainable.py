@@ -12,6 +12,7 @@ from spade_cli.errors import UserError
 from spade_cli.interpretation.feature_maps import mark_feature_map
 from spade_cli.interpretation.in_place import CannotRewrite, checked_run, traced, without_constants, without_writes
 from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
+from spade_cli.interpretation.sources import sources_forgotten
 from spade_cli.watching import watching
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
@@ -34,6 +35,7 @@ class Explainable:
     feature_map: str | None
 
 
+@sources_forgotten()
 def explainable(model: nn.Module, image: Tensor) -> Explainable:
     """Copy a network and make the copy safe for captum; `image` (1, 3, H, W) is what the copy is tried on.
 

@@ -22,6 +22,7 @@ from spade_cli.interpretation.explanation import (
 )
 from spade_cli.interpretation.feature_maps import mark_layer
 from spade_cli.interpretation.randomness import seeded
+from spade_cli.interpretation.sources import sources_forgotten
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -52,6 +53,7 @@ def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explana
     return explained("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
 
 
+@sources_forgotten()
 def guided_gradcam(
     network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
 ) -> Explanation:

@@ -43,10 +43,12 @@ from spade_cli.interpretation.flow import flow_of
 from spade_cli.interpretation.lrp_choice import KEEP, kind_of, rule_of
 from spade_cli.interpretation.lrp_rules import Absorbing
 from spade_cli.interpretation.rewriting import module_of, replace_call
+from spade_cli.interpretation.sources import sources_forgotten
 
 TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
 
 
+@sources_forgotten()
 def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     """Relevance of each pixel for the target's output, by the rules of this file's docstring.
 

@@ -1,5 +1,7 @@
 """Each method against its definition, restated slowly; the limits; what is refused and warned of."""
 
+import linecache
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,18 @@ def output(network: nn.Module, image: torch.Tensor) -> float:
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_nothing_is_left_of_a_network_that_was_explained():
+    """torch.fx keeps what it compiles until the process ends: in a batch that is gigabytes."""
+    from torch.fx.graph_module import _loader
+
+    before = set(_loader.eval_cache), {name for name in linecache.cache if name.startswith("<eval_with_key>")}
+    network = explainable(small_convolutional(), picture(24))
+    for method in METHODS.values():
+        method(network, picture(24), FOUND_AT, **QUICK.get(method.__name__, {}))
+    after = set(_loader.eval_cache), {name for name in linecache.cache if name.startswith("<eval_with_key>")}
+    assert after == before
 
 
 def test_saliency_and_input_x_gradient(small):
