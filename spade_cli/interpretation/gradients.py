@@ -53,7 +53,6 @@ def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explana
     return explained("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
 
 
-@sources_forgotten()
 def guided_gradcam(
     network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
 ) -> Explanation:
@@ -71,8 +70,9 @@ def guided_gradcam(
     model, name = network.model, network.feature_map
     if layer is not None:
         assert isinstance(model, fx.GraphModule)
-        model = copy.deepcopy(model)
-        name = mark_layer(model, layer)
+        with sources_forgotten():
+            model = copy.deepcopy(model)
+            name = mark_layer(model, layer)
     if name is None:
         raise CannotExplain(
             "guided_gradcam needs a spatial feature map before the classifier, and this network has none"

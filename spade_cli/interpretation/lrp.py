@@ -48,7 +48,6 @@ from spade_cli.interpretation.sources import sources_forgotten
 TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
 
 
-@sources_forgotten()
 def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     """Relevance of each pixel for the target's output, by the rules of this file's docstring.
 
@@ -95,6 +94,7 @@ def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
     return notes
 
 
+@sources_forgotten()
 def with_rules(model: nn.Module) -> fx.GraphModule:
     """A rewritten network (`Explainable.model`) -> the network whose gradient times input is its relevance.
 

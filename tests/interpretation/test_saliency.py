@@ -45,6 +45,7 @@ def test_nothing_is_left_of_a_network_that_was_explained():
     network = explainable(small_convolutional(), picture(24))
     for method in METHODS.values():
         method(network, picture(24), FOUND_AT, **QUICK.get(method.__name__, {}))
+    interpretation.guided_gradcam(network, picture(24), FOUND_AT, layer="3")
     after = set(_loader.eval_cache), {name for name in linecache.cache if name.startswith("<eval_with_key>")}
     assert after == before
 
