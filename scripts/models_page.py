@@ -43,7 +43,6 @@ worked without a word. `spade doctor model=...` does the same for one network, y
 - **guided from gradient**: the largest difference of guided backpropagation from the plain gradient, relative to the
   largest gradient: 0 without ReLU. Where hundreds of ReLUs each stop what is negative, it is large.
 - **contrast**: the standard deviation of a picture in [0, 1]; it starts at 0.003, and less than 0.01 is called blank.
-- **seconds**: of everything, on one shared core.
 
 {seven}
 """
@@ -152,10 +151,10 @@ def figures_of(networks: Sequence[Mapping[str, Any]]) -> str:
         ]
         bare = network["unbiased"]
         shown.insert(3, "" if bare is None else f"{bare:.3f}")
-        rows.append((network["name"], *shown, f"{min(contrast):.2f}", f"{network['seconds']:.0f}"))
+        rows.append((network["name"], *shown, f"{min(contrast):.2f}"))
     titles = [title for title, _, _ in keys]
     titles.insert(3, "without biases")
-    header = ("network", *titles, "least contrast of a visualization", "seconds")
+    header = ("network", *titles, "least contrast of a visualization")
     return table(header, rows)
 
 

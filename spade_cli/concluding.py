@@ -16,11 +16,10 @@ from torch import Tensor
 from spade_cli import __version__
 from spade_cli.explaining import Result
 from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
-from spade_cli.pruning.fidelity import agreement
+from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
 
-LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
 LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
 
 
@@ -110,8 +109,10 @@ def _unfaithful(
         if trace.trials and not any(trial.faithful for trial in trace.trials):
             gentlest = min(trace.trials, key=lambda trial: (len(trial.shares), min(trial.shares.values())))
             (block, share), *_ = gentlest.shares.items()
+            fixed = any(question.shares.fixed.values())
+            left = "only what schedule.layers names is pruned" if fixed else "this is the dense network"
             return [
-                f"schedule=auto found no trace that keeps the prediction: this is the dense network; {block} alone at "
+                f"schedule=auto found no trace that keeps the prediction: {left}; {block} alone at "
                 f"{share:g} {_effect(gentlest.fidelity)}; lower schedule.fidelity, or give shares with schedule.layers"
             ]
     elif agreement < LEAST_AGREEMENT:
@@ -161,7 +162,7 @@ def tell(found: Mapping[str, Any], report: Path, console: Console) -> None:
 
 
 def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, str]]:
-    """Name, text and rich's style of each."""
+    """Name, text and rich's style of each; the last is named after the page, or after the picture if there is none."""
     fidelity = found["fidelity"]
     yield "dense", _said(found, "dense"), ""
     yield "trace", _said(found, "trace"), ""
@@ -174,7 +175,7 @@ def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, st
         yield "flag", flag, "yellow"
     for skipped in found["skipped"]:
         yield "skipped", f"{skipped['what']}: {skipped['why']}", "dim"
-    yield "report", str(report), "bold"
+    yield report.stem, str(report), "bold"
 
 
 def _said(found: Mapping[str, Any], name: str) -> str:

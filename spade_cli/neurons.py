@@ -51,17 +51,23 @@ def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
     """The layers to look into, in the network's order: those the patterns name, else the last pruned ones.
 
     Layers that the network uses without calling them, as attention does, have no outputs to be seen: none is chosen.
+    Errors: UserError for a pattern that matches no layer, or none whose output can be seen.
     """
+    seen = called_layers(run.classifier.model, run.x)
     layers: list[dict[str, Any]] = run.found["layers"]
+    known = [layer for layer in layers if layer["name"] in seen]
     if not patterns:
-        seen = called_layers(run.classifier.model, run.x)
-        known = [layer for layer in layers if layer["name"] in seen]
         pruned = [layer for layer in known if layer["left"] is None]
         return [layer["name"] for layer in (pruned or known)[-LAYERS:]]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in layers):
             raise UserError(f"--layers {pattern} matches no layer; spade layers lists them")
-    return [one["name"] for one in layers if any(fnmatch.fnmatchcase(one["name"], p) for p in patterns)]
+        if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in known):
+            raise UserError(
+                f"--layers {pattern} matches only layers that the network never calls as modules (attention's "
+                "projections), whose channels cannot be seen; name others"
+            )
+    return [one["name"] for one in known if any(fnmatch.fnmatchcase(one["name"], p) for p in patterns)]
 
 
 def measure(networks: Mapping[str, Seen], layers: Sequence[str]) -> dict[str, dict[str, Tensor]]:

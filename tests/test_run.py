@@ -250,3 +250,25 @@ def test_unfaithful_traces_are_flagged(picture, tmp_path, share, flag):
     run = pipeline.run(request(picture, tmp_path, layer_shares={"*": share}, saliency={}, visualize=None))
     flags = json.loads((run / "summary.json").read_text(encoding="utf-8"))["flags"]
     assert re.search(flag, " ".join(flags)) if flag else flags == []
+
+
+@pytest.mark.parametrize(
+    "named, left", [({}, "this is the dense network"), ({"head": 0.1}, "only what schedule.layers")]
+)
+def test_a_search_that_finds_nothing_says_how_near_it_came(picture, tmp_path, named, left):
+    def nothing_left(weight, hessian, share, block):
+        return torch.zeros_like(weight) if share > 0.1 else weight
+
+    changes = {
+        "schedule": partial(schedule.auto, fidelity=1.0),
+        "schedule_name": "auto",
+        "sparsity": None,
+        "layer_shares": named,
+        "pruner": nothing_left,
+    }
+    run = pipeline.run(request(picture, tmp_path, **changes, saliency={}, visualize=None))
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert found["trials"] and not any(trial["faithful"] for trial in found["trials"])
+    (flag,) = (flag for flag in found["flags"] if "schedule=auto found no trace" in flag)
+    gentlest = found["trials"][-1]["fidelity"]
+    assert left in flag and f"from {gentlest['dense']:.1%} to {gentlest['pruned']:.1%}" in flag

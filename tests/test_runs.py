@@ -61,7 +61,7 @@ def test_what_is_not_kept_is_not_written_and_missed_with_its_reason(folder, tmp_
     monkeypatch.chdir(tmp_path)
     assert main(["run", f"image={folder / 'one.png'}", "schedule=none", LAYERS, *QUICK, "keep=[]"]) == 0
     (run,), captured = find_runs(tmp_path / "outputs"), capsys.readouterr()
-    assert f"report    {run.relative_to(tmp_path) / 'overview.png'}\n" in captured.err
+    assert f"overview  {run.relative_to(tmp_path) / 'overview.png'}\n" in captured.err
     full = find_runs(folder / "outputs")[0]
     names = [{path.relative_to(one) for path in one.rglob("*")} for one in (full, run)]
     assert names[0] - names[1] == {Path("trace.safetensors"), Path("report.html")} and names[1] < names[0]
@@ -211,7 +211,9 @@ def test_the_last_pruned_layers_that_are_called_are_looked_into():
     layers.append({"name": "attention.in_proj", "left": None})  # a weight that no module is called for
     run = SimpleNamespace(found={"layers": layers}, classifier=SimpleNamespace(model=model), x=torch.zeros(1, 3))
     assert choose_layers(run, []) == ["5", "7", "9", "11"]
-    assert choose_layers(run, ["1*"]) == ["1", "10", "11"]
+    assert choose_layers(run, ["1*"]) == ["1", "10", "11"] and choose_layers(run, ["*"])[-1] == "11"
+    with pytest.raises(UserError, match="matches only layers that the network never calls"):
+        choose_layers(run, ["attention*"])
 
 
 def test_networks_with_attention_are_looked_into_and_compared(tmp_path, monkeypatch, capsys):

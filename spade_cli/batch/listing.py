@@ -14,7 +14,7 @@ from spade_cli.world.photographs import SUFFIXES
 WILD = "*?["
 LISTS = (".txt", ".lst", ".list")
 # A folder that holds one of these was written by spade: its pictures are results, not images.
-RESULTS = ("trace.safetensors", "batch.json", "sweep.json", "evaluation.json", "trojans.json")
+RESULTS = ("summary.json", "batch.json", "sweep.json", "evaluation.json", "trojans.json")
 
 
 def find_images(images: str, out: str) -> Iterator[str]:

@@ -41,8 +41,8 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     other = [word for word in rest if word not in terminal.VIEWS and key(word).split(".")[0] not in FREE]
     if other:
         raise UserError(
-            f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine and batch.* "
-            "may be given)"
+            f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine, batch.*, "
+            "--quiet and --plain may be given)"
         )
     out = absolute(resumed)
     return go_on(out, read_about(out, verb), _verb(verb).main, rest)

@@ -47,7 +47,7 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
 
     from spade_cli import pipeline
     from spade_cli.cli.door import request
-    from spade_cli.runs import REPORT
+    from spade_cli.runs import OVERVIEW, REPORT
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
     console = terminal.console(asked.views)
@@ -68,5 +68,6 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
     dense, trace = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
     if pairs and trace < SHARPER * dense:
         console.print("\nWith these settings the trace's maps show it no better than the dense network's.")
-    console.print(f"\nLook at {folder / REPORT} (spade open shows it), or at overview.png beside it.")
+    page = f"{folder / REPORT} (spade open shows it), or at overview.png beside it"
+    console.print(f"\nLook at {page if (folder / REPORT).is_file() else folder / OVERVIEW}.")
     terminal.print_run(folder, asked.views)

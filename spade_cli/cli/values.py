@@ -142,6 +142,6 @@ def _same_kind(default: Any, value: Any, any_length: bool = False) -> bool:
         if not isinstance(value, tuple | list):
             return False
         if any_length:  # a sequence of one kind of thing
-            return all(_same_kind(default[0], v) for v in value)
+            return not default or all(_same_kind(default[0], v) for v in value)
         return len(value) == len(default) and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
     return isinstance(value, type(default))

@@ -47,10 +47,18 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
 @torch.no_grad()
 def called_layers(model: nn.Module, image: Tensor) -> set[str]:
     """Names of the modules that a run on the image, (1, 3, H, W) normalised, calls: those that can be asked about."""
-    names = [name for name, _ in model.named_modules() if name]
-    with _outputs(model, names) as outputs:
-        model(image.to(device_of(model)))
-    return {name for name, found in outputs.items() if found}
+    called: set[str] = set()
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+        for name, module in model.named_modules(remove_duplicate=False)
+        if name
+    ]
+    try:
+        model(image.detach().clone().to(device_of(model)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
 
 
 def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:

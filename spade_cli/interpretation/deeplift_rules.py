@@ -154,7 +154,10 @@ def _divides(func: Any, input: Any, other: Any) -> Tensor | None:
 
 
 def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor | None:
-    if not _moves(input) or dim is None or dtype not in (None, input.dtype):
+    dtypes = {dtype, _stacklevel if isinstance(_stacklevel, torch.dtype) else None} - {
+        None
+    }  # torch.softmax has it third
+    if not _moves(input) or dim is None or dtypes - {input.dtype}:
         return None
     return softmax(input, dim)
 

@@ -64,8 +64,8 @@ class WriteTracer(fx.Tracer):
         return _Value(node, self)
 
 
-class _Undecided(Exception):  # noqa: N818
-    """A question about sizes that tracing cannot answer: the node."""
+class _Undecided(BaseException):
+    """A question about sizes that tracing cannot answer: the node. No Exception: the network's code may catch those."""
 
 
 def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule:

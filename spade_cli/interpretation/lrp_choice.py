@@ -162,6 +162,8 @@ def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
     if function in MUL:
         others = [place for place in places if place not in passing]
         return Gated(Call(node.target), others[0]) if others else KEEP
+    if len(places) != 2:
+        return None
     (other,) = (place for place in places if place not in passing)
     return SharedMatmul(Call(node.target), other, passing[0])
 

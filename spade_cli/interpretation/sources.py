@@ -19,5 +19,5 @@ def sources_forgotten() -> Iterator[None]:
         yield
     finally:
         for name in KEPT.keys() - before:
-            del KEPT[name]
+            KEPT.pop(name, None)  # another thread may have been there
             linecache.cache.pop(name, None)

@@ -130,7 +130,7 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
         count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
         if not 0 <= asked.channel < count:
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
-    for layer in {asked.layer for asked in channels}:
+    for layer in dict.fromkeys(asked.layer for asked in channels):
         if not outputs[layer].requires_grad:
             where = f"layer '{layer}'" if layer else "the network's output"
             raise UserError(

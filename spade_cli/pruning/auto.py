@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from spade_cli.pruning.draft import Draft
-from spade_cli.pruning.fidelity import Fidelity, Judge, Trial
+from spade_cli.pruning.fidelity import LEAST_KEPT, Fidelity, Judge, Trial
 from spade_cli.pruning.trace import Trace
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
@@ -23,12 +23,13 @@ class Auto:
     candidates: tuple[str, ...]  # layers, in the order of `find_layers`
     ladder: tuple[float, ...]  # shares to try, sparsest first
     last_resort: tuple[float, ...]  # those to try in the last block where none of the ladder is faithful
-    fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity
+    fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity, nor by half
     fixed: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
 
     def faithful(self, found: Fidelity) -> bool:
         """Whether a pruned network still gives the answer that is to be explained."""
-        return found.same_prediction and found.dense - found.pruned <= 1 - self.fidelity
+        fallen = found.dense - found.pruned > 1 - self.fidelity or found.pruned < LEAST_KEPT * found.dense
+        return found.same_prediction and not fallen
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Search:
     def most(self) -> int:
         """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
         bisection = len(self.blocks).bit_length() + 1
-        return len(self.auto.ladder) * bisection + len(self.auto.last_resort)
+        return len(self.auto.ladder) * bisection + len(self.auto.last_resort) if self.blocks else 0
 
     def run(self) -> Trial | None:
         """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
@@ -64,7 +65,7 @@ class Search:
             if deepest == reached > 0:
                 self._try(share, reached)
             reached = deepest
-        if not any(trial.faithful for trial in self.trials):
+        if self.blocks and not any(trial.faithful for trial in self.trials):
             for share in self.auto.last_resort:
                 if self._try(share, 1).faithful:
                     break  # no deeper: shares this low gain nothing in early layers

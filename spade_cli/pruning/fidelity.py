@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from spade_cli.pruning.layers import layer_modules
 
+LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
+
 
 @dataclass(frozen=True)
 class Fidelity:

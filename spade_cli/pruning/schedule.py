@@ -29,7 +29,7 @@ def auto(
     """As sparse as the image's prediction allows, late layers first: how deep at which share is found by trying.
 
     A level is the only share tried then. fidelity: the top-1 stays, and the target's probability falls by at most
-    1 - fidelity. Raises UserError for shares that are none.
+    1 - fidelity, and not by half. Raises UserError for shares that are none.
     """
     shares, resort = (tuple(ladder), tuple(last_resort)) if level is None else ((level,), ())
     for name, found, default in (("ladder", shares, LADDER), ("last_resort", resort, LAST_RESORT)):

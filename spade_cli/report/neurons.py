@@ -14,7 +14,7 @@ from spade_cli.report import words
 from spade_cli.report.checkpoint import write_whole
 from spade_cli.report.html import inlined, render
 from spade_cli.report.pictures import overlay, picture, shared_top
-from spade_cli.runs import read_summary
+from spade_cli.runs import REPORT, read_summary
 
 PAGE, RECORD = "neurons.html", "neurons.json"
 SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
@@ -50,6 +50,7 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
         layers=dict(reversed(layers.items())),  # what is nearest to the answer first
         bar=bar,
         command=command,
+        has_report=(run / REPORT).is_file(),
     )
     record = [{"layer": n.layer, "channel": n.channel, "share": n.share, "rank": n.rank} for n in neurons]
     text = json.dumps({"target": found["target"], "neurons": record}, indent=2, ensure_ascii=False)

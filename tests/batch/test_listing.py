@@ -33,6 +33,8 @@ def test_folders_with_their_sub_folders(here):
 def test_results_are_no_images(here):
     write(Path("photos/results/batch.json"))
     write(Path("photos/results/images/0000/x/overview.png"))
+    write(Path("photos/results of a run/summary.json"))  # its trace was not kept
+    write(Path("photos/results of a run/image.png"))
     write(Path("photos/mine/overlay.png"))
     assert found("photos", out="photos/mine") == found("photos", out="photos/mine/")
     assert not [path for path in found("photos", out="photos/mine") if "mine" in path or "results" in path]

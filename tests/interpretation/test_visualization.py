@@ -106,6 +106,9 @@ def test_channels_that_come_last(channels, layers):
         with pytest.raises(UserError, match=f"channels 0 to {channels - 1}"):
             check_channels(network, picture(32), [Channel(name, channels)])
     assert channel_axis((1, 4, 4, 4), nn.Conv2d(4, 4, 1)) == channel_axis((1, 8, 3, 3)) == 1
+    assert channel_axis((1, 4, 9), nn.Conv1d(3, 4, 1)) == 1 and channel_axis((1, 9, 4)) == 2
+    assert channel_axis((1, 5, 4, 4), nn.Linear(4, 4)) == 3, "whatever its place looks like"
+    assert channel_axis((1, 5, 4, 4), type("Moved", (nn.Linear,), {"forward": None})(4, 4)) == 1
 
 
 def test_what_does_not_depend_on_the_picture_is_refused():
