@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from spade_cli.batch.storage import filesystem, is_url
+from spade_cli.batch.storage import LAST, filesystem, is_url
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 from spade_cli.world.photographs import SUFFIXES
@@ -14,7 +14,7 @@ from spade_cli.world.photographs import SUFFIXES
 WILD = "*?["
 LISTS = (".txt", ".lst", ".list")
 # A folder that holds one of these was written by spade: its pictures are results, not images.
-RESULTS = ("summary.json", "batch.json", "sweep.json", "evaluation.json", "trojans.json")
+RESULTS = (LAST, "batch.json", "sweep.json", "evaluation.json", "trojans.json")
 
 
 def find_images(images: str, out: str) -> Iterator[str]:
