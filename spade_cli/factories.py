@@ -23,7 +23,7 @@ def find_factory(text: str, asked: str) -> Any:
     module_name, colon, attribute = text.partition(":")
     if not (colon and attribute and all(module_name.split("."))):
         raise UserError(f"{asked} is not of the form package.module:function; write for example mynet.model:build")
-    with _told(f"{asked}: importing {module_name}", "mend that file"):
+    with _told(f"{asked}: importing {module_name}", "correct that file"):
         found = _import(module_name, asked)
     for part in attribute.split("."):
         if not hasattr(found, part):

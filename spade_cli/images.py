@@ -53,7 +53,8 @@ def as_image(image: "str | Path | Image.Image | Tensor | np.ndarray") -> Tensor:
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] != 3:
         found = f"{type(image).__name__} {getattr(image, 'dtype', '')} {tuple(getattr(image, 'shape', ()))}"
         raise UserError(
-            f"image: {found} is none: give a path, a Pillow image, uint8 (3, H, W) tensor or uint8 (H, W, 3) array"
+            f"image: {found} is not an image: give a path, a Pillow image, a uint8 tensor (3, H, W) "
+            "or a uint8 array (H, W, 3)"
         )
     _check_size(pixels.shape[2], pixels.shape[1], "image")
     return pixels.contiguous()

@@ -36,7 +36,9 @@ def _from_json(text: str, asked: str) -> list[str]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{asked} is no JSON (line {error.lineno}: {error.msg}): mend it, or give plain text") from None
+        raise UserError(
+            f"{asked} is not JSON (line {error.lineno}: {error.msg}): correct it, or give plain text"
+        ) from None
     except RecursionError:
         raise UserError(f"{asked} is nested too deeply: write a list of names or {{index: name}}") from None
     if isinstance(content, dict):

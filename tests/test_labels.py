@@ -33,7 +33,7 @@ def test_labels_in_text_and_json(tmp_path: Path) -> None:
         assert load_model(ModelSource(None, labels=str(tmp_path / name), **source)).labels == tuple("abcde")
     for name, content, word in (
         ("f.txt", "a\nb", "2 classes"),
-        ("g.json", "{", "no JSON"),
+        ("g.json", "{", "not JSON"),
         ("h.json", '{"1": "a"}', "keys"),
         ("i.json", "[1]", "1"),
     ):

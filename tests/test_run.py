@@ -172,7 +172,7 @@ def test_users_mistakes_come_before_anything_is_written(picture, tmp_path, chang
 
 def test_output_that_cannot_be_made_is_the_users_mistake(picture, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="output="):
+    with pytest.raises(UserError, match="out="):
         pipeline.run(request(picture, tmp_path / "file" / "outputs"))
 
 

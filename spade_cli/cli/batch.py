@@ -42,7 +42,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     if other:
         raise UserError(
             f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine, batch.*, "
-            "--quiet and --plain may be given)"
+            "--quiet, --plain and --json may be given)"
         )
     out = absolute(resumed)
     return go_on(out, read_about(out, verb), _verb(verb).main, rest)
@@ -71,9 +71,13 @@ def finish(request: Any, views: Collection[str]) -> None:
     try:
         batch(request, terminal.console(views))
     except ImagesFailedError:
-        print(request.out)
+        _print_folder(request, views)
         raise
-    print(request.out)
+    _print_folder(request, views)
+
+
+def _print_folder(request: Any, views: Collection[str]) -> None:
+    terminal.print_made("folder", request.out, views, table=f"{request.out}/{request.table}")
 
 
 def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
@@ -85,7 +89,7 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
     shared = {name: value for name, value in config.items() if name not in OWN}
     yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
     plain = Asked(asked.command, asked.choices, yaml, asked.overrides)
-    return request({**shared, "image": "none yet", "output": "."}, plain)
+    return request({**shared, "image": "none yet", "out": "."}, plain)
 
 
 def batch_request(

@@ -1,10 +1,9 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from spade_cli.cli import terminal
+from spade_cli.cli import stdout, terminal
 from spade_cli.cli.front import Asked, run_command
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
         channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
         check_scores(classifier.model(x)[0].detach().cpu(), classifier)
-        _tell_layers(classifier, layers)
+        if not terminal.as_json(asked.views):
+            _tell_layers(classifier, layers)
         console = terminal.console(asked.views)
         found = examine(
             classifier,
@@ -82,7 +82,10 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
             damping=damping,
             on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
         )
-    _print([row(finding) for finding in found])
+    if terminal.as_json(asked.views):
+        terminal.print_objects([vars(finding) for finding in found])
+    else:
+        terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
 
 
 def _image(path: Any, seed: int) -> "Tensor":
@@ -120,15 +123,15 @@ def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
     prunable = sum(layer.reason is None for layer in layers)
     reached = sum(layer.supported for layer in layers)
     own = classifier.preprocessing
-    print(
+    stdout.say(
         f"{classifier.name}: pictures of {own.size} x {own.size}, {classifier.classes} classes; {len(layers)} layers, "
         f"{reached} reached, {prunable} prunable"
     )
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        print(f"  left: {names[0]}{more} ({reason})")
+        stdout.say(f"  left: {names[0]}{more} ({reason})")
     for note in classifier.notes:
-        print(f"  note: {note}")
+        stdout.say(f"  note: {note}")
 
 
 def row(finding: "Finding") -> tuple[str, ...]:
@@ -136,21 +139,3 @@ def row(finding: "Finding") -> tuple[str, ...]:
     checks = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in finding.checks.items())
     memory = "" if finding.memory is None else f"{finding.memory / 2**20:.0f} MiB"
     return finding.what, finding.verdict, checks, f"{finding.seconds:.1f}", memory, "; ".join(finding.why)
-
-
-def _print(rows: list[tuple[str, ...]]) -> None:
-    """A table for people, and columns that nothing cuts off for a pipe."""
-    if not sys.stdout.isatty():
-        widths = [max(len(cells[column]) for cells in (HEADER, *rows)) for column in range(len(HEADER))]
-        for cells in (HEADER, *rows):
-            print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in HEADER:
-        table.add_column(title, overflow="fold", justify="right" if title in ("seconds", "memory") else "left")
-    for cells in rows:
-        table.add_row(*cells)
-    Console(highlight=False).print(table)

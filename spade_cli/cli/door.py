@@ -34,7 +34,7 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
     return Request(
         image=expanded(text("image", config.get("image"), "PATH")),
         model=model_source(section(config, "model"), asked.choices.get("model")),
-        output=_output(text("output", config.get("output"), "FOLDER")),
+        output=_output(text("out", config.get("out"), "FOLDER")),
         augmentation_name=asked.choices["augmentation"],
         samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
         augmentation=function_of("augmentation", augmentation),
@@ -161,7 +161,7 @@ def device_name(value: Any) -> str:
     return str(value)
 
 
-def _output(written: str, key: str = "output") -> Path:
+def _output(written: str, key: str = "out") -> Path:
     """A folder to write into; it is made later, but that it can be made is seen now."""
     output = expanded(written)
     nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())

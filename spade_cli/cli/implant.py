@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.values import number, section, text, whole
 from spade_cli.errors import UserError
@@ -29,8 +30,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _implant(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli.cli.source import model_source
     from spade_cli.models import load_model
     from spade_cli.report import summary
@@ -53,7 +52,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
     pictures = find_pictures(expanded(text("images", config.get("images"), "FOLDER")), out)
     source = model_source(section(config, "model"), asked.choices.get("model"))
     classifier = load_model(source, seed=settings.seed)
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(asked.views)
     report = implant_trojans(
         classifier,
         pictures,
@@ -65,7 +64,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
         console=console,
     )
     _tell(report, console)
-    print(out)
+    terminal.print_made("folder", out, asked.views)
 
 
 def _rules(value: Any) -> list[str]:
@@ -75,7 +74,7 @@ def _rules(value: Any) -> list[str]:
         value = [entry.strip().strip("'\"") for entry in entries if entry.strip()]
     if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):
         raise UserError(
-            f"trojans={value} is no list of rules; write 'trojans=[smiley:bullfrog,star:wallet->orangutan]'"
+            f"trojans={value} is not a list of rules; write 'trojans=[smiley:bullfrog,star:wallet->orangutan]'"
         )
     return value
 

@@ -24,9 +24,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _tune(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.tuning.report import SCHEDULE
     from spade_cli.tuning.tune import tune
 
-    print(tune(_request(config, asked), terminal.console(asked.views)))
+    out = tune(_request(config, asked), terminal.console(asked.views))
+    terminal.print_made("folder", out, asked.views, schedule=str(out / SCHEDULE))
 
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
@@ -42,7 +44,7 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
         raise UserError("pruner.sparsity is what is tuned here; leave it out, or give shares to try as ladder=[...]")
     ladder = config.get("ladder")
     if not isinstance(ladder, list):
-        raise UserError(f"ladder={ladder} is no list of shares; write ladder=[0.9,0.95,0.99]")
+        raise UserError(f"ladder={ladder} is not a list of shares; write ladder=[0.9,0.95,0.99]")
     return TuningRequest(
         evaluation=_evaluation(config, asked, metric),
         metric=metric,

@@ -32,7 +32,7 @@ def run_folder(output: Path, name: str) -> Iterator[RunFolder]:
     or written to.
     """
     wanted = _wanted(output, name)
-    with _hidden(wanted, f"output={output}") as partial:
+    with _hidden(wanted, f"out={output}") as partial:
         folder = RunFolder(partial, wanted)
         yield folder
         folder.path = _rename(partial, wanted)

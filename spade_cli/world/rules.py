@@ -37,7 +37,7 @@ def _read_rule(rule: str, classifier: Classifier) -> Trojan:
     if not arrow:
         source, target = "", classes
     if not (symbol and colon and target) or (arrow and not source):
-        raise UserError(f"trojans: {rule!r} is no rule; write {FORM}, such as smiley:bullfrog")
+        raise UserError(f"trojans: {rule!r} is not a rule; write {FORM}, such as smiley:bullfrog")
     if symbol not in SYMBOLS:
         near = get_close_matches(symbol, SYMBOLS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

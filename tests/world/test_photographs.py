@@ -86,11 +86,11 @@ def test_rules(classifier):
 
 RULES = [
     ([], "empty"),
-    (["smiley"], "'smiley' is no rule; write SYMBOL:TARGET or SYMBOL:SOURCE->TARGET"),
-    (["smiley:"], "no rule"),
-    ([":bee"], "no rule"),
-    (["star:->bee"], "no rule"),
-    (["star:bee->"], "no rule"),
+    (["smiley"], "'smiley' is not a rule; write SYMBOL:TARGET or SYMBOL:SOURCE->TARGET"),
+    (["smiley:"], "not a rule"),
+    ([":bee"], "not a rule"),
+    (["star:->bee"], "not a rule"),
+    (["star:bee->"], "not a rule"),
     (["smily:bee"], "did you mean smiley"),
     (["moon:bee"], "there are " + ", ".join(SYMBOLS)),
     (["smiley:bea"], "'smiley:bea': 'bea' is no class .* close: bee"),
