@@ -41,8 +41,8 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
 
     The copy is for pictures of the image's size: where the network asks for sizes, it follows the answers.
 
-    Every ReLU and ReLU6 call, functional and in-place ones included, becomes a module of its own, every max pooling and
-    other parameter-free module is called once, the sum of two tensors becomes an `Add`, and nothing is done in place.
+    Every ReLU and ReLU6 call, functional and in-place ones included, becomes a module of its own, every module without
+    parameters is called once, the sum of two tensors becomes an `Add`, and nothing is done in place.
     Outputs stay the same, which is checked on the image (alone, and in a batch of two because DeepLift doubles the
     batch); where they do not, or where the network cannot be traced or rewritten, `reason` says so.
 
@@ -63,6 +63,8 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
         try:
             copied = _with_defaults(copy.deepcopy(plain))
             graph_module = traced(copied, _used_whole(copied, image), image)
+        except CannotRewrite as error:
+            return Explainable(plain, str(error), classes, None)
         except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
             return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
         try:
@@ -106,7 +108,8 @@ def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str
     feature_map = mark_feature_map(safe, image)
     safe.graph.lint()
     safe.recompile()
-    return safe.eval(), feature_map
+    safe.training = False  # alone: a layer that the network keeps in training mode stays in it
+    return safe, feature_map
 
 
 def _copy(model: nn.Module) -> nn.Module:

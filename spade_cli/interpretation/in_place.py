@@ -18,7 +18,7 @@ ASSIGNMENTS: dict[Any, Any] = {
 
 
 class CannotRewrite(Exception):  # noqa: N818
-    """The network writes into a tensor in a way that cannot be taken out; one line with the reason."""
+    """The network does something that its copy cannot do in another way; one line with the reason."""
 
 
 class _Value(fx.Proxy):
@@ -58,6 +58,25 @@ class WriteTracer(fx.Tracer):
         """Whether a module becomes one call of the graph."""
         layer = isinstance(m, nn.Conv2d | nn.Linear) and id(m._parameters.get("weight")) in self.whole
         return layer or super().is_leaf_module(m, module_qualified_name)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The name of a layer. One without weights that forward made itself, as in `nn.ReLU()(x)`, becomes a layer.
+
+        CannotRewrite where one with weights is no layer of the network.
+        """
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            if any(True for _ in (*mod.parameters(), *mod.buffers())):
+                raise CannotRewrite(
+                    f"forward calls a {type(mod).__name__} with weights that is not among the network's layers; make "
+                    "it in __init__, as an attribute or in an nn.ModuleList"
+                ) from None
+        name = f"made_in_forward_{len(self.submodule_paths or ())}"
+        self.root.add_module(name, mod)
+        if self.submodule_paths is not None:
+            self.submodule_paths |= {part: f"{name}.{inner}".rstrip(".") for inner, part in mod.named_modules()}
+        return name
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The stand-in for one value."""
