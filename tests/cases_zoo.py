@@ -1,7 +1,11 @@
 """Networks as users write them, as small as possible; each a function without arguments."""
 
+import functools
+import random
+import types
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,6 +66,7 @@ ENLARGING: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "UpsamplingBilinear2d": lambda m, x: nn.UpsamplingBilinear2d(scale_factor=2)(x),
     "PixelShuffle": lambda m, x: nn.PixelShuffle(2)(x),
     "pixel_shuffle": lambda m, x: F.pixel_shuffle(x, 2),
+    "transposed convolution by function": lambda m, x: F.conv_transpose2d(x, m.stem.weight.detach().mT, stride=2),
     "reflected border": lambda m, x: nn.ReflectionPad2d(2)(x),
     "replicated border": lambda m, x: F.pad(x, (1, 2, 3, 4), mode="replicate"),
 }
@@ -100,3 +105,106 @@ class WeightsInAList(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers[0](x).relu().mean((2, 3))
+
+
+def plain() -> nn.Sequential:
+    """Two convolutions, a normalisation and a linear layer."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES)).eval()
+
+
+def _old_spectral_norm(layer: nn.Module) -> None:
+    torch.nn.utils.spectral_norm(layer.train())(torch.zeros(1, 3, 8, 8))
+    layer.eval()
+
+
+# Ways of computing a weight anew at each call.
+COMPUTED_WEIGHTS: dict[str, Callable[[nn.Module], object]] = {
+    "weight_norm": torch.nn.utils.weight_norm,
+    "parametrized weight_norm": torch.nn.utils.parametrizations.weight_norm,
+    "spectral_norm": _old_spectral_norm,
+    "parametrized spectral_norm": torch.nn.utils.parametrizations.spectral_norm,
+    "prune": lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "weight", amount=0.3),
+    "prune twice": lambda layer: [
+        torch.nn.utils.prune.random_unstructured(layer, name, amount=0.3) for name in ("weight", "weight", "bias")
+    ],
+}
+
+
+def with_computed_weight(name: str) -> nn.Module:
+    """`plain` with the first layer's weight computed anew at each call."""
+    network = plain()
+    COMPUTED_WEIGHTS[name](network[0])
+    network[0].eval()
+    return network
+
+
+def forward_held_by_a_function() -> nn.Module:
+    """A forward put on the instance that holds the old one: copies run the layers of the original."""
+    network = plain()
+    network.forward = torch.no_grad()(network.forward)
+    return network
+
+
+def hook_that_holds_a_layer() -> nn.Module:
+    """A hook that runs another layer of the network: so does each copy, of the original."""
+    network = plain()
+    network.append(nn.Linear(CLASSES, CLASSES))
+    head = network[7]
+    network[8].register_forward_hook(lambda module, inputs, output: output + head.weight.sum())
+    return network
+
+
+def forward_bound_to_the_network() -> nn.Module:
+    """A forward put on the instance in a way that can be copied."""
+    network = plain()
+    network.forward = functools.partial(
+        types.MethodType(lambda self, scale, x: scale * self[3:](self[:3](x)), network), 2
+    )
+    return network
+
+
+def keeps_its_features() -> nn.Module:
+    """A network that keeps its last features, which torch does not copy while they are part of a graph."""
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.seen = plain(), {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen["last"] = x = self.body[:6](x)
+            return self.body[6:](x)
+
+    network = Keeps().eval()
+    network(torch.zeros(1, 3, 8, 8))
+    return network
+
+
+def with_a_scripted_part() -> nn.Module:
+    """A network one of whose layers is TorchScript."""
+    network = plain()
+    network[3] = torch.jit.script(network[3])
+    return network
+
+
+class Draws(nn.Module):
+    """Draws random numbers in eval mode."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.draw = plain(), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[3:](self.draw(self.body[:3](x)))
+
+
+DRAWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.5),
+    "a module in training mode": lambda x: nn.Dropout(0.5)(x),
+    "noise": lambda x: x + torch.randn_like(x),
+    "noise of a fixed size": lambda x: x + torch.randn(1, 6, 1, 1),
+    "numpy": lambda x: x * float(np.random.rand()),
+    "Python": lambda x: x * random.random(),
+}

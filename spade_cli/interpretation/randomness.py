@@ -1,5 +1,6 @@
 """Random numbers of our own: seeded inside a `with`, and the caller's left as they were."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,19 +10,24 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch on the CPU and this device, and numpy, which captum and lucent draw from; restore them afterwards."""
+    """Seed what captum, lucent and networks draw from: torch on the CPU and this device, numpy, Python. Restore it.
+
+    The generators belong to the process: of two threads inside, one draws what it would not alone.
+    """
     generators = [torch.default_generator, *_generators(device)]
     states = [generator.get_state() for generator in generators]
-    numpy_state = np.random.get_state()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
         for generator in generators:  # one by one: torch.manual_seed would seed devices that nobody restores
             generator.manual_seed(seed)
         np.random.seed(seed % 2**32)  # numpy takes 32 bits
+        random.seed(seed)
         yield
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def _generators(device: torch.device) -> list[torch.Generator]:
