@@ -208,3 +208,24 @@ DRAWN: dict[str, Callable[[Tensor], Tensor]] = {
     "numpy": lambda x: x * float(np.random.rand()),
     "Python": lambda x: x * random.random(),
 }
+
+
+class SwitchedOff(nn.Module):
+    """Channels behind a ReLU: one that is dead, one that bright pictures excite, one that a single pattern excites."""
+
+    DEAD, BRIGHT, PATTERN = 0, 1, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.place = nn.Conv2d(3, 3, 8, 4), nn.Parameter(torch.rand(3, 7, 7))
+        self.relu, self.out, self.head = nn.ReLU(inplace=True), nn.Identity(), nn.Linear(3, CLASSES)
+        with torch.no_grad():
+            self.conv.weight[self.BRIGHT] = 1 / 192
+            self.conv.weight[self.PATTERN] = torch.randn(3, 8, 8).sign() / 192
+            # mid-grey is 0 to the first two, and no picture in [-1, 1] is more than 1
+            self.conv.bias.copy_(torch.tensor([-100.0, -0.5, -0.4]))
+            self.head.weight[2], self.head.bias[2] = 0, 0.3  # a class that nothing changes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.out(self.relu(self.conv(x)) + self.place).mean((2, 3)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from spade_cli.interpretation.blank import why_blank
 from spade_cli.interpretation.deeplift import deeplift
 from spade_cli.interpretation.explainable import Explainable, explainable
 from spade_cli.interpretation.explanation import CannotExplain, Explanation
@@ -56,4 +57,5 @@ __all__ = [
     "occlusion",
     "saliency",
     "visualize",
+    "why_blank",
 ]

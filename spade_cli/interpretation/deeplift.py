@@ -51,7 +51,7 @@ def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
     maxima, products, softmax, attention and normalisation by `deeplift_rules.py`. A layer without one passes the plain
     gradient: the sum is then off, is measured, and warned of.
     """
-    needs_safe_copy(network, "deeplift")
+    needs_safe_copy(network)
     image = prepared(network, image, target)
     with captum_on(network.model), PairedRules():
         contribution, delta = _DeepLift(network.model).attribute(

@@ -20,6 +20,8 @@ INTEGRATION_ERROR = 0.05  # of the difference in output
 DEEPLIFT_ERROR = 0.01  # of the difference in output
 # The LRP rules used conserve relevance but for units that only their bias switches on, and rounding.
 CONSERVATION_ERROR = 0.05  # of the output
+# What torch says (seen in 2.14) where nothing that a gradient passes leads from the picture to the answer.
+NO_GRADIENT = ("does not require grad", "doesn't require gradient", "not have been used in the graph")
 
 
 class CannotExplain(SpadeError):  # noqa: N818
@@ -54,10 +56,10 @@ def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
     return image.detach().clone().to(device_of(network.model))
 
 
-def needs_safe_copy(network: Explainable, method: str) -> None:
-    """Refuse a method that hooks modules on a network that could not be rewritten."""
+def needs_safe_copy(network: Explainable) -> None:
+    """Refuse a network that could not be rewritten, for a method that hooks modules or replaces them."""
     if network.reason is not None:
-        raise CannotExplain(f"{method} needs a rewritten copy of the network, and there is none: {network.reason}")
+        raise CannotExplain(f"it needs a rewritten copy of the network, and there is none: {network.reason}")
 
 
 def at_least_one(method: str, **settings: int) -> None:
@@ -118,6 +120,10 @@ def captum_on(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # torch's, and captum's of what it was handed
+        if any(words in str(error) for words in NO_GRADIENT):
+            raise CannotExplain(
+                "no gradient of the answer reaches the picture (detach() or no_grad() in its forward?)"
+            ) from error
         raise CannotExplain(f"the network fails under this method: {one_line(error)}") from error
     finally:
         for hooks, kept in before:

@@ -55,7 +55,7 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     `class_token` is the class token's part of it, where there is one.
     Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
-    needs_safe_copy(network, "lrp")
+    needs_safe_copy(network)
     image = prepared(network, image, target).requires_grad_()
     ruled = with_rules(network.model)
     tokens = [module for module in ruled.modules() if isinstance(module, Absorbing)]

@@ -84,7 +84,7 @@ def test_torchscript_is_named():
     ):
         safe = explainable(network, picture(SIZE))
         assert safe.reason.startswith(where) and "TorchScript" in safe.reason
-        with pytest.raises(CannotExplain, match=r"^lrp needs a rewritten copy .* TorchScript, which shows none"):
+        with pytest.raises(CannotExplain, match=r"^it needs a rewritten copy .* TorchScript, which shows none"):
             interpretation.lrp(safe, picture(SIZE), FOUND_AT)
         found = interpretation.saliency(safe, picture(SIZE), FOUND_AT).map
         expected = interpretation.saliency(explainable(plain(), picture(SIZE)), picture(SIZE), FOUND_AT).map
