@@ -119,14 +119,16 @@ def traces(
     damping: float = 0.01,
     calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
     seed: int = 0,
+    target: str | int | None = None,
 ) -> list[Trace]:
     """The trace of every image; each layer is solved for all of them at once where the pruner can.
 
     `model` is what `load_model` or `wrap` returned, or a bare network (then taken to see 224 x 224 pictures with
     ImageNet's mean and standard deviation); it stays as it is, on its device. Images are paths, PIL images or uint8
     tensors (3, H, W). `sparsity` None leaves the shares to the schedule; `layers` sets some by dotted name or glob, as
-    `schedule.layers` does. `pruner`, `schedule` and `augmentation` are names, as on the command line, or functions.
-    Raises UserError for what cannot be.
+    `schedule.layers` does. `target` is the class asked about, an index or a label, None the likeliest one: its
+    probability is what `auto` keeps. `pruner`, `schedule` and `augmentation` are names, as on the command line, or
+    functions. Raises UserError for what cannot be.
     """
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity} is not a share: give a number from 0 to 1")
@@ -146,7 +148,7 @@ def traces(
         found,
         schedules.settle(plan, found, sparsity, layers or {}),
         solver,
-        subjects=[subject_of(classifier, picture) for picture in pictures],
+        subjects=[subject_of(classifier, picture, target) for picture in pictures],
         damping=damping,
         calibration=calibration,
         seed=seed,
