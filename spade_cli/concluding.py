@@ -19,6 +19,7 @@ from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
+from spade_cli.seeds import answer
 
 LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
 
@@ -27,11 +28,11 @@ LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops th
 def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result]) -> dict[str, Any]:
     """summary.json but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
-    answer = trace.model(question.x)[0].cpu()  # (classes,)
+    said = answer(trace.model, question.x)[0].cpu()  # (classes,)
     dense = summary.prediction(question.dense_logits, target, classifier)
-    traced = summary.prediction(answer, target, classifier)
+    traced = summary.prediction(said, target, classifier)
     fidelity: dict[str, Any] = {
-        "same_prediction": bool(classifier.output.same_answer(question.dense_logits, answer)),
+        "same_prediction": bool(classifier.output.same_answer(question.dense_logits, said)),
         **agreement(trace.logits, trace_logits, classifier.output),
     }
     kept = traced["target_probability"] >= dense["target_probability"] * LEAST_KEPT
@@ -140,7 +141,8 @@ def _effect(found: Fidelity) -> str:
 def _breaking(question: Question, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
     pruned = [layer.name for layer in trace.layers if layer.left is None]
     judge = Judge(question.x, question.dense_logits, question.target, output=question.classifier.output)
-    return breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
+    found = breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
+    return found or "no single layer"
 
 
 def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
@@ -179,9 +181,9 @@ def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, st
     yield "dense", _said(found, "dense"), ""
     yield "trace", _said(found, "trace"), ""
     word, style = ("faithful", "green") if fidelity["faithful"] else ("not faithful", "yellow")
-    answer = "this image's answer is kept" if fidelity["same_prediction"] else "this image's answer changes"
+    kept = "this image's answer is kept" if fidelity["same_prediction"] else "this image's answer changes"
     others = f"augmented copies: {fidelity['agreement']:.1%} get the same answer, KL {fidelity['kl']:.3f} nats"
-    yield "fidelity", f"{word}: {answer}; {others}", style
+    yield "fidelity", f"{word}: {kept}; {others}", style
     yield "sparsity", f"{found['sparsity']['achieved']:.1%}; {_kept(found)}", ""
     yield "seconds", f"{found['seconds']['total']:.1f}", ""
     for flag in found["flags"]:

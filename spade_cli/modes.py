@@ -1,6 +1,5 @@
 """A network in eval mode for a while, its own modes put back afterwards."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,12 +16,3 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def copy_for_eval(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, without gradients."""
-    network = copy.deepcopy(model)
-    network.eval()
-    for parameter in network.parameters():
-        parameter.grad = None
-    return network

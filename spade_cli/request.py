@@ -19,6 +19,7 @@ from spade_cli.images import load_image
 from spade_cli.interpretation import Channel, check_cam_layer, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
+from spade_cli.seeds import answer
 
 KEPT = ("trace", "report")  # what may be left out of a run's folder
 
@@ -112,7 +113,7 @@ def ask(request: Request, setting: Setting, image: Tensor, *, rehearse: bool = T
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))
-    logits = classifier.model(x)[0].cpu()  # (classes,)
+    logits = answer(classifier.model, x)[0].cpu()  # (classes,)
     check_finite(logits, classifier)
     target = int(logits.argmax()) if target is None else target
     if rehearse:

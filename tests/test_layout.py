@@ -23,6 +23,8 @@ ORDER = (
         "watching",
         "scores",
         "modes",
+        "copies",
+        "seeds",
         "models",
         "augment",
         "progress",

@@ -40,7 +40,6 @@ def picture() -> Tensor:
         (zoo.hook_with_a_layer, ["a hook on stem that holds layers", "conv.weight"]),
         (zoo.with_a_lock, ["conv.lock", "lock"]),
         (zoo.with_a_file, ["log", "TextIOWrapper"]),
-        (zoo.with_a_tensor_of_parameters, ["scale", "made of parameters"]),
         (zoo.ignores_the_picture, ["every picture the same answer"]),
         (zoo.one_picture_at_a_time, ["two pictures at once"]),
         (zoo.scripted_part, ["its part conv is TorchScript"]),

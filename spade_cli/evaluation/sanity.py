@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.evaluation.localisation import ranks
-from spade_cli.modes import copy_for_eval
 from spade_cli.pruning import find_layers
 from spade_cli.pruning.layers import layer_modules
 

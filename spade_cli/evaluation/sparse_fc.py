@@ -3,7 +3,6 @@
 n: pictures; f: features, inputs of the last layer; k: classes.
 """
 
-import copy
 import warnings
 from collections.abc import Iterable
 
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.models import Classifier
@@ -69,7 +69,7 @@ def sparse_fc(classifier: Classifier, batches: Iterable[Tensor], seed: int) -> n
     features, answers = _features(classifier.model, name, batches)  # (n, f), (n,)
     if len(np.unique(answers)) < 2:
         raise SpadeError(f"sparse_fc: the network gives one answer to all {len(answers)} pictures; give more of them")
-    network = copy.deepcopy(classifier.model)
+    network = copy_for_eval(classifier.model)
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     weight, bias = _fit(features, answers, classifier.classes, seed)

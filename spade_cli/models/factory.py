@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.copies import copy_network, unwrap
 from spade_cli.errors import UserError
 from spade_cli.factories import make
 from spade_cli.models.building import seeded
 from spade_cli.models.classifier import Classifier, ModelSource, adjusted, unknown_preprocessing
 from spade_cli.models.outputs import AUTO
-from spade_cli.models.plain import check_layers_visible, copy_network, unwrap
-from spade_cli.models.prepare import prepare
+from spade_cli.models.prepare import check_layers_visible, prepare
 from spade_cli.paths import expanded
 
 MOST_MEAN = 1.0  # pictures are in 0..1; a mean of 123 belongs to pictures of 0..255

@@ -5,17 +5,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from spade_cli.copies import bake_weights, unwrap
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
-from spade_cli.models.building import one_line
-from spade_cli.models.classifier import Classifier, Preprocessing
+from spade_cli.models.classifier import Classifier
+from spade_cli.models.inputs import settle_input
 from spade_cli.models.outputs import AUTO, settle_output
-from spade_cli.models.plain import bake_weights, check_layers_visible, take_grey, unwrap
 from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
-
-COLOURS, GREY = 3, 1  # channels of a network's input
 
 
 def prepare(
@@ -56,49 +54,35 @@ def state_kept(network: nn.Module) -> Iterator[None]:
     network.eval()
 
 
-def settle_input(network: nn.Module, own: Preprocessing, channels: int | None, asked: str) -> tuple[str, ...]:
-    """Make the network take (N, 3, size, size) in float32, in place; returns what that changed, in words.
-
-    A network keeps its types where it runs with them, as one whose forward says `.half()` does; else it becomes
-    float32. A network of one channel sees the luminance. Raises UserError where nothing helps.
-    """
-    if channels not in (None, COLOURS, GREY):
-        raise UserError(
-            f"model.channels={channels}: pictures have 3 channels, or 1 in grey; for another input give a network "
-            "whose forward(self, x) makes it from a picture: return self.net(torch.cat([x, x[:, :1]], 1))"
-        )
-    picture = torch.zeros(1, COLOURS, own.size, own.size, device=device_of(network))
-    found = _error(network, picture)
-    if channels != GREY and found is None:
-        return ()
-    own_class, reasons = type(network), [found]
-    for in_float32 in (False, True):
-        if in_float32:
-            network.float()
-        for count in (COLOURS, GREY) if channels is None else (channels,):
-            if count == GREY:
-                take_grey(network)
-            if (error := _error(network, picture)) is None:
-                note = "it takes grey pictures: colours are mixed by luminance (0.299 red, 0.587 green, 0.114 blue)"
-                return (note,) if count == GREY and channels is None else ()
-            reasons.append(error)
-            network.__class__ = own_class
-    reason = next(one for one in reasons if one is not None)
-    raise UserError(
-        f"{asked} does not take a picture of 3 x {own.size} x {own.size} ({reason}); set model.size, or, where it "
-        "takes another input (more channels, two inputs, a dict), give a network whose forward(self, x) makes it of x: "
-        "return self.net({'image': x})"
-    )
+def check_layers_visible(network: nn.Module, asked: str) -> None:
+    """Raises UserError where layers cannot be seen, or weights cannot be read; names the part."""
+    for name, module in network.named_modules():
+        part = f"its part {name}" if name else "it"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(f"{asked}: {part} is TorchScript, whose layers are hidden; give the Python network")
+        if isinstance(module, fx.GraphModule) and _is_exported(module):
+            raise UserError(f"{asked}: {part} is an exported graph, whose layers are hidden; give the Python network")
+        if type(module).__module__.startswith("torch.ao.nn.quantized"):
+            raise UserError(
+                f"{asked}: {part} is quantized, and pruning needs real numbers; give the network before that"
+            )
+    for name, value in network.state_dict().items():
+        if isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
+            raise UserError(f"{asked}: {name} has no shape yet (a lazy layer); run the network once before")
+        if not isinstance(value, Tensor):
+            continue  # state of the user's own
+        reasons = {
+            "is on the meta device and holds no values": value.is_meta,
+            "is quantized": value.is_quantized,
+            "was made in torch.inference_mode()": value.is_inference(),
+        }
+        for reason in (reason for reason, holds in reasons.items() if holds):
+            raise UserError(f"{asked}: {name} {reason}; give a network with ordinary weights")
 
 
-@torch.no_grad()
-def _error(network: nn.Module, picture: Tensor) -> str | None:
-    """What the network says against this picture, (1, 3, H, W); None where it takes it."""
-    try:
-        network(picture.clone())
-    except Exception as error:  # whatever a user's network raises, it is about this input
-        return one_line(error)
-    return None
+def _is_exported(module: fx.GraphModule) -> bool:
+    """Whether the graph calls torch's internal operators on bare weights, as torch.export leaves it."""
+    return any("aten" in str(node.target) for node in module.graph.nodes if node.op == "call_function")
 
 
 @torch.no_grad()

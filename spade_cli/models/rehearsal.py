@@ -5,8 +5,8 @@ becomes a flag of every result. Pictures here are (1, 3, size, size), normalised
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
+from spade_cli.copies import copy_network, only_own_weights, refuse_borrowed
 from spade_cli.errors import UserError
 from spade_cli.models.building import one_line
 from spade_cli.models.classifier import Preprocessing
-from spade_cli.models.plain import copy_network
-from spade_cli.watching import Call, watching
+from spade_cli.seeds import seeded
 
 PATCHES = 9  # a side of a rehearsal picture: patches of colour, as photographs have, and no noise
 SAME = 1e-3  # of the largest score: what batching and threads change by rounding is a hundred times less, in float32
@@ -72,29 +72,12 @@ def rehearse(
 @torch.no_grad()
 def _run(network: nn.Module, x: Tensor, seed: int | None = None) -> _Rehearsed:
     """One pass; with a seed, random numbers are drawn from it, and the caller's go on as if none had been."""
-    with _seeded(seed):
+    with nullcontext() if seed is None else seeded(seed, x.device):
         before = _random_states()
         answer = network(x.clone())
         drew = before != _random_states()
     trains = tuple(name or "the network itself" for name, module in network.named_modules() if module.training)
     return _Rehearsed(answer.detach().clone(), drew, trains)
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
 
 
 def _random_states() -> tuple[bytes, ...]:
@@ -113,7 +96,7 @@ def _check_picture_matters(network: nn.Module, pictures: Sequence[Tensor], asked
 
 
 def _check_gradient(network: nn.Module, picture: Tensor, asked: str) -> None:
-    with torch.enable_grad(), _seeded(0):
+    with torch.enable_grad(), seeded(0, picture.device):
         answer = network(picture.clone().requires_grad_())
     if not answer.requires_grad or answer.grad_fn is None:
         raise UserError(
@@ -168,65 +151,18 @@ def _check_copy(network: nn.Module, original: nn.Module, picture: Tensor, asked:
     """A trace is a copy whose weights are changed: it has to run on its own layers, and leave the network's alone."""
     copy = copy_network(network, asked)
     copy.eval()
-    own = _weights_used(network, picture)
-    theirs = _weights_used(copy, picture)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    of_others = names | {id(parameter): name for name, parameter in original.named_parameters()}
-    borrowed = [of_others[weight] for weight in theirs if weight in of_others]
-    if borrowed:
-        raise UserError(_runs_the_original(network, borrowed[0], asked))
-    of_copy = {id(parameter): name for name, parameter in copy.named_parameters()}
-    lost = {names[weight] for weight in own if weight in names} - {of_copy[one] for one in theirs if one in of_copy}
-    if lost:
-        raise UserError(_runs_the_original(network, min(lost), asked))
     before = _run(network, picture, seed=0).answer
+    with only_own_weights(original, network, asked=asked):
+        _run(copy, picture, seed=0)
     _move_weights(copy)
-    moved = not torch.equal(_run(copy, picture, seed=0).answer, before) or not any(True for _ in copy.parameters())
-    stays = _same(_run(network, picture, seed=0).answer, before)
-    if not moved:
-        raise UserError(_runs_the_original(network, "", asked))
-    if not stays and _same(_run(network, picture, seed=0).answer, _run(network, picture, seed=0).answer):
-        raise UserError(f"{asked} changes when a copy of it is changed: they share weights; {_ADVICE}")
-
-
-_ADVICE = "put the change into the class's own forward, so that a copy of the network runs on its own layers"
-
-
-def _runs_the_original(network: nn.Module, weight: str, asked: str) -> str:
-    cause = _closure(network) or "a function or a hook that keeps the original's layers, or a global variable"
-    which = f" (seen at {weight})" if weight else ""
-    return f"{asked} cannot be pruned: a copy of it runs the original's layers{which}, because of {cause}; {_ADVICE}"
-
-
-def _closure(network: nn.Module) -> str | None:
-    """The first forward that was replaced on a module, or the first hook, that holds layers of its own."""
-    for name, module in network.named_modules():
-        replaced = vars(module).get("forward")
-        if replaced is not None:
-            return f"{name}.forward".lstrip(".") + ", which was replaced on the instance"
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-            if _holds_layers(hook):
-                return f"a hook on {name or 'the network'} that holds layers"
-    return None
-
-
-def _holds_layers(hook: Callable[..., object]) -> bool:
-    cells = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or ()]
-    held = [*cells, getattr(hook, "__self__", None)]
-    return any(isinstance(one, nn.Module | Tensor) for one in held)
-
-
-@torch.no_grad()
-def _weights_used(network: nn.Module, picture: Tensor) -> set[int]:
-    """Identities of the weights that one pass multiplies with in linear layers and convolutions."""
-    used: set[int] = set()
-
-    def seen(weight: Tensor, call: Call) -> None:
-        used.add(id(weight))
-
-    with _seeded(0), watching(seen):
-        network(picture.clone())
-    return used
+    has_weights = any(True for _ in copy.parameters())
+    if has_weights and torch.equal(_run(copy, picture, seed=0).answer, before):
+        refuse_borrowed(network, "", asked)
+    again = _run(network, picture, seed=0).answer
+    if not _same(again, before) and _same(_run(network, picture, seed=0).answer, again):
+        raise UserError(
+            f"{asked} changes when a copy of it is changed: they share weights; keep all weights in the network itself"
+        )
 
 
 @torch.no_grad()

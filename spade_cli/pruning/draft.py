@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from spade_cli.modes import copy_for_eval
+from spade_cli.copies import copy_for_eval
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, layer_modules

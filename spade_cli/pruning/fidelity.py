@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spade_cli.modes import copy_for_eval
+from spade_cli.copies import copy_for_eval
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.scores import Output
+from spade_cli.seeds import answer
 
 LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
 
@@ -51,22 +52,22 @@ class Judge:
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> Fidelity:
         """The fidelity of a copy of the dense network whose weights were changed."""
-        answer = network(self.x)[0]
-        before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, answer))
+        said = answer(network, self.x)[0]
+        before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, said))
         kl = math.nan
         if self.sample_logits is not None:
             on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
             kl = agreement(self.sample_logits, on_samples, self.output)["kl"]
-        return Fidelity(bool(self.output.same_answer(self.logits, answer)), before, after, kl)
+        return Fidelity(bool(self.output.same_answer(self.logits, said)), before, after, kl)
 
 
 @torch.no_grad()
 def breaking_layer(
     dense: nn.Module, trace: nn.Module, pruned: Sequence[str], judge: Judge, holds: Callable[[Fidelity], bool]
-) -> str:
+) -> str | None:
     """The layer at which the fidelity no longer holds when the trace's weights are put in one by one, from the output.
 
-    pruned: layers in order. Raises ValueError where it holds with all of them.
+    pruned: layers in order. None where it holds with all of them.
     """
     network = copy_for_eval(dense)
     own, theirs = layer_modules(network), layer_modules(trace)
@@ -74,7 +75,7 @@ def breaking_layer(
         own[name].weight.copy_(theirs[name].weight)  # type: ignore[operator, arg-type]
         if not holds(judge(network)):
             return name
-    raise ValueError("the trace is faithful")
+    return None
 
 
 def agreement(dense: Tensor, trace: Tensor, output: Output = Output.SOFTMAX) -> dict[str, float]:

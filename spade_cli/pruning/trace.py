@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.charts import layer_table
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
-from spade_cli.modes import copy_for_eval
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics

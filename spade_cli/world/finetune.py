@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spade_cli.checkpoints import hash_file, hash_state
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import UserError
 from spade_cli.models import Classifier, Preprocessing
-from spade_cli.modes import copy_for_eval
 from spade_cli.progress import Stages
 from spade_cli.scores import Output
 from spade_cli.world import examples, resuming
