@@ -19,6 +19,7 @@ from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
+from spade_cli.scores import Output
 from spade_cli.seeds import answer
 
 LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
@@ -195,6 +196,8 @@ def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, st
 
 def _said(found: Mapping[str, Any], name: str) -> str:
     said, target = found["prediction"][name], found["target"]
+    if found["model"]["output"] == Output.SIGMOID and said["label"] != target["label"]:
+        return f"{said['label']}; {target['label']} {said['target_probability']:.1%}"
     other = "" if said["index"] == target["index"] else f"; {target['label']} {said['target_probability']:.1%}"
     return f"{said['label']} {said['probability']:.1%}{other}"
 

@@ -18,7 +18,14 @@ def answers(found: Summary) -> str:
     """What both networks say about the image."""
     dense, trace = found["prediction"]["dense"], found["prediction"]["trace"]
     kept = f"keeps {percent(1 - found['sparsity']['achieved'])} of the weights"
-    says = "says so too" if trace["index"] == dense["index"] else f"says {trace['label']}"
+    says = "says so too" if found["fidelity"]["same_prediction"] else f"says {trace['label']}"
+    if found["model"].get("output") == Output.SIGMOID:
+        target = found["target"]["label"]
+        gives = f"{percent(dense['target_probability'])} to {target}, the trace {percent(trace['target_probability'])}"
+        return (
+            f"The dense network says {dense['label']}. Its trace for this image, which {kept}, {says}. Each label has "
+            f"a probability of its own: the dense network gives {gives}."
+        )
     text = (
         f"The dense network says {dense['label']} ({percent(dense['probability'])}). "
         f"Its trace for this image, which {kept}, {says} ({percent(trace['probability'])})."
