@@ -1,6 +1,5 @@
 """A run's folder -> its two networks and its image again, as they were."""
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
 from spade_cli.models import Classifier, ModelSource, load_model
@@ -56,7 +56,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
             f"{run}: the weights of {classifier.name} are not those that the run was made with; give those, or run anew"
         )
     classifier = replace(classifier, model=classifier.model.to(pick_device(device)))
-    trace = copy.deepcopy(classifier.model)
+    trace = copy_for_eval(classifier.model)
     trace.load_state_dict(load_trace(run / CHECKPOINT))
     photograph = Image.open(run / view).convert("RGB")
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)

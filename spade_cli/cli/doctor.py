@@ -37,10 +37,10 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
     from spade_cli.errors import UserError
+    from spade_cli.finding import check_finite
     from spade_cli.interpretation import check_cam_layer
     from spade_cli.models import load_model
     from spade_cli.pruning import Auto, find_layers, schedule
-    from spade_cli.request import check_scores
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
@@ -65,7 +65,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         if isinstance(asked_shares, Auto):
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
         channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
-        check_scores(classifier.model(x)[0].detach().cpu(), classifier)
+        check_finite(classifier.model(x)[0].detach().cpu(), classifier)
         _tell_layers(classifier, layers)
         console = terminal.console(asked.views)
         found = examine(

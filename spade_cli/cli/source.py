@@ -33,6 +33,8 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         mean=_colour("model.mean", model.get("mean"), -10),
         std=_colour("model.std", model.get("std"), 1e-6),
         library=text("model.library", model.get("library", "torchvision"), "torchvision"),
+        channels=None if model.get("channels") is None else whole("model.channels", model["channels"], 1),
+        output=text("model.output", model.get("output", "auto"), "auto"),
     )
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from spade_cli.copies import bake_weights, copy_network, only_own_weights, unwrap
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
-from spade_cli.interpretation.copying import copy_of, only_own_weights, strip_hooks
 from spade_cli.interpretation.feature_maps import mark_feature_map
 from spade_cli.interpretation.in_place import CannotRewrite, checked_run, traced, without_constants, without_writes
-from spade_cli.interpretation.randomness import seeded
 from spade_cli.interpretation.rewriting import one_module_per_call, tensors_first
 from spade_cli.interpretation.sources import sources_forgotten
+from spade_cli.seeds import answer, seeded
 from spade_cli.watching import watching
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
@@ -52,8 +52,9 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
 
     Errors: UserError where the network's output is not (1, classes), or where no copy of it can be made.
     """
-    plain = copy_of(model)
-    hooked = strip_hooks(plain)
+    model = unwrap(model)
+    plain = _copy_of(model)
+    hooked = _strip_hooks(plain)
     image = image.to(device_of(plain))
     with torch.no_grad(), seeded(0, image.device):
         with only_own_weights(model):
@@ -62,7 +63,7 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UserError(f"explaining needs a classifier with outputs (1, classes); this network gave {found}")
         classes = output.shape[1]
-        if hooked and not _agree(answer(kept := copy_of(model), image), output):
+        if hooked and not _agree(answer(kept := _copy_of(model), image), output):
             with only_own_weights(model):  # the hooks are part of what the network computes: they have to be its own
                 answer(kept, image)
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
@@ -91,10 +92,29 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
     return Explainable(safe, None, classes, feature_map)
 
 
-def answer(network: nn.Module, images: Tensor) -> Any:
-    """What a network gives for images (N, 3, H, W), which stay as they are; it draws the same numbers at each call."""
-    with seeded(0, images.device):
-        return network(images.clone())  # a clone: the first layer may write into it
+def _copy_of(model: nn.Module) -> nn.Module:
+    """A copy in eval mode, its weights plain; they ask for no gradient, since attributions need the image's only."""
+    copied = copy_network(model)
+    copied.eval()  # its own eval() may return nothing
+    bake_weights(copied)
+    for parameter in copied.parameters():  # TorchScript's has no requires_grad_() of its own
+        parameter.requires_grad_(False)
+    return copied
+
+
+def _strip_hooks(copied: nn.Module) -> bool:
+    """Take the user's hooks off a copy, where they would fire on our passes; says whether one could change outputs."""
+    found = False
+    for module in copied.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            # a lazy layer's own hook gives it its weights
+            strange = [key for key, hook in hooks.items() if not getattr(hook, "__module__", "").startswith("torch.nn")]
+            found = found or bool(strange)
+            for key in strange:
+                del hooks[key]
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+    return found
 
 
 def _why_different(plain: nn.Module, image: Tensor, pair: Tensor, output: Tensor) -> str:

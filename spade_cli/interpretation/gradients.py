@@ -21,8 +21,8 @@ from spade_cli.interpretation.explanation import (
     prepared,
 )
 from spade_cli.interpretation.feature_maps import mark_layer
-from spade_cli.interpretation.randomness import seeded
 from spade_cli.interpretation.sources import sources_forgotten
+from spade_cli.seeds import seeded
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.seeds import seeded
 
 SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension", "new_zeros", "new_ones", "new_full"})
 LIKE: frozenset[Any] = frozenset(
