@@ -16,6 +16,7 @@ ORDER = (
         "errors",
         "paths",
         "devices",
+        "downloads",
         "images",
         "checkpoints",
         "labels",
