@@ -18,6 +18,7 @@ ORDER = (
         "devices",
         "downloads",
         "images",
+        "weight_files",
         "checkpoints",
         "labels",
         "factories",
