@@ -85,7 +85,7 @@ def _flags(
     results: Sequence[Result],
 ) -> list[str]:
     """What a reader of the pictures has to know, most important first; one line each."""
-    flags = list(question.classifier.notes)
+    flags = [*question.notes, *question.classifier.notes]
     if question.classifier.weights == "none":
         flags.insert(0, "the network is untrained (model.weights=none): its explanations mean nothing")
     flags = _unfaithful(question, trace, dense, traced, fidelity) + flags

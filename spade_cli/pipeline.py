@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from spade_cli import augment, explaining
 from spade_cli.calibration import Calibration, calibrate, passes, store_for
 from spade_cli.concluding import conclude, headline, tell
 from spade_cli.devices import device_of, full_precision
+from spade_cli.downloads import local_copy
 from spade_cli.errors import UserError
 from spade_cli.finding import Subject, find_trace, subject_of
 from spade_cli.images import as_image
@@ -38,7 +41,21 @@ def run(request: Request, console: Console | None = None) -> Path:
     Raises UserError before anything is written where the request cannot be met, and SpadeError where something fails
     later; the folder then vanishes.
     """
-    stages = Stages(console)
+    with _at_hand(request) as local:
+        return _explain(local, Stages(console))
+
+
+@contextmanager
+def _at_hand(request: Request) -> Iterator[Request]:
+    """The request with a local copy of the picture that its URL names; the copy is gone after the block."""
+    if not request.source:
+        yield request
+        return
+    with tempfile.TemporaryDirectory(prefix="spade-") as folder:
+        yield replace(request, image=local_copy(request.source, Path(folder)))
+
+
+def _explain(request: Request, stages: Stages) -> Path:
     with full_precision(), stages.stage("load"):
         question = decide(request)
     classifier, name = question.classifier, request.image.stem

@@ -15,7 +15,7 @@ from spade_cli.calibration import Calibration
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.finding import Subject, check_finite
-from spade_cli.images import load_image
+from spade_cli.images import read_image
 from spade_cli.interpretation import Channel, check_cam_layer, check_channels
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
@@ -49,7 +49,7 @@ class Request:
     seed: int = 0
     device: str = "auto"
     keep: tuple[str, ...] = KEPT  # those of KEPT that are written
-    source: str = ""  # where the picture came from, where `image` is a copy of it
+    source: str = ""  # the URL of the picture, whose local copy `image` is
     command: str = ""  # the command line, for the record
     config: str = ""  # the composed configuration as YAML, for the record
 
@@ -68,6 +68,7 @@ class Question:
     layers: list[Layer]
     shares: dict[str, float] | Auto
     channels: dict[str, Channel]  # name -> what to visualize
+    notes: tuple[str, ...] = ()  # what the reader should know of the picture
 
     @property
     def subject(self) -> Subject:
@@ -87,8 +88,8 @@ class Setting:
 def decide(request: Request) -> Question:
     """Settle everything that can be the user's mistake, in the order a person would look for it."""
     pick_device(request.device)
-    image = load_image(request.image)
-    return ask(request, settle(request), image)
+    image, notes = read_image(request.image, request.source)
+    return ask(request, settle(request), image, notes=notes)
 
 
 def settle(request: Request, classifier: Classifier | None = None) -> Setting:
@@ -104,8 +105,10 @@ def settle(request: Request, classifier: Classifier | None = None) -> Setting:
 
 
 @torch.no_grad()
-def ask(request: Request, setting: Setting, image: Tensor, *, rehearse: bool = True) -> Question:
-    """The question about one image, uint8 (3, H, W).
+def ask(
+    request: Request, setting: Setting, image: Tensor, *, rehearse: bool = True, notes: tuple[str, ...] = ()
+) -> Question:
+    """The question about one image, uint8 (3, H, W); `notes` are what reading it found.
 
     `rehearse` tries the settings once; of many images with the same settings the first is enough.
     """
@@ -121,7 +124,8 @@ def ask(request: Request, setting: Setting, image: Tensor, *, rehearse: bool = T
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [target], classifier, x)
-    return Question(request, image, classifier, view, x, logits, target, setting.layers, setting.shares, channels)
+    layers, shares = setting.layers, setting.shares
+    return Question(request, image, classifier, view, x, logits, target, layers, shares, channels, notes)
 
 
 def try_pruner(pruner: Callable[..., Tensor], asked: str) -> None:

@@ -99,9 +99,9 @@ def batch_request(
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.request import BatchRequest
-    from spade_cli.batch.storage import is_url
     from spade_cli.cli.door import function_of
     from spade_cli.cli.values import section, text
+    from spade_cli.downloads import is_url
 
     how = section(config, "batch")
     images = text("images", config.get("images"), "FOLDER")
@@ -147,7 +147,7 @@ def where(value: Any, kind: str, images: Any) -> str:
 
 def absolute(out: str, resolve: bool = True) -> str:
     """A path of the user's; URLs stay."""
-    from spade_cli.batch.storage import is_url
+    from spade_cli.downloads import is_url
 
     if is_url(out):
         return out

@@ -90,11 +90,13 @@ def _image(path: Any, seed: int) -> "Tensor":
     import torch
     from torchvision.transforms.functional import resize
 
-    from spade_cli.images import load_image
-    from spade_cli.paths import expanded
+    from spade_cli.images import read_image
 
     if path is not None:
-        return load_image(expanded(str(path)))
+        image, notes = read_image(str(path))
+        for note in notes:
+            print(f"  note: {note}")
+        return image
     patches = torch.randint(0, 256, (3, PIXELS, PIXELS), generator=torch.Generator().manual_seed(seed))
     return resize(patches.to(torch.uint8), [512, 512], antialias=True)
 

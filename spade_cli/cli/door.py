@@ -15,6 +15,7 @@ from spade_cli.cli.front import Asked
 from spade_cli.cli.source import model_source
 from spade_cli.cli.table import schedule_name, with_shares
 from spade_cli.cli.values import bound, fitting, level, number, section, shares, text, whole
+from spade_cli.downloads import is_url
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, visualize
 from spade_cli.paths import expanded
@@ -31,8 +32,10 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
+    image = text("image", config.get("image"), "PATH")
     return Request(
-        image=expanded(text("image", config.get("image"), "PATH")),
+        image=expanded(image),
+        source=image if is_url(image) else "",
         model=model_source(section(config, "model"), asked.choices.get("model")),
         output=_output(text("output", config.get("output"), "FOLDER")),
         augmentation_name=asked.choices["augmentation"],

@@ -100,5 +100,6 @@ def load(source: ModelSource, seed: int) -> Classifier:
     if source.weights in ("default", "none"):  # a factory settles its own weights, unless a file is given
         return classifier
     path = expanded(source.weights)
-    fit(classifier.model, read_state_dict(path), f"model.weights={path}", asked)
-    return replace(classifier, weights=str(path), sha256=hash_file(path))
+    state, notes = read_state_dict(path, classifier.model)
+    fit(classifier.model, state, f"model.weights={path}", asked)
+    return replace(classifier, weights=str(path), sha256=hash_file(path), notes=classifier.notes + notes)
