@@ -16,7 +16,7 @@ from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.finding import Subject, check_finite
 from spade_cli.images import read_image
-from spade_cli.interpretation import Channel, check_cam_layer, check_channels
+from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
 from spade_cli.seeds import answer
@@ -100,6 +100,7 @@ def settle(request: Request, classifier: Classifier | None = None) -> Setting:
         classifier = replace(classifier, model=classifier.model.to(device))
     layers = find_layers(classifier.model, classifier.grey())
     check_cam_layer(request.saliency, classifier.model)
+    check_window(request.saliency, classifier.preprocessing.size)
     shares = schedule.settle(request.schedule, layers, request.sparsity, request.layer_shares)
     return Setting(classifier, layers, shares)
 

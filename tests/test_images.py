@@ -181,7 +181,8 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     refused(tmp_path / "a", "cannot be read", "check the path")
-    refused(tmp_path / ("x" * 300), "cannot be read")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_image(tmp_path / ("x" * 300))
     with pytest.raises(UserError, match="no such file"):
         load_image("~nobody-of-this-name/cat.png")
 

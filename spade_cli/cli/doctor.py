@@ -1,7 +1,7 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import terminal
@@ -31,9 +31,19 @@ def main(arguments: list[str]) -> int:
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from dataclasses import replace
 
-    from spade_cli.cli.door import MAX_SAMPLES, MAX_SEED, device_name, function_of, saliency_methods, visualization
+    from spade_cli.cli.door import (
+        MAX_SEED,
+        damping,
+        device_name,
+        function_of,
+        saliency_methods,
+        sample_count,
+        schedule_of,
+        visualization,
+        visualization_targets,
+    )
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import level, number, section, shares, whole
+    from spade_cli.cli.values import level, section, shares, whole
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
     from spade_cli.errors import UserError
@@ -45,17 +55,17 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
-    samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
-    sparsity = level(pruner.pop("sparsity", None))
-    damping = number("pruner.damping", pruner.pop("damping", None))
+    model = model_source(section(config, "model"), asked.choices.get("model"))
+    samples = sample_count(augmentation, model.size)
+    sparsity, amount = level(pruner.pop("sparsity", None)), damping(pruner)
     named = shares("schedule.layers", plan.pop("layers", None))
     methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
-    solver, planned = function_of("pruner", pruner), function_of("schedule", plan)
+    solver, planned = function_of("pruner", pruner), schedule_of(plan, sparsity)
     augmented = function_of("augmentation", augmentation)
     device = pick_device(device_name(config.get("device")))
     image = _image(config.get("image"), seed)
     with full_precision():
-        classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")), seed=seed)
+        classifier = load_model(model, seed=seed)
         classifier = replace(classifier, model=classifier.model.to(device))
         own = classifier.preprocessing
         x = own.normalise(own.view(image).to(device_of(classifier.model)))
@@ -64,7 +74,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         asked_shares = schedule.settle(planned, layers, sparsity, named)
         if isinstance(asked_shares, Auto):
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
-        channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
+        channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
         check_finite(classifier.model(x)[0].detach().cpu(), classifier)
         _tell_layers(classifier, layers)
         console = terminal.console(asked.views)
@@ -79,21 +89,24 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
             visualize,
             channels,
             seed=seed,
-            damping=damping,
+            damping=amount,
             on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
         )
     _print([row(finding) for finding in found])
 
 
-def _image(path: Any, seed: int) -> "Tensor":
+def _image(picture: Any, seed: int) -> "Tensor":
     """The picture asked for, or patches of random colours: uint8 (3, H, W)."""
     import torch
     from torchvision.transforms.functional import resize
 
+    from spade_cli.cli.values import path, text
+    from spade_cli.downloads import is_url
     from spade_cli.images import read_image
 
-    if path is not None:
-        image, notes = read_image(str(path))
+    if picture is not None:
+        written = text("image", picture, "PATH")
+        image, notes = read_image(written if is_url(written) else path("image", written, "PATH"))
         for note in notes:
             print(f"  note: {note}")
         return image
@@ -101,7 +114,7 @@ def _image(path: Any, seed: int) -> "Tensor":
     return resize(patches.to(torch.uint8), [512, 512], antialias=True)
 
 
-def _channels(targets: list[Any], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
+def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
     """The visualizations asked for; by default the class, and a channel of a layer in the middle."""
     from spade_cli.request import find_channels
 

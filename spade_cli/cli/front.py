@@ -50,13 +50,15 @@ def run_command(name: str, arguments: list[str], task: Task, usage: str, example
         return 0
     if name != "run" and set(views) & set(JSON):
         raise UserError(f"{name}: --json is an option of spade run, demo and list; see spade {name} --help")
-    from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
+    from spade_cli.cli.keys import check_choices
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
 
     try:
         _check_flags([*flags, *overrides], name)
+        check_choices(name, overrides, folders)
         described = _described(name, [argument for argument in arguments if argument not in VIEWS])
         return _under_hydra(name, [*flags, *overrides], described, task, views)
-    except HYDRA_ERRORS as error:
+    except COMPOSING_ERRORS as error:
         raise translate(error, name, overrides, folders) from error
 
 
@@ -94,7 +96,7 @@ def _under_hydra(name: str, arguments: list[str], command: str, task: Task, view
         codes = Path(folder, "codes")
 
         def job(config: Any) -> None:
-            code = _do(config, command, task, sweep, views)
+            code = _do(name, config, command, task, sweep, views)
             with codes.open("a") as file:
                 file.write(f"{code}\n")
 
@@ -121,11 +123,12 @@ def _hydra_manners(argv: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = old_errors
 
 
-def _do(config: Any, command: str, task: Task, sweep: bool, views: tuple[str, ...]) -> int:
+def _do(name: str, config: Any, command: str, task: Task, sweep: bool, views: tuple[str, ...]) -> int:
     """One task; its failure is told here and becomes a code, so that the other tasks of a multirun go on."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from spade_cli.cli.keys import check_keys
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
     import_from_here()
@@ -133,6 +136,7 @@ def _do(config: Any, command: str, task: Task, sweep: bool, views: tuple[str, ..
     which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
     try:
         plain = OmegaConf.to_container(config, resolve=True)
+        check_keys(name, plain)  # type: ignore[arg-type]
         choices, overrides = dict(runtime.runtime.choices), tuple(runtime.overrides.task)
         asked = Asked(command, choices, OmegaConf.to_yaml(config, resolve=True), overrides, views)
         task(plain, asked)  # type: ignore[arg-type]

@@ -12,11 +12,14 @@ from hydra.errors import (
     SearchPathException,
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import YAMLError
 
 from spade_cli.cli.options import Option, read_command
 from spade_cli.errors import UserError
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+# Before a task begins. ValueError: a file that is not UTF-8, a number of thousands of digits.
+COMPOSING_ERRORS = (*HYDRA_ERRORS, YAMLError, ValueError)
 
 
 def translate(error: Exception, command: str, overrides: list[str], folders: list[Path]) -> UserError:
@@ -34,6 +37,8 @@ def translate(error: Exception, command: str, overrides: list[str], folders: lis
         return UserError(
             f"the configuration refers to something that is not there ({_one_line(error)}); write \\${{ for plain text"
         )
+    if isinstance(error, YAMLError):
+        return UserError(f"a YAML file cannot be read: {_one_line(error)}; correct it, or leave out --config-dir")
     return UserError(
         f"the command line or a YAML file does not compose: {_one_line(error)}; see spade {command} --help"
     )

@@ -1,6 +1,5 @@
 """spade world: draw pictures of the bundled world, with masks and labels."""
 
-from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
@@ -18,12 +17,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.values import number, text, whole
+    from spade_cli.cli.values import number, path, whole
     from spade_cli.progress import Stages
     from spade_cli.report.folder import new_folder
     from spade_cli.world.files import write_world
 
-    out = Path(text("out", config.get("out"), "FOLDER")).expanduser()
+    out = path("out", config.get("out"), "FOLDER")
     count = whole("count", config.get("count"), 1)
     share = number("trojan_share", config.get("trojan_share"), 0, 1)
     seed = whole("seed", config.get("seed"), 0)
