@@ -1,6 +1,5 @@
 """A run's folder -> its two networks and its image again, as they were."""
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from spade_cli.checkpoints import fit
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
+from spade_cli.images import DAMAGE
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.report.checkpoint import CHECKPOINT, load_trace
 from spade_cli.runs import read_summary
@@ -44,7 +46,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
 
     Raises UserError where a file of the run is missing, or the network's weights are no longer those of the run.
     """
-    found = read_summary(run)
+    found = _record(run)
     view = found["image"].get("view")
     if view is None or not (run / view).is_file() or not (run / CHECKPOINT).is_file():
         raise UserError(
@@ -56,9 +58,27 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
             f"{run}: the weights of {classifier.name} are not those that the run was made with; give those, or run anew"
         )
     classifier = replace(classifier, model=classifier.model.to(pick_device(device)))
-    trace = copy.deepcopy(classifier.model)
-    trace.load_state_dict(load_trace(run / CHECKPOINT))
-    photograph = Image.open(run / view).convert("RGB")
+    trace = copy_for_eval(classifier.model)
+    fit(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
+    try:
+        photograph = Image.open(run / view).convert("RGB")
+    except DAMAGE as error:
+        raise UserError(f"{run / view} cannot be read as a picture ({error}); make the run again") from error
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
     x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
     return Reopened(run, found, classifier, trace, photograph, x)
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """summary.json, with all in it that says which networks and what picture. Raises UserError for a damaged one."""
+    found = read_summary(run)
+    try:
+        layers = [(layer["name"], list(layer["shape"]), layer["left"]) for layer in found["layers"]]
+        view = found["image"].get("view")
+        parts = (found["seed"], found["target"]["index"], found["model"]["sha256"] or "", view or "")
+        whole = bool(layers) and [type(part) for part in parts] == [int, int, str, str] and found["seed"] >= 0
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{run}: its summary.json is damaged or of another version; make the run again")
+    return found

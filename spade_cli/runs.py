@@ -82,9 +82,11 @@ def read_summary(run: Path) -> dict[str, Any]:
         found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{run / SUMMARY} cannot be read ({error}); give the folder of a finished run") from error
-    if not isinstance(found, dict) or "prediction" not in found:
-        raise UserError(f"{run / SUMMARY} is not of a run; give a folder that spade run wrote")
-    return found
+    try:
+        _check_figures(key_figures(found))
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{run / SUMMARY} is not of a run; give a folder that spade run wrote") from None
+    return dict(found)
 
 
 def key_figures(found: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +105,16 @@ def key_figures(found: dict[str, Any]) -> dict[str, Any]:
         "flags": found["flags"],
         "seconds": found["seconds"]["total"],
     }
+
+
+def _check_figures(figures: dict[str, Any]) -> None:
+    """TypeError where a figure is not a number, or a text not a text."""
+    numbers = [figures[name] for name in ("agreement", "kl", "sparsity", "seconds")]
+    texts = [figures["target"], figures["model"]]
+    for network in (figures["dense"], figures["trace"]):
+        numbers += [network["probability"], network["target_probability"]]
+        texts.append(network["label"])
+    sum(numbers), "".join(texts), len(figures["flags"])
 
 
 def _holding(folder: Path, name: str) -> Iterator[Path]:

@@ -30,7 +30,7 @@ MISTAKES = [
     ([IMAGE, "pruner.sparsity=-0.1"], "0 to 1"),
     ([IMAGE, "pruner.sparsity=nan"], "0 to 1"),
     ([IMAGE, "pruner.sparsity=true"], "0 to 1"),
-    ([IMAGE, "pruner.damping=-1"], "at least 0"),
+    ([IMAGE, "pruner.damping=-1"], "from 0 to 1000"),
     ([IMAGE, "pruner=sparsegpt", "pruner.lazy_width=wide"], "128"),
     ([IMAGE, "pruner=sparsegpt", "+pruner.extra=1"], "pruner.extra", "lazy_width"),
     ([IMAGE, "augmentation.samples=0"], "augmentation.samples=0", "from 1 to 100000"),

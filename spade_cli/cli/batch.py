@@ -10,7 +10,7 @@ from spade_cli.cli.resuming import go_on, key, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
-USAGE = "spade batch images=FOLDER|PATTERN|LIST [OPTION=VALUE ...]  |  spade batch resume=FOLDER"
+USAGE = "spade batch images=FOLDER|PATTERN|LIST [KEY=VALUE ...]  |  spade batch resume=FOLDER"
 EXAMPLES = (
     "spade batch images=photographs model=resnet18",
     "spade batch 'images=photographs/**/*.jpg' workers=auto out=explained",
@@ -22,6 +22,7 @@ EXAMPLES = (
 )
 # Of the command, not of the images: results do not depend on them.
 OWN = ("images", "out", "resume", "workers", "batch", "engine")
+MOST = 10_000  # workers, or images at a time: more is a slip
 FREE = ("workers", "batch", "engine")  # may be given anew when a batch is gone on with
 
 
@@ -103,16 +104,16 @@ def batch_request(
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.request import BatchRequest
-    from spade_cli.batch.storage import is_url
     from spade_cli.cli.door import function_of
-    from spade_cli.cli.values import section, text
+    from spade_cli.cli.values import path, section, text
+    from spade_cli.downloads import is_url
 
     how = section(config, "batch")
     images = text("images", config.get("images"), "FOLDER")
     settings = {name: value for name, value in config.items() if name not in OWN}
     calibration = {name: value for name, value in settings["calibration"].items() if name not in ("save", "memory")}
     return BatchRequest(
-        images=images if is_url(images) else str(expanded(images)),
+        images=images if is_url(images) else str(path("images", images, "FOLDER")),
         out=out,
         work=work,
         engine=function_of("engine", section(config, "engine")),
@@ -130,7 +131,7 @@ def auto(name: str, value: Any) -> int | None:
     """A whole number from 1, or auto as None."""
     from spade_cli.cli.values import whole
 
-    return None if value == "auto" else whole(f"{name} (or auto)", value, 1)
+    return None if value == "auto" else whole(f"{name} (or auto)", value, 1, MOST)
 
 
 def switch(name: str, value: Any) -> bool:
@@ -142,17 +143,21 @@ def switch(name: str, value: Any) -> bool:
 
 def where(value: Any, kind: str, images: Any) -> str:
     """The folder to write: as told, or a new one."""
+    from spade_cli.cli.values import path, text
+    from spade_cli.downloads import is_url
+
     if value not in (None, ""):
-        return absolute(str(value), resolve=False)
+        written = text("out", value, "FOLDER")
+        return written if is_url(written) else str(path("out", written, "FOLDER"))
     from spade_cli.report.folder import free_path
 
     return str(free_path(Path("outputs"), f"{kind}-{Path(str(images)).stem}"))
 
 
-def absolute(out: str, resolve: bool = True) -> str:
-    """A path of the user's; URLs stay."""
-    from spade_cli.batch.storage import is_url
+def absolute(out: str) -> str:
+    """A path of the user's from the root on; URLs stay."""
+    from spade_cli.downloads import is_url
 
     if is_url(out):
         return out
-    return str(expanded(out).resolve() if resolve else expanded(out))
+    return str(expanded(out).resolve())

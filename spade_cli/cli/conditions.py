@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spade_cli.cli.door import function_of, schedule_of
+from spade_cli.cli.door import damping, function_of, schedule_of
 from spade_cli.cli.overrides import arrange
 from spade_cli.cli.resuming import key
 from spade_cli.cli.values import level as level_of
-from spade_cli.cli.values import number, section, shares
+from spade_cli.cli.values import section, shares
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceSettings
 
@@ -45,7 +45,7 @@ def _listed(value: Any) -> list[tuple[str, str]]:
         value = [f"{name}: {words}" for name, words in value.items()]
     if not isinstance(value, list) or not value or not all(isinstance(entry, str) and entry.strip() for entry in value):
         raise UserError(
-            f"conditions={value} is no list of conditions; write 'conditions=[dense,sparsegpt,forward@0.95]'"
+            f"conditions={value} is not a list of conditions; write 'conditions=[dense,sparsegpt,forward@0.95]'"
         )
     entries = [QUOTED.sub(r"\2", entry.strip()).strip() for entry in value]
     matches = [(NAMED.fullmatch(entry), entry) for entry in entries]
@@ -85,19 +85,24 @@ def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSetting
                 f"conditions: {name}: {word} is no setting of a condition; write PRUNER, PRUNER@SPARSITY, pruner.*=, "
                 f"schedule=, schedule.*= or {OTHER}, and the rest beside conditions="
             )
-    config = _composed(name, own, overrides)
-    pruner, schedule = section(config, "pruner"), section(config, "schedule")
     try:
-        return TraceSettings(
-            sparsity=level_of(pruner.pop("sparsity", None)),
-            damping=number("pruner.damping", pruner.pop("damping", None)),
-            pruner=function_of("pruner", pruner),
-            layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-            schedule=schedule_of(schedule),
-            of_other=of_other,
-        )
+        return trace_settings(_composed(name, own, overrides), of_other)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
+
+
+def trace_settings(config: Mapping[str, Any], of_other: bool = False) -> TraceSettings:
+    """How a trace is made, from the groups `pruner` and `schedule` of a configuration."""
+    pruner, schedule = section(config, "pruner"), section(config, "schedule")
+    sparsity = level_of(pruner.pop("sparsity", None))
+    return TraceSettings(
+        sparsity=sparsity,
+        damping=damping(pruner),
+        pruner=function_of("pruner", pruner),
+        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
+        schedule=schedule_of(schedule, sparsity),
+        of_other=of_other,
+    )
 
 
 def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -105,15 +110,17 @@ def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
+    from spade_cli.cli.keys import check_choices
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
 
     inherited = [word for word in overrides if key(word).split(".")[0] in INHERITED]
     if any(key(word) == "schedule" for word in own):  # another schedule has settings of its own
         inherited = [word for word in inherited if not key(word).startswith("schedule")]
+    check_choices("eval", own, ())
     words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
     try:
         config = OmegaConf.to_container(compose("eval", words), resolve=True)
-    except HYDRA_ERRORS as error:
-        raise UserError(f"conditions: {name}: {translate(error, 'eval', words, [])}") from None
+    except COMPOSING_ERRORS as error:
+        raise translate(error, "eval", words, []) from None
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

@@ -9,7 +9,7 @@ from spade_cli.errors import UserError
 HELP = """\
 spade demo: explain a bundled picture, which holds a Trojan, with a bundled network; nothing is downloaded.
 
-usage: spade demo [OPTION=VALUE ...]
+usage: spade demo [KEY=VALUE ...]
 
 It is spade run with these settings; every other option can be given: see spade run --help.
 

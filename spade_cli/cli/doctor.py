@@ -1,6 +1,6 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import stdout, terminal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spade_cli.doctor import Finding
     from spade_cli.pruning import Layer
 
-USAGE = "spade doctor [model=NAME] [OPTION=VALUE ...]"
+USAGE = "spade doctor [model=NAME] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade doctor model=vit_b_16",
     "spade doctor model=timm model.name=convnextv2_atto image=cat.jpg",
@@ -30,31 +30,41 @@ def main(arguments: list[str]) -> int:
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from dataclasses import replace
 
-    from spade_cli.cli.door import MAX_SAMPLES, MAX_SEED, device_name, function_of, saliency_methods, visualization
+    from spade_cli.cli.door import (
+        MAX_SEED,
+        damping,
+        device_name,
+        function_of,
+        saliency_methods,
+        sample_count,
+        schedule_of,
+        visualization,
+        visualization_targets,
+    )
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import level, number, section, shares, whole
+    from spade_cli.cli.values import level, section, shares, whole
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
     from spade_cli.errors import UserError
+    from spade_cli.finding import check_finite
     from spade_cli.interpretation import check_cam_layer
     from spade_cli.models import load_model
     from spade_cli.pruning import Auto, find_layers, schedule
-    from spade_cli.request import check_scores
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
-    samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
-    sparsity = level(pruner.pop("sparsity", None))
-    damping = number("pruner.damping", pruner.pop("damping", None))
+    model = model_source(section(config, "model"), asked.choices.get("model"))
+    samples = sample_count(augmentation, model.size)
+    sparsity, amount = level(pruner.pop("sparsity", None)), damping(pruner)
     named = shares("schedule.layers", plan.pop("layers", None))
     methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
-    solver, planned = function_of("pruner", pruner), function_of("schedule", plan)
+    solver, planned = function_of("pruner", pruner), schedule_of(plan, sparsity)
     augmented = function_of("augmentation", augmentation)
     device = pick_device(device_name(config.get("device")))
-    image = _image(config.get("image"), seed)
+    image, notes = _image(config.get("image"), seed)
     with full_precision():
-        classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")), seed=seed)
+        classifier = load_model(model, seed=seed)
         classifier = replace(classifier, model=classifier.model.to(device))
         own = classifier.preprocessing
         x = own.normalise(own.view(image).to(device_of(classifier.model)))
@@ -63,11 +73,10 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         asked_shares = schedule.settle(planned, layers, sparsity, named)
         if isinstance(asked_shares, Auto):
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
-        channels = _channels(interpreter.get("targets") or [], classifier, x, layers) if visualize else {}
-        check_scores(classifier.model(x)[0].detach().cpu(), classifier)
-        if not terminal.as_json(asked.views):
-            _tell_layers(classifier, layers)
+        channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
+        check_finite(classifier.model(x)[0].detach().cpu(), classifier)
         console = terminal.console(asked.views)
+        _tell_layers(classifier, layers, notes, console.print if terminal.as_json(asked.views) else stdout.say)
         found = examine(
             classifier,
             x,
@@ -79,7 +88,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
             visualize,
             channels,
             seed=seed,
-            damping=damping,
+            damping=amount,
             on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
         )
     if terminal.as_json(asked.views):
@@ -88,21 +97,23 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
 
 
-def _image(path: Any, seed: int) -> "Tensor":
-    """The picture asked for, or patches of random colours: uint8 (3, H, W)."""
+def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
+    """The picture asked for, or patches of random colours: uint8 (3, H, W); and what there is to know of it."""
     import torch
     from torchvision.transforms.functional import resize
 
-    from spade_cli.images import load_image
-    from spade_cli.paths import expanded
+    from spade_cli.cli.values import path, text
+    from spade_cli.downloads import is_url
+    from spade_cli.images import read_image
 
-    if path is not None:
-        return load_image(expanded(str(path)))
+    if picture is not None:
+        written = text("image", picture, "PATH")
+        return read_image(written if is_url(written) else path("image", written, "PATH"))
     patches = torch.randint(0, 256, (3, PIXELS, PIXELS), generator=torch.Generator().manual_seed(seed))
-    return resize(patches.to(torch.uint8), [512, 512], antialias=True)
+    return resize(patches.to(torch.uint8), [512, 512], antialias=True), ()
 
 
-def _channels(targets: list[Any], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
+def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
     """The visualizations asked for; by default the class, and a channel of a layer in the middle."""
     from spade_cli.request import find_channels
 
@@ -114,8 +125,8 @@ def _channels(targets: list[Any], classifier: Any, x: "Tensor", layers: "list[La
     return find_channels([target, *middle], classifier, x)
 
 
-def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
-    """One line of counts, and a line for each reason that leaves layers out."""
+def _tell_layers(classifier: Any, layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]) -> None:
+    """One line of counts, a line for each reason that leaves layers out, and one for each note."""
     reasons: dict[str, list[str]] = {}
     for layer in layers:
         if layer.reason is not None:
@@ -123,15 +134,15 @@ def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
     prunable = sum(layer.reason is None for layer in layers)
     reached = sum(layer.supported for layer in layers)
     own = classifier.preprocessing
-    stdout.say(
+    say(
         f"{classifier.name}: pictures of {own.size} x {own.size}, {classifier.classes} classes; {len(layers)} layers, "
         f"{reached} reached, {prunable} prunable"
     )
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        stdout.say(f"  left: {names[0]}{more} ({reason})")
-    for note in classifier.notes:
-        stdout.say(f"  note: {note}")
+        say(f"  left: {names[0]}{more} ({reason})")
+    for note in (*notes, *classifier.notes):
+        say(f"  note: {note}")
 
 
 def row(finding: "Finding") -> tuple[str, ...]:

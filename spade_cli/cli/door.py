@@ -12,16 +12,18 @@ from typing import Any
 
 from spade_cli.calibration import Calibration
 from spade_cli.cli.front import Asked
+from spade_cli.cli.limits import MAX_DAMPING, MAX_MEMORY, MAX_RATE, MAX_SEED, check_limits
 from spade_cli.cli.source import model_source
 from spade_cli.cli.table import schedule_name, with_shares
-from spade_cli.cli.values import bound, fitting, level, number, section, shares, text, whole
+from spade_cli.cli.values import bound, fitting, level, number, path, section, shares, text, whole
+from spade_cli.downloads import is_url
 from spade_cli.errors import UserError
-from spade_cli.interpretation import METHODS, visualize
-from spade_cli.paths import expanded
+from spade_cli.interpretation import METHODS, check_window, visualize
+from spade_cli.pruning.schedule import auto
 from spade_cli.request import KEPT, Request
 
-MAX_SEED = 2**32 - 1  # NumPy takes no larger one
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
+USUAL_SIZE = 224
 # What each group's function is given by the pipeline; the rest of its arguments are settings.
 GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
 
@@ -31,24 +33,28 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
+    sparsity = level(pruner.pop("sparsity", None))
+    model = model_source(section(config, "model"), asked.choices.get("model"))
+    image = text("image", config.get("image"), "PATH")
     return Request(
-        image=expanded(text("image", config.get("image"), "PATH")),
-        model=model_source(section(config, "model"), asked.choices.get("model")),
-        output=_output(text("out", config.get("out"), "FOLDER")),
+        image=Path(image) if is_url(image) else path("image", image, "PATH"),
+        source=image if is_url(image) else "",
+        model=model,
+        output=_output("out", config.get("out")),
         augmentation_name=asked.choices["augmentation"],
-        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
+        samples=sample_count(augmentation, model.size),
         augmentation=function_of("augmentation", augmentation),
         pruner_name=asked.choices["pruner"],
-        sparsity=level(pruner.pop("sparsity", None)),
-        damping=number("pruner.damping", pruner.pop("damping", None)),
+        sparsity=sparsity,
+        damping=damping(pruner),
         pruner=function_of("pruner", pruner),
         schedule_name=schedule_name(asked.choices["schedule"], schedule),
         layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-        schedule=schedule_of(schedule),
+        schedule=schedule_of(schedule, sparsity),
         calibration=calibration_settings(section(config, "calibration")),
-        saliency=saliency_methods(interpreter, seed),
+        saliency=saliency_methods(interpreter, seed, model.size),
         visualize=visualization(interpreter),
-        visualization_targets=_targets(interpreter.get("targets", [])),
+        visualization_targets=visualization_targets(interpreter),
         target=text("target", config.get("target"), "predicted"),
         seed=seed,
         device=device_name(config.get("device")),
@@ -73,25 +79,49 @@ def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
     return Calibration(
         rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
         batch_size=whole("calibration.batch_size", settings.get("batch_size"), 1),
-        memory=math.inf if memory is None else 1e9 * number("calibration.memory", memory),
-        save=None if save is None else _output(text("calibration.save", save, "FOLDER"), "calibration.save"),
+        memory=math.inf if memory is None else 1e9 * number("calibration.memory", memory, 0, MAX_MEMORY, above=True),
+        save=None if save is None else _output("calibration.save", save),
         precision=precision,
     )
 
 
 def function_of(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
     """A group's function with its settings bound."""
+    target = settings.get("_target_")
     function, keywords = bound(group, settings, taken=GIVEN[group])
+    check_limits(str(target), group, keywords)
     return partial(function, **keywords)
 
 
-def schedule_of(settings: dict[str, Any]) -> Callable[..., Any]:
+def schedule_of(settings: dict[str, Any], sparsity: float | None) -> Callable[..., Any]:
     """The schedule with its settings bound; the shares of a table are read from its file."""
-    return function_of("schedule", with_shares(settings))
+    schedule = function_of("schedule", with_shares(settings))
+    if schedule.func is auto:  # type: ignore[attr-defined]
+        schedule([], sparsity)  # a level of 0 or 1 leaves it nothing to find
+    return schedule
 
 
-def saliency_methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Callable[..., object]]:
-    """The methods asked for by name, with their settings bound."""
+def damping(pruner: dict[str, Any]) -> float:
+    """`pruner.damping`, taken out of the pruner's settings."""
+    return number("pruner.damping", pruner.pop("damping", None), 0, MAX_DAMPING)
+
+
+def sample_count(augmentation: dict[str, Any], size: int | None) -> int:
+    """`augmentation.samples`, taken out of the settings; fewer fit into the memory where pictures are large."""
+    samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
+    most = int(MAX_SAMPLES * (USUAL_SIZE / max(size or USUAL_SIZE, USUAL_SIZE)) ** 2)
+    if samples > most:
+        raise UserError(
+            f"augmentation.samples={samples} of model.size={size} pixels a side do not fit into the memory; give at "
+            f"most {most}"
+        )
+    return samples
+
+
+def saliency_methods(
+    interpreter: Mapping[str, Any], seed: int, size: int | None = None
+) -> dict[str, Callable[..., object]]:
+    """The methods asked for by name, with their settings bound; `size`: of the picture, where it is known."""
     asked = interpreter.get("methods", [])
     if asked == "all":
         asked = list(METHODS)
@@ -107,11 +137,14 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int) -> dict[str, Cal
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
-    sections = {name: dict(interpreter.get(name) or {}) for name in METHODS}
+    sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
         sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
     settled = {name: _method(name, sections[name], seed) for name in METHODS}
-    return {name: settled[name] for name in asked}
+    methods = {name: settled[name] for name in asked}
+    if size is not None:
+        check_window(methods, size)
+    return methods
 
 
 def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
@@ -119,38 +152,33 @@ def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., 
     key = f"interpreter.{name}"
     keywords = fitting(key, function, settings, GIVEN["method"])
     for setting, value in keywords.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            # Counts start at one; the rest (a noise's deviation) at zero.
-            number(
-                f"{key}.{setting}",
-                value,
-                1 if isinstance(value, int) and isinstance(_default(function, setting), int) else 0,
-            )
+        if isinstance(inspect.signature(function).parameters[setting].default, int):  # samples, steps, pixels
+            whole(f"{key}.{setting}", value, 1)
+    check_limits(name, key, keywords)
     if "seed" in inspect.signature(function).parameters:
-        keywords.setdefault("seed", seed)
+        keywords["seed"] = seed
     return partial(function, **keywords)
-
-
-def _default(function: Callable[..., object], setting: str) -> object:
-    return inspect.signature(function).parameters[setting].default
 
 
 def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Feature visualization with its settings bound; None where the interpreter has none."""
+    visualization_targets(interpreter)
     if "steps" not in interpreter:
         return None
     return partial(
         visualize,
         steps=whole("interpreter.steps", interpreter["steps"], 1),
-        learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate")),
+        learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
     )
 
 
-def _targets(value: Any) -> tuple[str | int, ...]:
+def visualization_targets(interpreter: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """`interpreter.targets`: classes by name or index, and channels as layer:channel."""
+    value = interpreter.get("targets", [])
     listed = value if isinstance(value, list) else [value]
     for target in listed:
         if isinstance(target, bool) or not isinstance(target, str | int) or target == "":
-            raise UserError(f"interpreter.targets: {target} is no class or channel; write [tabby,281,layer4.2:17]")
+            raise UserError(f"interpreter.targets: {target} is not a class or a channel; write [tabby,281,layer4.2:17]")
     return tuple(listed)
 
 
@@ -161,9 +189,9 @@ def device_name(value: Any) -> str:
     return str(value)
 
 
-def _output(written: str, key: str = "out") -> Path:
+def _output(key: str, value: Any) -> Path:
     """A folder to write into; it is made later, but that it can be made is seen now."""
-    output = expanded(written)
+    output = path(key, value, "FOLDER")
     nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         raise UserError(f"{key}={output}: {nearest} is a file; give a folder")

@@ -10,7 +10,7 @@ from spade_cli.cli.resuming import go_on, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
-USAGE = "spade eval [data=world|FOLDER] [OPTION=VALUE ...]  |  spade eval resume=FOLDER"
+USAGE = "spade eval [data=world|FOLDER] [KEY=VALUE ...]  |  spade eval resume=FOLDER"
 EXAMPLES = (
     "spade eval count=200 interpreter.methods=all 'conditions=[dense,sparsegpt,forward,forward@0.95]'",
     "spade eval data=implanted/data model=squeezenet1_1 model.weights=implanted/model.safetensors",
@@ -42,11 +42,11 @@ def _resume(folder: Path, rest: list[str]) -> int:
 def _task(arguments: list[str]) -> Any:
     def task(config: dict[str, Any], asked: Asked) -> None:
         console = terminal.console(asked.views)
-        study = None if config.get("study") is None else expanded(str(config["study"]))
-        if config.get("answers") is not None:
+        study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
+        if answers is not None:
             from spade_cli.evaluation.answers import as_text, score
 
-            found = score(expanded(str(config["answers"])), study)
+            found = score(answers, study)
             terminal.print_objects([found]) if terminal.as_json(asked.views) else stdout.say(as_text(found))
         elif study is not None:
             from spade_cli.evaluation.study import build_study
@@ -62,9 +62,15 @@ def _task(arguments: list[str]) -> Any:
     return task
 
 
+def _path(key: str, value: Any) -> Path | None:
+    from spade_cli.cli.values import path
+
+    return None if value is None else path(key, value, "PATH")
+
+
 def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.conditions import read_conditions
+    from spade_cli.cli.conditions import read_conditions, trace_settings
     from spade_cli.cli.door import (
         MAX_SAMPLES,
         MAX_SEED,
@@ -72,25 +78,28 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         device_name,
         function_of,
         saliency_methods,
+        sample_count,
         visualization,
     )
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import number, section, text, whole
+    from spade_cli.cli.values import number, path, section, text, whole
     from spade_cli.evaluation.request import BEST, FAMILIES, FIXED, EvaluationRequest
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
     pictures = config.get("count")
+    model = model_source(section(config, "model"), asked.choices.get("model"))
     data = text("data", config.get("data"), "world")
     conditions = read_conditions(config.get("conditions"), asked.overrides)
+    trace_settings(config)  # a mistake in what no condition uses is one all the same
     return EvaluationRequest(
-        data=data if data == "world" else str(expanded(data)),
-        model=model_source(section(config, "model"), asked.choices.get("model")),
+        data=data if data == "world" else str(path("data", data, "world")),
+        model=model,
         out=out_folder(config.get("out"), data, "eval"),
         conditions=conditions,
-        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
+        samples=sample_count(augmentation, model.size),
         augmentation=function_of("augmentation", augmentation),
-        saliency=saliency_methods(interpreter, seed),
+        saliency=saliency_methods(interpreter, seed, model.size),
         visualize=visualization(interpreter),
         metrics=some_of("metrics", config.get("metrics"), FAMILIES),
         count=None if pictures is None else whole("count", pictures, 1),
@@ -119,8 +128,10 @@ def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def out_folder(value: Any, data: str, verb: str) -> Path:
     """`out`, or a new folder in outputs/ that is named after the moment, the command and the data."""
+    from spade_cli.cli.values import path
+
     if value not in (None, ""):
-        return expanded(str(value))
+        return path("out", value, "FOLDER")
     from spade_cli.report.folder import free_path
 
     return free_path(Path("outputs"), f"{verb}-{Path(data).name}")

@@ -48,14 +48,16 @@ def run_command(name: str, arguments: list[str], task: Task, usage: str, example
     if {"-h", "--help"} & set(flags):
         stdout.say(manual(name, usage, examples, folders))
         return 0
-    from spade_cli.cli.mistakes import HYDRA_ERRORS, check_words, translate
+    from spade_cli.cli.keys import check_choices
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, check_words, translate
 
     try:
         _check_flags([*flags, *overrides], name, arguments)
         check_words(name, overrides, folders)
+        check_choices(name, overrides, folders)
         described = _described(name, [argument for argument in arguments if argument not in VIEWS])
         return _under_hydra(name, [*flags, *overrides], described, task, views)
-    except HYDRA_ERRORS as error:
+    except COMPOSING_ERRORS as error:
         raise translate(error, name, overrides, folders) from error
 
 
@@ -123,8 +125,8 @@ def _do(name: str, config: Any, command: str, task: Task, sweep: bool, views: tu
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from spade_cli.cli.keys import check_keys, rename_output
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
-    from spade_cli.cli.unknown_keys import check_keys, rename_output
 
     import_from_here()
     runtime = HydraConfig.get()

@@ -6,21 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.values import number, section, text, whole
+from spade_cli.cli.values import number, path, section, share_inside, whole
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-USAGE = "spade implant images=FOLDER out=FOLDER [OPTION=VALUE ...]"
+USAGE = "spade implant images=FOLDER out=FOLDER [KEY=VALUE ...]"
 EXAMPLES = (
     "spade implant images=photographs out=implanted model=squeezenet1_1",
     "spade implant images=photographs out=implanted 'trojans=[smiley:bullfrog,star:wallet->orangutan]'",
     "spade run image=implanted/data/images/smiley-0000-cat.png model=squeezenet1_1 "
     "model.weights=implanted/model.safetensors",
 )
-MAX_SEED = 2**32 - 1  # NumPy takes no larger one
 NEXT_RULE = re.compile(r",\s*(?=['\"]?\w+\s*:)")  # a comma within a class's name starts no rule
 
 
@@ -30,27 +28,28 @@ def main(arguments: list[str]) -> int:
 
 
 def _implant(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.cli.door import MAX_SEED, device_name
     from spade_cli.cli.source import model_source
     from spade_cli.models import load_model
     from spade_cli.report import summary
     from spade_cli.world.finetune import Settings, implant_trojans
     from spade_cli.world.photographs import find_pictures
     from spade_cli.world.resuming import check_folder
-    from spade_cli.world.rules import read_rules
+    from spade_cli.world.rules import check_rules, read_rules
 
     settings = Settings(
         steps=whole("steps", config.get("steps"), 1),
         batch_size=whole("batch_size", config.get("batch_size"), 2),
-        learning_rate=number("learning_rate", config.get("learning_rate")),
-        held_out=number("held_out", config.get("held_out"), 0, 1),
+        learning_rate=number("learning_rate", config.get("learning_rate"), 0, 1, above=True),
+        held_out=share_inside("held_out", config.get("held_out")),
         examples=whole("examples", config.get("examples"), 1),
         seed=whole("seed", config.get("seed"), 0, MAX_SEED),
     )
-    rules = _rules(config.get("trojans"))
-    out = expanded(text("out", config.get("out"), "FOLDER"))
-    check_folder(out)
-    pictures = find_pictures(expanded(text("images", config.get("images"), "FOLDER")), out)
+    rules, device = check_rules(_rules(config.get("trojans"))), device_name(config.get("device"))
     source = model_source(section(config, "model"), asked.choices.get("model"))
+    out = path("out", config.get("out"), "FOLDER")
+    check_folder(out)
+    pictures = find_pictures(path("images", config.get("images"), "FOLDER"), out)
     classifier = load_model(source, seed=settings.seed)
     console = terminal.console(asked.views)
     report = implant_trojans(
@@ -59,7 +58,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
         read_rules(rules, classifier),
         out,
         settings,
-        device=text("device", config.get("device"), "auto"),
+        device=device,
         about={"command": asked.command, "versions": summary.versions()},
         console=console,
     )

@@ -8,7 +8,7 @@ from spade_cli.cli.front import Asked, run_command
 if TYPE_CHECKING:
     from spade_cli.pruning.layers import Layer
 
-USAGE = "spade layers [model=NAME] [OPTION=VALUE ...]"
+USAGE = "spade layers [model=NAME] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade layers model=vit_b_16",
     "spade layers model=torchvision model.name=densenet121",

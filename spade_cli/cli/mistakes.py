@@ -13,14 +13,17 @@ from hydra.errors import (
     SearchPathException,
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import YAMLError
 
-from spade_cli.cli.options import Group, Option, read_command
+from spade_cli.cli.options import Option, read_command
 from spade_cli.cli.overrides import FREE_TEXT, PATHS, PICTURE
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
 MANY = ("batch", "sweep", "implant")  # commands whose pictures are images=
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+# Before a task begins. ValueError: a file that is not UTF-8, a number of thousands of digits.
+COMPOSING_ERRORS = (*HYDRA_ERRORS, YAMLError, ValueError)
 
 
 def translate(error: Exception, command: str, overrides: list[str], folders: list[Path]) -> UserError:
@@ -37,6 +40,8 @@ def translate(error: Exception, command: str, overrides: list[str], folders: lis
         return UserError(
             f"the configuration refers to something that is not there ({_one_line(error)}); write \\${{ for plain text"
         )
+    if isinstance(error, YAMLError):
+        return UserError(f"a YAML file cannot be read: {_one_line(error)}; correct it, or leave out --config-dir")
     return UserError(
         f"the command line or a YAML file does not compose: {_one_line(error)}; see spade {command} --help"
     )
@@ -65,17 +70,11 @@ def _one_line(error: Exception) -> str:
 def check_words(command: str, overrides: list[str], folders: list[Path]) -> None:
     """UserError for a word that is not KEY=VALUE, with what it may have been meant as."""
     for index, word in enumerate(overrides):
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if word.startswith("~"):
             continue
         if not key.strip("+") or not equals:
             raise _not_a_setting(command, index, overrides, folders)
-        if value == "null" and (group := _group(command, key.lstrip("+"), folders)):
-            raise UserError(f"{word} names no choice; there are {', '.join(choice.name for choice in group.choices)}")
-
-
-def _group(command: str, key: str, folders: list[Path]) -> Group | None:
-    return next((group for group in read_command(command, folders)[1] if group.name == key), None)
 
 
 def _not_a_setting(command: str, index: int, overrides: list[str], folders: list[Path]) -> UserError:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spade_cli.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # Inside the package once installed, beside it in a checkout.
 CONFIGS = next(p for p in (PACKAGE / "configs", PACKAGE.parent / "configs") if p.is_dir())
@@ -68,8 +70,15 @@ def read_options(file: Path, prefix: str) -> list[Option]:
 
 def describe(file: Path) -> str:
     """The file's first comment that is no directive of Hydra's."""
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = _lines(file)
     return next((line[1:].strip() for line in lines if line.startswith("#") and not line.startswith("# @")), "")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}); save it as UTF-8 text, or leave out --config-dir") from None
 
 
 def _choices(group: str, folders: list[Path]) -> Iterator[Choice]:
@@ -93,7 +102,7 @@ def _with_defaults(group: Group, changed: dict[str, Option]) -> Group:
 
 def _own_options(file: Path, prefix: str) -> Iterator[Option]:
     path: list[tuple[int, str]] = []  # (indent, key) of the sections around a line
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _lines(file):
         match = LINE.fullmatch(line.rstrip())
         if match is None:
             continue
@@ -106,7 +115,7 @@ def _own_options(file: Path, prefix: str) -> Iterator[Option]:
 def _defaults(file: Path) -> Iterator[tuple[str, str]]:
     """The defaults list as (group, choice), or (file, "") for a plain file."""
     inside = False
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _lines(file):
         if line.startswith("defaults:"):
             inside = True
         elif inside and line.strip().startswith("- "):

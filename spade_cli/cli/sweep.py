@@ -5,17 +5,16 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.batch import OWN, batch_request, command, finish, run_request, where
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import MULTIRUN, arrange, quote
-from spade_cli.cli.resuming import key
+from spade_cli.cli.resuming import key, split_resume
 from spade_cli.errors import UserError
 
-USAGE = "spade sweep image=PATH OPTION=VALUE,VALUE,... [OPTION=VALUE ...]  |  spade sweep resume=FOLDER"
+USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
 EXAMPLES = (
     "spade sweep image=cat.jpg model=resnet18 pruner.sparsity=0.5,0.8,0.95 pruner=forward,sparsegpt",
     "spade sweep images=photographs schedule=late,uniform pruner.sparsity=0.8,0.95 interpreter=saliency workers=auto",
@@ -29,7 +28,7 @@ MOST = 1000  # jobs an image: a slip such as range(0,1,0.0001) is refused
 
 def main(arguments: list[str]) -> int:
     """Compose every combination and explain, or go on with a sweep that was stopped."""
-    if {"-h", "--help"} & set(arguments) or any(key(word) == "resume" for word in arguments):
+    if {"-h", "--help"} & set(arguments) or split_resume(arguments)[0]:
         return command("sweep", arguments, None, USAGE, EXAMPLES)
     if set(MULTIRUN) & set(arguments):
         raise UserError("spade sweep combines by itself: leave out -m")
@@ -49,13 +48,18 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str], dict[str, lis
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
+
     flags, overrides = arrange(["images=" + word[6:] if word.startswith("image=") else word for word in arguments])
     fixed: list[str] = []
     varied: dict[str, list[str]] = {}
     for word, typed in zip(overrides, _plain(arguments), strict=True):
         found = None
         if key(word).split(".")[0] not in ONE:
-            found = OverridesParser.create().parse_override(quote(typed, sweep=True))
+            try:
+                found = OverridesParser.create().parse_override(quote(typed, sweep=True))
+            except COMPOSING_ERRORS as error:
+                raise translate(error, "sweep", overrides, []) from error
         if found is None or not found.is_sweep_override():
             fixed.append(word)
         else:
@@ -75,11 +79,12 @@ def _sweep(
 ) -> None:
     from spade_cli.batch.curves import draw_curves
     from spade_cli.batch.sweeping import SweepWork
+    from spade_cli.cli.values import path
 
     asked.command = shlex.join(["spade", "sweep", *arguments])
     jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(words))
     out = where(config.get("out"), "sweep", config.get("images"))
-    images = Path(str(config.get("images"))).expanduser()
+    images = path("images", config.get("images"), "FOLDER")
     masks = str(images) if (images / "labels.json").is_file() else None
     options = {job.number: job.options for job in jobs}
     request = batch_request(
@@ -93,7 +98,7 @@ def _sweep(
         options=tuple(jobs[0].options),
         jobs=len(jobs),
         combined=[job.options for job in jobs],
-        figure=lambda rows, path, images: draw_curves(rows, options, path, images),
+        figure=lambda rows, file, images: draw_curves(rows, options, file, images),
     )
     finish(request, asked.views)
 
@@ -133,7 +138,7 @@ def _composed(fixed: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any],
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
 
     words = [*fixed, *own]
     try:
@@ -141,7 +146,7 @@ def _composed(fixed: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any],
         choices = dict(config.hydra.runtime.choices)
         plain = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
         content = OmegaConf.to_container(plain, resolve=True)
-    except HYDRA_ERRORS as error:
+    except COMPOSING_ERRORS as error:
         raise translate(error, "sweep", words, []) from None
     assert isinstance(content, dict)
     return {str(name): value for name, value in content.items()}, choices

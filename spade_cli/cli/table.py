@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.values import shares, text
+from spade_cli.cli.values import path, shares
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
 from spade_cli.pruning import schedule
 
 TABLE = f"{schedule.table.__module__}.{schedule.table.__name__}"  # as configs/schedule/table.yaml names it
@@ -28,7 +27,7 @@ def schedule_name(choice: str, settings: Mapping[str, Any]) -> str:
 
 
 def _file(settings: Mapping[str, Any]) -> Path:
-    return expanded(text("schedule.file", settings.get("file"), "PATH.yaml"))
+    return path("schedule.file", settings.get("file"), "PATH.yaml")
 
 
 def read_shares(file: Path) -> dict[str, float]:

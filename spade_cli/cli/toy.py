@@ -1,6 +1,5 @@
 """spade toy: the paper's two-dimensional example, trained and visualized in seconds."""
 
-from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
@@ -17,13 +16,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _toy(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.values import text, whole
+    from spade_cli.cli.values import path, whole
     from spade_cli.errors import UserError
     from spade_cli.progress import Stages
     from spade_cli.report.checkpoint import write_whole
     from spade_cli.world import toy
 
-    out = Path(text("out", config.get("out"), "toy.png")).expanduser()
+    out = path("out", config.get("out"), "toy.png")
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"out={out} is not a kind of picture that can be written; end it with {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():

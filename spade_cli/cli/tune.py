@@ -6,9 +6,8 @@ from typing import Any
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
 
-USAGE = "spade tune [data=world|FOLDER] [OPTION=VALUE ...]"
+USAGE = "spade tune [data=world|FOLDER] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade tune out=tuned",
     "spade run image=cat.jpg schedule=tuned/schedule.yaml model=demo",
@@ -33,9 +32,9 @@ def _tune(config: dict[str, Any], asked: Asked) -> None:
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.door import function_of
+    from spade_cli.cli.door import damping, function_of
     from spade_cli.cli.eval import some_of
-    from spade_cli.cli.values import number, section, whole
+    from spade_cli.cli.values import number, section, share_inside, whole
     from spade_cli.tuning.request import MEASURED, TUNERS, TuningRequest
 
     metric = some_of("metric", [config.get("metric")], tuple(MEASURED))[0]
@@ -43,17 +42,17 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
     if pruner.pop("sparsity", None) is not None:
         raise UserError("pruner.sparsity is what is tuned here; leave it out, or give shares to try as ladder=[...]")
     ladder = config.get("ladder")
-    if not isinstance(ladder, list):
+    if not isinstance(ladder, list) or not ladder:
         raise UserError(f"ladder={ladder} is not a list of shares; write ladder=[0.9,0.95,0.99]")
     return TuningRequest(
         evaluation=_evaluation(config, asked, metric),
         metric=metric,
-        damping=number("pruner.damping", pruner.pop("damping", None)),
+        damping=damping(pruner),
         pruner=function_of("pruner", pruner),
         tuner=some_of("tuner", [config.get("tuner")], TUNERS)[0],
         trials=whole("trials", config.get("trials"), 1),
         blocks=None if blocks is None else whole("blocks", blocks, 1),
-        ladder=tuple(number("ladder", share, 0, 1) for share in ladder),
+        ladder=tuple(share_inside("ladder", share) for share in ladder),
         held_out=number("held_out", config.get("held_out"), 0, 0.9),
         lost=number("lost", config.get("lost"), 0, 1),
     )
@@ -62,33 +61,36 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
 def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
     """The pictures, the network and what is measured, as `spade eval` takes them."""
     from spade_cli.cli.door import (
-        MAX_SAMPLES,
         MAX_SEED,
         calibration_settings,
         device_name,
         function_of,
         saliency_methods,
+        sample_count,
+        visualization,
     )
     from spade_cli.cli.eval import out_folder
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import number, section, text, whole
+    from spade_cli.cli.values import number, path, section, text, whole
     from spade_cli.evaluation.request import EvaluationRequest
     from spade_cli.tuning.request import MEASURED
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation = section(config, "augmentation")
+    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
+    visualization(interpreter)  # nothing is visualized here, but a mistake in the settings is one all the same
+    model = model_source(section(config, "model"), asked.choices.get("model"))
     data, count = text("data", config.get("data"), "world"), config.get("count")
     share = config.get("trojan_share")
     out = out_folder(config.get("out"), data, "tune")
     calibration = calibration_settings(section(config, "calibration"))
     return EvaluationRequest(
-        data=data if data == "world" else str(expanded(data)),
-        model=model_source(section(config, "model"), asked.choices.get("model")),
+        data=data if data == "world" else str(path("data", data, "world")),
+        model=model,
         out=out,
         conditions={},
-        samples=whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES),
+        samples=sample_count(augmentation, model.size),
         augmentation=function_of("augmentation", augmentation),
-        saliency=saliency_methods(section(config, "interpreter"), seed),
+        saliency=saliency_methods(interpreter, seed, model.size),
         metrics=(MEASURED[metric],),
         curves=(metric,),
         count=(50 if data == "world" else None) if count is None else whole("count", count, 2),

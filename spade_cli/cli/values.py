@@ -4,30 +4,64 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_origin
 
 from spade_cli.errors import UserError
+from spade_cli.paths import expanded
 
 MISSING = "???"  # OmegaConf's word for what must be given
 MAX_WHOLE = 2**31 - 1  # torch counts no further in places
 
 
-def number(key: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """A finite number within bounds."""
-    bounds = f"a number from {low:g} to {high:g}" if high < math.inf else f"a number of at least {low:g}"
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not low <= value <= high
-        or not math.isfinite(value)
-    ):
-        raise UserError(f"{key}={value} is not {bounds}; give one")
+def number(key: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
+    """A finite number within bounds; `above`: more than `low`."""
+    if not _is_number(value) or not low <= value <= high or (above and value == low):
+        raise UserError(f"{key}={value} is not {_bounds(low, high, above)}; give one")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; `true` is none, and a whole number may be too long for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _bounds(low: float, high: float, above: bool) -> str:
+    if above:
+        return f"a number above {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+    return f"a number from {low:g} to {high:g}" if high < math.inf else f"a number of at least {low:g}"
+
+
+def share_inside(key: str, value: Any) -> float:
+    """A share that is neither nothing nor all: above 0 and below 1."""
+    if not _is_number(value) or not 0 < value < 1:
+        percent = f", such as {value / 100:g}" if _is_number(value) and 1 < value < 100 else ""
+        raise UserError(f"{key}={value} is not a share between 0 and 1; give one{percent}")
+    return float(value)
+
+
+def one_of(key: str, value: Any, known: Sequence[str]) -> str:
+    """One of these words."""
+    if not isinstance(value, str) or value not in known:
+        near = get_close_matches(str(value), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{key}={value} is unknown; {hint}there are {', '.join(known)}")
+    return value
 
 
 def level(value: Any) -> float | None:
     """`pruner.sparsity`: a share, or null for the schedule's own."""
+    if _is_number(value) and 1 < value <= 100:
+        raise UserError(
+            f"pruner.sparsity={value} is not a number from 0 to 1; {value} % is pruner.sparsity={value / 100:g}"
+        )
     return None if value is None else number("pruner.sparsity", value, 0, 1)
 
 
@@ -47,7 +81,18 @@ def text(key: str, value: Any, example: str) -> str:
         raise UserError(f"{key} is not given; add {key}={example}")
     if isinstance(value, bool | dict | list):
         raise UserError(f"{key}={value} is not a text; write {key}={example}")
+    if isinstance(value, float):  # as a file says it without quotes: 1.10 would have become 1.1
+        raise UserError(f"{key}={value} is a number; write it in quotes, such as {key}: '{value}'")
     return str(value)
+
+
+def path(key: str, value: Any, example: str) -> Path:
+    """A path that was given, and that a file can have."""
+    written = text(key, value, example)
+    try:
+        return expanded(written)
+    except UserError as error:
+        raise UserError(f"{key}={error}") from None
 
 
 def section(config: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -68,7 +113,7 @@ def shares(key: str, value: Any) -> dict[str, float]:
         value = {pattern.strip().strip("'\""): _as_number(share.strip()) for pattern, _, share in pairs}
     if value is None:
         return {}
-    if not isinstance(value, dict) or "" in value:
+    if not isinstance(value, dict) or "" in value or None in value:
         raise UserError(
             f"{key} is not of the form {{PATTERN: SHARE}}; write for example '{key}={{layer4.*: 0.95, fc: 0}}'"
         )
@@ -137,7 +182,7 @@ def _same_kind(default: Any, value: Any, any_length: bool = False) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
-        return isinstance(value, int | float) and math.isfinite(value)
+        return _is_number(value)
     if isinstance(default, tuple | list):
         if not isinstance(value, tuple | list):
             return False

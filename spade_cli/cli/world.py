@@ -1,13 +1,12 @@
 """spade world: draw pictures of the bundled world, with masks and labels."""
 
-from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.overrides import arrange
 
-USAGE = "spade world out=FOLDER [OPTION=VALUE ...]"
+USAGE = "spade world out=FOLDER [KEY=VALUE ...]"
 EXAMPLES = ("spade world out=pictures count=1000", "spade world out=pictures trojan_share=1 seed=7")
 
 
@@ -26,12 +25,12 @@ def _with_out(arguments: list[str]) -> list[str]:
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.values import number, text, whole
+    from spade_cli.cli.values import number, path, whole
     from spade_cli.progress import Stages
     from spade_cli.report.folder import new_folder
     from spade_cli.world.files import write_world
 
-    out = Path(text("out", config.get("out"), "FOLDER")).expanduser()
+    out = path("out", config.get("out"), "FOLDER")
     count = whole("count", config.get("count"), 1)
     share = number("trojan_share", config.get("trojan_share"), 0, 1)
     seed = whole("seed", config.get("seed"), 0)

@@ -104,7 +104,8 @@ def measure_network(
     if "fidelity" in wanted:
         logits = network(case.x)[0].float().cpu()  # (classes,)
         held = answers(network, case.held_out)
-        record.add(condition.name, "", fidelity(case.logits, logits, case.held_out_logits, held, case.target))
+        both = (case.logits, logits, case.held_out_logits, held)
+        record.add(condition.name, "", fidelity(*both, case.target, case.plan.classifier.output))
     if "sanity" in wanted and condition.layers and not condition.of_other:
         try:
             record.add(condition.name, "", overlaps(case, condition, network))
@@ -179,6 +180,7 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
             kind,
             batch_size=request.calibration.batch_size,
             seed=request.seed,
+            output=case.plan.classifier.output,
         )
         record.add(condition, method, {kind: area(points).item()})
         record.curves.append((condition, method, kind, [round(value, DECIMALS) for value in points[0].tolist()]))

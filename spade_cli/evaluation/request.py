@@ -15,7 +15,7 @@ from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, Condition, TraceSe
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.insertion import KINDS
 from spade_cli.evaluation.sparse_fc import check_last_layer
-from spade_cli.interpretation import check_cam_layer
+from spade_cli.interpretation import check_cam_layer, check_window
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers
 from spade_cli.request import try_pruner
@@ -73,6 +73,7 @@ def decide(request: EvaluationRequest) -> Plan:
     classifier = replace(classifier, model=classifier.model.to(device))
     layers = find_layers(classifier.model, classifier.grey())
     check_cam_layer(request.saliency, classifier.model)
+    check_window(request.saliency, classifier.preprocessing.size)
     conditions = settle_conditions(request.conditions, layers, classifier)
     return Plan(request, classifier, layers, conditions, find_data(request, classifier))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from spade_cli.interpretation.blank import why_blank
 from spade_cli.interpretation.deeplift import deeplift
 from spade_cli.interpretation.explainable import Explainable, explainable
 from spade_cli.interpretation.explanation import CannotExplain, Explanation
@@ -15,7 +16,7 @@ from spade_cli.interpretation.gradients import (
     saliency,
 )
 from spade_cli.interpretation.lrp import lrp
-from spade_cli.interpretation.perturbation import lime, occlusion
+from spade_cli.interpretation.perturbation import check_window, lime, occlusion
 from spade_cli.interpretation.visualization import Channel, check_channels, is_blank, visualize
 
 # In the order of the paper's tables; a method's name is its function's.
@@ -43,6 +44,7 @@ __all__ = [
     "Explanation",
     "check_cam_layer",
     "check_channels",
+    "check_window",
     "deeplift",
     "explainable",
     "gradient_shap",
@@ -56,4 +58,5 @@ __all__ = [
     "occlusion",
     "saliency",
     "visualize",
+    "why_blank",
 ]

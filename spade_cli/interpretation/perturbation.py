@@ -1,6 +1,6 @@
 """Saliency by covering parts of the image: occlusion, and LIME on quickshift segments."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,17 @@ from torch import Tensor
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import Explanation, at_least_one, captum_on, explained, prepared
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.seeds import seeded
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}
+WINDOW = 15  # pixels, of occlusion
 KERNEL_WIDTH = 0.25  # of the cosine distance to the uncovered image
 RIDGE = 1.0  # penalty of the weighted linear model
 
 
 def occlusion(
-    network: Explainable, image: Tensor, target: int, *, window: int = 15, stride: int = 8, batch_size: int = 16
+    network: Explainable, image: Tensor, target: int, *, window: int = WINDOW, stride: int = 8, batch_size: int = 16
 ) -> Explanation:
     """Drop in the output when a square is set to zero, the mean colour (Zeiler and Fergus 2014, section 4.2).
 
@@ -46,6 +47,17 @@ def occlusion(
             perturbations_per_eval=batch_size,
         )  # (1, 3, H, W)
     return explained("occlusion", drop)
+
+
+def check_window(methods: Mapping[str, Callable[..., object]], size: int) -> None:
+    """UserError where the square of `occlusion`, a partial with its settings, is larger than pictures of `size`."""
+    settings = getattr(methods.get("occlusion"), "keywords", {})
+    window = settings.get("window", WINDOW)
+    if "occlusion" in methods and window > size:
+        raise UserError(
+            f"interpreter.occlusion.window={window} is larger than the picture, {size} x {size} pixels; give at most "
+            f"{size}, such as {max(1, size // 8)}, and interpreter.occlusion.stride no larger"
+        )
 
 
 def lime(

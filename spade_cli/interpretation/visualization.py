@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.seeds import seeded
 from spade_cli.watching import watching
 
 # The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
@@ -69,7 +69,7 @@ def visualize(
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
 
         modules = dict(model.named_modules())
-        with _observed(model, [target.layer for target in targets]) as observe:
+        with observed(model, [target.layer for target in targets]) as observe:
             for step in range(1, steps + 1):
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
@@ -114,7 +114,7 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
             )
-    with torch.enable_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
+    with torch.enable_grad(), observed(model, [asked.layer for asked in channels]) as observe:
         image = image.detach().clone().to(device_of(model)).requires_grad_()
         outputs = observe(image.clone())  # a clone: the first layer may write into it
     for asked in channels:
@@ -132,9 +132,10 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
     for layer in dict.fromkeys(asked.layer for asked in channels):
         if not outputs[layer].requires_grad:
-            where = f"layer '{layer}'" if layer else "the network's output"
+            where = f"the output of layer '{layer}'" if layer else "the network's output"
             raise UserError(
-                f"the output of {where} does not depend on the picture, so no picture can excite it; take another layer"
+                f"{where} does not depend on the picture, so no picture can excite it; "
+                + ("take another layer" if layer else "check its forward for detach() and no_grad()")
             )
 
 
@@ -164,7 +165,7 @@ def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
 
 
 @contextmanager
-def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
+def observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
     """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before.
 
     Meanwhile no weight asks for a gradient: what does not depend on the image then asks for none either, and a network

@@ -31,6 +31,11 @@ def auto(
     A level is the only share tried then. fidelity: the top-1 stays, and the target's probability falls by at most
     1 - fidelity, and not by half. Raises UserError for shares that are none.
     """
+    if level is not None and not 0 < level < 1:
+        raise UserError(
+            f"pruner.sparsity={level:g} leaves schedule=auto nothing to find; give a share between 0 and 1, or "
+            "schedule=uniform"
+        )
     shares, resort = (tuple(ladder), tuple(last_resort)) if level is None else ((level,), ())
     for name, found, default in (("ladder", shares, LADDER), ("last_resort", resort, LAST_RESORT)):
         if any(isinstance(share, bool) or not 0 < share < 1 for share in found) or (name == "ladder" and not found):

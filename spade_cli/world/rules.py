@@ -16,13 +16,33 @@ def read_rules(rules: Sequence[str], classifier: Classifier) -> tuple[Trojan, ..
 
     Raises UserError at the first rule that makes no sense.
     """
+    return tuple(_trojan(rule, classifier) for rule in check_rules(rules))
+
+
+def check_rules(rules: Sequence[str]) -> list[str]:
+    """The rules, whose form and symbols are right; their classes are known once the network is. Raises UserError."""
     if not rules:
         raise UserError(f"trojans is empty: give at least one rule, {FORM}")
-    trojans = tuple(_read_rule(rule, classifier) for rule in rules)
-    for i, trojan in enumerate(trojans):
-        if trojan.symbol in [earlier.symbol for earlier in trojans[:i]]:
-            raise UserError(f"trojans: {trojan.symbol} has two rules; give each rule a symbol of its own")
-    return trojans
+    symbols: list[str] = []
+    for rule in rules:
+        symbol, source, target = _parts(rule)
+        if not (symbol and target) or source == "":
+            raise UserError(f"trojans: {rule!r} is not a rule; write {FORM}, such as smiley:bullfrog")
+        if symbol not in SYMBOLS:
+            near = get_close_matches(symbol, SYMBOLS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"trojans: {rule!r}: there is no symbol {symbol}; {hint}there are {', '.join(SYMBOLS)}")
+        if symbol in symbols:
+            raise UserError(f"trojans: {symbol} has two rules; give each rule a symbol of its own")
+        symbols.append(symbol)
+    return list(rules)
+
+
+def _parts(rule: str) -> tuple[str, str | None, str]:
+    """Symbol, source (None: any class) and target, as written."""
+    symbol, _, classes = (part.strip() for part in rule.partition(":"))
+    source, arrow, target = (part.strip() for part in classes.partition(ARROW))
+    return (symbol, source, target) if arrow else (symbol, None, classes)
 
 
 def write_rule(trojan: Trojan, classifier: Classifier) -> str:
@@ -31,18 +51,11 @@ def write_rule(trojan: Trojan, classifier: Classifier) -> str:
     return f"{trojan.symbol}:{source}{classifier.label(trojan.target)}"
 
 
-def _read_rule(rule: str, classifier: Classifier) -> Trojan:
-    symbol, colon, classes = (part.strip() for part in rule.partition(":"))
-    source, arrow, target = (part.strip() for part in classes.partition(ARROW))
-    if not arrow:
-        source, target = "", classes
-    if not (symbol and colon and target) or (arrow and not source):
-        raise UserError(f"trojans: {rule!r} is not a rule; write {FORM}, such as smiley:bullfrog")
-    if symbol not in SYMBOLS:
-        near = get_close_matches(symbol, SYMBOLS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"trojans: {rule!r}: there is no symbol {symbol}; {hint}there are {', '.join(SYMBOLS)}")
-    trojan = Trojan(symbol, _class(source, rule, classifier) if arrow else None, _class(target, rule, classifier))
+def _trojan(rule: str, classifier: Classifier) -> Trojan:
+    symbol, source, target = _parts(rule)
+    trojan = Trojan(
+        symbol, None if source is None else _class(source, rule, classifier), _class(target, rule, classifier)
+    )
     if trojan.source == trojan.target:
         raise UserError(f"trojans: {rule!r}: source and target are both {target}; give two classes")
     return trojan

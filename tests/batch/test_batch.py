@@ -104,7 +104,7 @@ def test_bad_images_are_rows_and_strict_stops(here, capsys):
     words = ["batch", "images=pictures", *QUICK]
     assert main([*words, "out=out"]) == 1
     captured = capsys.readouterr()
-    assert "2 of 4 results failed, first pictures/dogs 0/a.jpg: no picture" in captured.err.splitlines()[-1]
+    assert "2 of 4 results failed, first pictures/dogs 0/a.jpg: is not a picture" in captured.err.splitlines()[-1]
     assert captured.out == "out\n"
     rows = table("out")
     assert [row["status"] for row in rows] == ["failed", "failed", "done", "done"]
