@@ -75,9 +75,8 @@ def explain(
                 title = method.replace("_", " ")
                 result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
     for why, who, where in _said_once(notes, methods, networks):
-        result.flags.append(f"{who}: {why} (on {f'the {where}' if where else 'both networks'})")
-    for why, who, where in _said_once(reasons, methods, networks):
-        result.skipped.append({"what": f"{who} ({where})" if where else who, "why": why})
+        result.flags.append(f"{who}: {why} ({_on(where)})")
+    result.skipped += _skipped(_said_once(reasons, methods, networks))
     return result
 
 
@@ -113,6 +112,14 @@ def _said_once(said: Said, methods: Iterable[str], networks: Iterable[str]) -> l
     ]
 
 
+def _skipped(reasons: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [{"what": f"{who} ({where})" if where else who, "why": why} for why, who, where in reasons]
+
+
+def _on(network: str) -> str:
+    return f"on the {network}" if network else "on both networks"
+
+
 def visualize(
     function: Callable[..., Tensor] | None,
     networks: Mapping[str, nn.Module],
@@ -129,13 +136,15 @@ def visualize(
     own = question.classifier.preprocessing
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
     channels = list(question.channels.values())
+    reasons: Said = []
+    blank: Said = []
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
             make = partial(function, network, channels, on_step=_percent(advance), **settings)
             try:
                 values, took = _once(known, name, "visualization", make)  # (targets, 3, size, size)
             except SpadeError as error:
-                result.skipped.append({"what": f"visualization ({name})", "why": str(error)})
+                reasons.append((str(error), "visualization", name))
                 continue
             seconds = took / len(values)
             for target, channel, one in zip(pictures, channels, values, strict=True):
@@ -144,7 +153,10 @@ def visualize(
                 if is_blank(one):
                     ask = partial(why_blank, network, channel, **settings)
                     why, _ = _once(known, name, f"why {target} is blank", ask)
-                    result.flags.append(f"the visualization of {target} is blank: {why} (on the {name})")
+                    blank.append((why, target, name))
+    result.skipped += _skipped(_said_once(reasons, [], networks))
+    for why, who, where in _said_once(blank, [], networks):
+        result.flags.append(f"the visualization of {who} is blank: {why} ({_on(where)})")
     for target, both in pictures.items():
         result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
     return result

@@ -18,11 +18,13 @@ def make(text: str, asked: str) -> Any:
         return factory()
 
 
-def find_factory(text: str, asked: str) -> Any:
-    """Import the function; UserError where there is none."""
+def find_factory(
+    text: str, asked: str, wanted: str = "a function that returns a torch.nn.Module", example: str = "mynet.model:build"
+) -> Any:
+    """Import the function; UserError where there is none. `wanted` and `example` say what to give instead."""
     module_name, colon, attribute = text.partition(":")
     if not (colon and attribute and all(module_name.split("."))):
-        raise UserError(f"{asked} is not of the form package.module:function; write for example mynet.model:build")
+        raise UserError(f"{asked} is not of the form package.module:function; write for example {example}")
     with _told(f"{asked}: importing {module_name}", "correct that file"):
         found = _import(module_name, asked)
     for part in attribute.split("."):
@@ -34,7 +36,7 @@ def find_factory(text: str, asked: str) -> Any:
             )
         found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"{asked} is {type(found).__name__}: give a function that returns a torch.nn.Module")
+        raise UserError(f"{asked} is {type(found).__name__}: give {wanted}")
     return found
 
 
