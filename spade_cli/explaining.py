@@ -16,6 +16,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.interpretation import explainable, is_blank
 from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
+from spade_cli.report.folder import slugs
 from spade_cli.report.overview import Pair
 from spade_cli.request import Question
 
@@ -106,7 +107,7 @@ def visualize(
     if function is None or not question.channels:
         return result
     pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in question.channels}
-    own = question.classifier.preprocessing
+    own, files = question.classifier.preprocessing, slugs(question.channels)
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
             settings = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
@@ -119,7 +120,7 @@ def visualize(
                 continue
             seconds = took / len(values)
             for target, one in zip(pictures, values, strict=True):
-                record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
+                record, pictures[target][name] = write_visualization(folder, target, files[target], name, one, seconds)
                 result.visualizations.append(record)
                 if is_blank(one):
                     result.flags.append(

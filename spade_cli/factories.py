@@ -112,11 +112,8 @@ def _load(path: Path, name: str, asked: str) -> Any:
     sys.modules[name] = module  # dataclasses and copies look their classes up there
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, ModuleNotFoundError):
-            raise UserError(f"{asked}: {path} needs the module {error.name}, which is missing; install it") from None
-        raise
+    except ModuleNotFoundError as error:
+        raise UserError(f"{asked}: {path} needs the module {error.name}, which is missing; install it") from None
     return module
 
 
