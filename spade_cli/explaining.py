@@ -16,6 +16,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.interpretation import explainable, is_blank, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
+from spade_cli.report.folder import slugs
 from spade_cli.report.overview import Pair
 from spade_cli.request import Question
 
@@ -133,7 +134,7 @@ def visualize(
     if function is None or not question.channels:
         return result
     pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in question.channels}
-    own = question.classifier.preprocessing
+    own, files = question.classifier.preprocessing, slugs(question.channels)
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
     channels = list(question.channels.values())
     reasons: Said = []
@@ -148,7 +149,7 @@ def visualize(
                 continue
             seconds = took / len(values)
             for target, channel, one in zip(pictures, channels, values, strict=True):
-                record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
+                record, pictures[target][name] = write_visualization(folder, target, files[target], name, one, seconds)
                 result.visualizations.append(record)
                 if is_blank(one):
                     ask = partial(why_blank, network, channel, **settings)
