@@ -119,7 +119,7 @@ def _from_content(content: Any, asked: str) -> list[str]:
 def _by_index(content: Mapping[Any, Any], asked: str) -> list[Any]:
     """{"0": name} or {name: 0}, which torchvision calls class_to_idx, as a list."""
     wanted = list(range(len(content)))
-    if all(type(value) is int for value in content.values()):
+    if all(isinstance(value, int) for value in content.values()):
         content = {index: name for name, index in content.items()}
     named = {str(key): value for key, value in content.items()}
     if set(named) != set(map(str, wanted)):
