@@ -16,6 +16,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.interpretation import explainable, is_blank, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
+from spade_cli.report.folder import slugs
 from spade_cli.report.overview import Pair
 from spade_cli.request import Question
 
@@ -75,9 +76,8 @@ def explain(
                 title = method.replace("_", " ")
                 result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
     for why, who, where in _said_once(notes, methods, networks):
-        result.flags.append(f"{who}: {why} (on {f'the {where}' if where else 'both networks'})")
-    for why, who, where in _said_once(reasons, methods, networks):
-        result.skipped.append({"what": f"{who} ({where})" if where else who, "why": why})
+        result.flags.append(f"{who}: {why} ({_on(where)})")
+    result.skipped += _skipped(_said_once(reasons, methods, networks))
     return result
 
 
@@ -113,6 +113,14 @@ def _said_once(said: Said, methods: Iterable[str], networks: Iterable[str]) -> l
     ]
 
 
+def _skipped(reasons: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [{"what": f"{who} ({where})" if where else who, "why": why} for why, who, where in reasons]
+
+
+def _on(network: str) -> str:
+    return f"on the {network}" if network else "on both networks"
+
+
 def visualize(
     function: Callable[..., Tensor] | None,
     networks: Mapping[str, nn.Module],
@@ -126,25 +134,30 @@ def visualize(
     if function is None or not question.channels:
         return result
     pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in question.channels}
-    own = question.classifier.preprocessing
+    own, files = question.classifier.preprocessing, slugs(question.channels)
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
     channels = list(question.channels.values())
+    reasons: Said = []
+    blank: Said = []
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
             make = partial(function, network, channels, on_step=_percent(advance), **settings)
             try:
                 values, took = _once(known, name, "visualization", make)  # (targets, 3, size, size)
             except SpadeError as error:
-                result.skipped.append({"what": f"visualization ({name})", "why": str(error)})
+                reasons.append((str(error), "visualization", name))
                 continue
             seconds = took / len(values)
             for target, channel, one in zip(pictures, channels, values, strict=True):
-                record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
+                record, pictures[target][name] = write_visualization(folder, target, files[target], name, one, seconds)
                 result.visualizations.append(record)
                 if is_blank(one):
                     ask = partial(why_blank, network, channel, **settings)
                     why, _ = _once(known, name, f"why {target} is blank", ask)
-                    result.flags.append(f"the visualization of {target} is blank: {why} (on the {name})")
+                    blank.append((why, target, name))
+    result.skipped += _skipped(_said_once(reasons, [], networks))
+    for why, who, where in _said_once(blank, [], networks):
+        result.flags.append(f"the visualization of {who} is blank: {why} ({_on(where)})")
     for target, both in pictures.items():
         result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
     return result

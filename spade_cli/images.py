@@ -106,6 +106,13 @@ def _from_values(values: "Tensor | np.ndarray") -> Image.Image:
 
 def _check_file(path: Path, asked: str) -> None:
     try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:  # the records of a run are UTF-8, and name its picture
+        shown = asked.encode("utf-8", "replace").decode()
+        raise UserError(f"{shown} has a name, or lies in a folder, that is not UTF-8 text: rename it") from None
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a null byte: the next lines say so
+        pass
+    try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UserError(f"{asked} is a folder: give the path of one picture")

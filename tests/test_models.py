@@ -190,7 +190,7 @@ def test_factories(tmp_path: Path) -> None:
         ("built", "package.module:function"),
         ("no_such_package.x:f", "no module no_such_package"),
         (f"{__name__}:buit", "close: built"),
-        (f"{__name__}:NAME", "str"),
+        (f"{__name__}:NAME", "an object of type str"),
         (f"{__name__}:words", "returned str"),
     ):
         refused(ModelSource(None, factory=factory), f"model.factory={factory}", word)

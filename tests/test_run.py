@@ -4,6 +4,7 @@ import json
 import re
 from functools import partial
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -266,9 +267,23 @@ def test_faults_of_one_explanation_are_not_the_runs(picture, tmp_path):
 
     run = pipeline.run(request(picture, tmp_path, saliency={"saliency": fails}, visualize=fails))
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    assert {record["what"] for record in found["skipped"]} == {
-        *("saliency", "visualization (dense)", "visualization (trace)")
-    }
+    assert found["skipped"] == [{"what": name, "why": "not finite"} for name in ("saliency", "visualization")]
+
+
+def test_a_dead_channel_is_said_once_for_both_networks(picture, tmp_path, monkeypatch):
+    def dead():
+        model = small()
+        model.conv1.weight.data[3], model.conv1.bias.data[3] = 0, -1
+        return model
+
+    monkeypatch.setattr(networks, "small", dead)
+    asked = {"visualization_targets": ("conv1:3", "conv1:2"), "visualize": partial(interpretation.visualize, steps=30)}
+    run = pipeline.run(request(picture, tmp_path, saliency={}, **asked))
+    flags = json.loads((run / "summary.json").read_text(encoding="utf-8"))["flags"]
+    why = "the channel is dead, no picture excites it"
+    assert [flag for flag in flags if "blank" in flag] == [
+        f"the visualization of conv1-3 is blank: {why} (on both networks)"
+    ]
 
 
 def test_channels_of_long_layer_names_have_pictures_of_their_own(tmp_path):

@@ -92,6 +92,8 @@ def test_what_lies_beside_the_prefix_is_left_out_and_said(tmp_path: Path) -> Non
     more = {f"criterion.{i}": torch.zeros(2) for i in range(5)}
     found, (note,) = read({"state_dict": {**more, **behind("model.", other())}}, tmp_path)
     assert same(found, other()) and "left out: criterion.0, criterion.1, criterion.2 and 2 more" in note
+    _, (note, _) = read({"state_dict": {**more, **behind("model.", other())}, "ema": other(2)}, tmp_path)
+    assert "left out: criterion.0" in note
     _, (note,) = read({"n_averaged": torch.tensor(3), **behind("module.", other())}, tmp_path)  # AveragedModel's
     assert "left out: n_averaged" in note
 
@@ -209,12 +211,18 @@ class Settings:
     """A class of the user's, which only his own program can make."""
 
 
+def _with(content: Any, key: str, value: Any) -> Any:
+    content[key] = value
+    return content
+
+
 CONVERTED = {
     "a network": lambda network: network,
     "a network in a container": lambda network: {"epoch": 3, "model": network},
     "weights beside an object": lambda network: {"settings": Settings(), "state_dict": network.state_dict()},
     "weights in a container of another name": lambda network: {"mine": network.state_dict(), "settings": Settings()},
     "weights among objects": lambda network: {**network.state_dict(), "settings": Settings()},
+    "a state dict with an object": lambda network: _with(network.state_dict(), "settings", Settings()),
     "a network and its settings": lambda network: {"settings": Settings(), "net": network},
 }
 

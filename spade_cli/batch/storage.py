@@ -12,6 +12,7 @@ from typing import Any
 
 from spade_cli.downloads import filesystem, is_url
 from spade_cli.errors import SpadeError
+from spade_cli.paths import shortened
 from spade_cli.world.resuming import write_whole
 
 PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
@@ -42,7 +43,7 @@ class Local:
 
         Where another worker came to write the same result, the first one stays.
         """
-        partial = self.root / PARTIAL / f"{name.replace('/', '+')[-100:]}-{secrets.token_hex(4)}"
+        partial = self.root / PARTIAL / f"{shortened(name.replace('/', '+'), 100)}-{secrets.token_hex(4)}"
         partial.mkdir(parents=True)
         try:
             yield partial

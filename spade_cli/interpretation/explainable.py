@@ -1,7 +1,7 @@
 """Network -> a copy of it that captum's methods are right on, made by one torch.fx pass."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,12 +29,14 @@ class Explainable:
     reason: why the network could not be rewritten; then `model` is a plain copy, and methods that hook modules refuse.
     classes: outputs of the network, the range of a target.
     feature_map: name in `model` of the last feature map (1, C, h, w) for Grad-CAM; None where there is none.
+    original: the user's network itself, to be copied for functions of the user's; None: `model` stands for it.
     """
 
     model: nn.Module
     reason: str | None
     classes: int
     feature_map: str | None
+    original: nn.Module | None = None
 
 
 @sources_forgotten()
@@ -52,8 +54,11 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
 
     Errors: UserError where the network's output is not (1, classes), or where no copy of it can be made.
     """
-    model = unwrap(model)
-    plain = _copy_of(model)
+    return replace(_explainable(unwrap(model), image), original=unwrap(model))
+
+
+def _explainable(model: nn.Module, image: Tensor) -> Explainable:
+    plain = copy_of(model)
     hooked = _strip_hooks(plain)
     image = image.to(device_of(plain))
     with torch.no_grad(), seeded(0, image.device):
@@ -63,7 +68,7 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UserError(f"explaining needs a classifier with outputs (1, classes); this network gave {found}")
         classes = output.shape[1]
-        if hooked and not _agree(answer(kept := _copy_of(model), image), output):
+        if hooked and not _agree(answer(kept := copy_of(model), image), output):
             with only_own_weights(model):  # the hooks are part of what the network computes: they have to be its own
                 answer(kept, image)
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
@@ -92,7 +97,7 @@ def explainable(model: nn.Module, image: Tensor) -> Explainable:
     return Explainable(safe, None, classes, feature_map)
 
 
-def _copy_of(model: nn.Module) -> nn.Module:
+def copy_of(model: nn.Module) -> nn.Module:
     """A copy in eval mode, its weights plain; they ask for no gradient, since attributions need the image's only."""
     copied = copy_network(model)
     copied.eval()  # its own eval() may return nothing

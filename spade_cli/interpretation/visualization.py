@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.channels import channel_axis
+from spade_cli.interpretation.own import OwnObjective, own_objective
 from spade_cli.seeds import seeded
 from spade_cli.watching import watching
 
@@ -46,6 +48,7 @@ def visualize(
     steps: int = 512,
     learning_rate: float = 0.05,
     seed: int = 0,
+    objective: Callable[[Tensor, int], Tensor] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
@@ -55,10 +58,12 @@ def visualize(
     a little, by lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to
     the network.
 
+    objective: (activations (1, C, ...) of one picture, channel) -> scalar, climbed instead; see `OwnObjective`.
     on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
     Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
     grey, as over a dead channel, is returned: ask `is_blank`.
     """
+    climbed = _response if objective is None else partial(_own_response, own_objective(objective))
     device = device_of(model)
     to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
     with torch.enable_grad(), seeded(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
@@ -75,7 +80,7 @@ def visualize(
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
                 each = [
-                    _response(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
+                    climbed(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
                     for n, t in enumerate(targets)
                 ]
                 for target, one in zip(targets, each, strict=True):
@@ -153,6 +158,11 @@ def _projections(model: nn.Module) -> dict[str, Tensor]:
 def _response(output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
     """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
     return output.select(channel_axis(output.shape, layer), channel).mean()
+
+
+def _own_response(objective: OwnObjective, output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
+    """What the user's objective makes of an output, its channels brought to the second place."""
+    return objective(output.movedim(channel_axis(output.shape, layer), 1), channel)
 
 
 def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
