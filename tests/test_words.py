@@ -288,7 +288,7 @@ def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path
     (request,) = requests
     assert (request.seed, request.output, request.sparsity) == (3, Path("kept"), 0.5)
     assert request.pruner.keywords == {"anything": 2, "more": 4}
-    assert request.saliency["lrp"] and "out: kept" in request.config and "output:" not in request.config
+    assert request.saliency["lrp"] and "out: kept" in request.config and "\noutput:" not in request.config
     assert "write out: kept in the YAML file" in capsys.readouterr().err
     assert main(["run", IMAGE, *own, *groups, "out=mine too"]) == 0
     assert requests[1].output == Path("mine too")
