@@ -103,7 +103,7 @@ def test_rules_as_text_and_as_a_list():
     assert _rules("['smiley:a', \"fish:b\"]") == _rules(["smiley:a", "fish:b"]) == ["smiley:a", "fish:b"]
     assert _rules("smiley:a") == ["smiley:a"] and _rules("") == []
     for wrong in (None, 3, [3], {"smiley": "a"}):
-        with pytest.raises(UserError, match="no list of rules"):
+        with pytest.raises(UserError, match="not a list of rules"):
             _rules(wrong)
 
 
