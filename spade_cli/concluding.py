@@ -19,6 +19,8 @@ from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
 from spade_cli.request import Question
+from spade_cli.scores import Output
+from spade_cli.seeds import answer
 
 LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
 
@@ -27,11 +29,12 @@ LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops th
 def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result]) -> dict[str, Any]:
     """summary.json but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
-    dense = summary.prediction(question.dense_logits, target, classifier.label)
-    traced = summary.prediction(trace.model(question.x)[0].cpu(), target, classifier.label)
+    said = answer(trace.model, question.x)[0].cpu()  # (classes,)
+    dense = summary.prediction(question.dense_logits, target, classifier)
+    traced = summary.prediction(said, target, classifier)
     fidelity: dict[str, Any] = {
-        "same_prediction": dense["index"] == traced["index"],
-        **agreement(trace.logits, trace_logits),
+        "same_prediction": bool(classifier.output.same_answer(question.dense_logits, said)),
+        **agreement(trace.logits, trace_logits, classifier.output),
     }
     kept = traced["target_probability"] >= dense["target_probability"] * LEAST_KEPT
     # auto seeks the largest difference that keeps this image's answer: what other samples say is no guard then.
@@ -43,7 +46,7 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
         "prediction": {"dense": dense, "trace": traced},
         "fidelity": fidelity,
         "sparsity": summary.sparsity(trace, request.sparsity),
-        "flags": _flags(question, trace, dense, traced, fidelity["agreement"], results),
+        "flags": _flags(question, trace, dense, traced, fidelity, results),
         "spade_version": __version__,
         "versions": summary.versions(),
         "command": request.command,
@@ -55,7 +58,13 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
             "size": [question.image.shape[2], question.image.shape[1]],
             "view": summary.VIEW,
         },
-        "model": {"name": classifier.name, "weights": classifier.weights, "sha256": classifier.sha256},
+        "model": {
+            "name": classifier.name,
+            "weights": classifier.weights,
+            "sha256": classifier.sha256,
+            "output": classifier.output.value,
+            "classes": classifier.classes,
+        },
         "augmentation": {"name": request.augmentation_name, "samples": request.samples},
         "pruner": request.pruner_name,
         "schedule": request.schedule_name,
@@ -72,14 +81,14 @@ def _flags(
     trace: Trace,
     dense: Mapping[str, Any],
     traced: Mapping[str, Any],
-    agreement: float,
+    fidelity: Mapping[str, Any],
     results: Sequence[Result],
 ) -> list[str]:
     """What a reader of the pictures has to know, most important first; one line each."""
-    flags = list(question.classifier.notes)
+    flags = [*question.notes, *question.classifier.notes]
     if question.classifier.weights == "none":
         flags.insert(0, "the network is untrained (model.weights=none): its explanations mean nothing")
-    flags = _unfaithful(question, trace, dense, traced, agreement) + flags
+    flags = _unfaithful(question, trace, dense, traced, fidelity) + flags
     wanted = question.shares.fixed if isinstance(question.shares, Auto) else question.shares
     for layer in trace.layers:
         if layer.left and wanted.get(layer.name):
@@ -88,12 +97,16 @@ def _flags(
 
 
 def _unfaithful(
-    question: Question, trace: Trace, dense: Mapping[str, Any], traced: Mapping[str, Any], agreement: float
+    question: Question,
+    trace: Trace,
+    dense: Mapping[str, Any],
+    traced: Mapping[str, Any],
+    fidelity: Mapping[str, Any],
 ) -> list[str]:
     """In what the trace is not the network that was asked about, and which layer broke it; empty where all is well."""
     before, after = dense["target_probability"], traced["target_probability"]
     advice = "use schedule=auto, lower pruner.sparsity or prune fewer layers"
-    if dense["index"] != traced["index"]:
+    if not fidelity["same_prediction"]:
         layer = _breaking(question, trace, lambda found: found.same_prediction)
         return [
             f"the trace predicts {traced['label']}, the dense network {dense['label']}: it is not faithful; pruned "
@@ -115,8 +128,9 @@ def _unfaithful(
                 f"schedule=auto found no trace that keeps the prediction: {left}; {block} alone at "
                 f"{share:g} {_effect(gentlest.fidelity)}; lower schedule.fidelity, or give shares with schedule.layers"
             ]
-    elif agreement < LEAST_AGREEMENT:
-        return [f"the trace agrees with the dense network on {agreement:.0%} of the samples only; {advice}"]
+    elif fidelity["agreement"] < LEAST_AGREEMENT:
+        agreed = f"{fidelity['agreement']:.0%}"
+        return [f"the trace agrees with the dense network on {agreed} of the samples only; {advice}"]
     return []
 
 
@@ -127,8 +141,9 @@ def _effect(found: Fidelity) -> str:
 
 def _breaking(question: Question, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
     pruned = [layer.name for layer in trace.layers if layer.left is None]
-    judge = Judge(question.x, question.dense_logits, question.target)
-    return breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
+    judge = Judge(question.x, question.dense_logits, question.target, output=question.classifier.output)
+    found = breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
+    return found or "no single layer"
 
 
 def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
@@ -166,9 +181,10 @@ def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, st
     fidelity = found["fidelity"]
     yield "dense", _said(found, "dense"), ""
     yield "trace", _said(found, "trace"), ""
-    measured = f"agreement {fidelity['agreement']:.1%}, KL {fidelity['kl']:.3f} nats"
     word, style = ("faithful", "green") if fidelity["faithful"] else ("not faithful", "yellow")
-    yield "fidelity", f"{measured}: {word}", style
+    kept = "this image's answer is kept" if fidelity["same_prediction"] else "this image's answer changes"
+    others = f"augmented copies: {fidelity['agreement']:.1%} get the same answer, KL {fidelity['kl']:.3f} nats"
+    yield "fidelity", f"{word}: {kept}; {others}", style
     yield "sparsity", f"{found['sparsity']['achieved']:.1%}; {_kept(found)}", ""
     yield "seconds", f"{found['seconds']['total']:.1f}", ""
     for flag in found["flags"]:
@@ -180,6 +196,8 @@ def _rows(found: Mapping[str, Any], report: Path) -> Iterator[tuple[str, str, st
 
 def _said(found: Mapping[str, Any], name: str) -> str:
     said, target = found["prediction"][name], found["target"]
+    if found["model"]["output"] == Output.SIGMOID and said["label"] != target["label"]:
+        return f"{said['label']}; {target['label']} {said['target_probability']:.1%}"
     other = "" if said["index"] == target["index"] else f"; {target['label']} {said['target_probability']:.1%}"
     return f"{said['label']} {said['probability']:.1%}{other}"
 

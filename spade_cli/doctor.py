@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spade_cli.calibration import Calibration, calibrate
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import Channel, Explainable, explainable, is_blank
+from spade_cli.interpretation import Channel, Explainable, explainable, is_blank, why_blank
 from spade_cli.models import Classifier
 from spade_cli.pruning import Layer, LayerRecord, Pruner, prune
 from spade_cli.pruning.layers import layer_modules
@@ -156,20 +156,17 @@ def _visualized(
     name: str, visualize: Callable[..., Tensor], classifier: Classifier, channel: Channel, seed: int
 ) -> Finding:
     own = classifier.preprocessing
+    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": seed}
     with measured(device_of(classifier.model), Finding(f"visualization of {name}")) as finding:
         try:
-            (picture,) = visualize(
-                classifier.model, [channel], size=own.size, mean=own.mean, std=own.std, seed=seed
-            )  # (3, size, size)
+            (picture,) = visualize(classifier.model, [channel], **settings)  # (3, size, size)
         except SpadeError as error:
             finding.verdict, finding.why = SKIPPED, (str(error),)
             return finding
     finding.checks = {"contrast": picture.flatten(1).std(dim=1).max().item()}
     if is_blank(picture):
-        finding.verdict, finding.why = (
-            FLAGGED,
-            ("the picture is blank: raise interpreter.steps; the channel may be dead",),
-        )
+        why = why_blank(classifier.model, channel, **settings)
+        finding.verdict, finding.why = FLAGGED, (f"the picture is blank: {why}",)
     return finding
 
 

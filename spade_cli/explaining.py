@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import explainable, is_blank
+from spade_cli.interpretation import explainable, is_blank, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.explanations import write_saliency, write_visualization
+from spade_cli.report.folder import slugs
 from spade_cli.report.overview import Pair
 from spade_cli.request import Question
 
+Said = list[tuple[str, str, str]]  # what was said, of which method, on which network
 Known = dict[tuple[str, str], Any]  # what was made of the dense network before, by method, and the seconds it took
 
 
@@ -56,22 +58,26 @@ def explain(
             name: _once(known, name, "explainable", partial(explainable, network, question.x))[0]
             for name, network in networks.items()
         }
+        notes: Said = []
+        reasons: Said = []
         for method, function in methods.items():
-            explained, reasons = {}, {}
+            explained = {}
             for name in networks:
                 try:
                     make = partial(function, safe[name], question.x, question.target)
                     explained[name] = _once(known, name, method, make)
-                    result.flags += [f"{warning} (on the {name})" for warning in explained[name][0].warnings]
+                    notes += [(one.removeprefix(f"{method}: "), method, name) for one in explained[name][0].warnings]
                 except SpadeError as error:  # one method's end is not the run's
-                    reasons[name] = str(error)
+                    reasons.append((str(error), method, name))
                 advance(1)
-            result.skipped += _skipped(method, reasons, len(networks))
             if explained:
                 records, overlays, note = write_saliency(folder, method, explained, photograph)
                 result.saliency += records
                 title = method.replace("_", " ")
                 result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
+    for why, who, where in _said_once(notes, methods, networks):
+        result.flags.append(f"{who}: {why} ({_on(where)})")
+    result.skipped += _skipped(_said_once(reasons, methods, networks))
     return result
 
 
@@ -87,10 +93,32 @@ def _once(known: Known | None, network: str, what: str, make: Callable[[], Any])
     return made
 
 
-def _skipped(method: str, reasons: Mapping[str, str], networks: int) -> list[dict[str, str]]:
-    if len(reasons) == networks and len(set(reasons.values())) == 1:
-        return [{"what": method, "why": next(iter(reasons.values()))}]
-    return [{"what": f"{method} ({name})", "why": why} for name, why in reasons.items()]
+def _said_once(said: Said, methods: Iterable[str], networks: Iterable[str]) -> list[tuple[str, str, str]]:
+    """What was said of several methods, or of both networks, in one line: (text, which methods, network or "" for all).
+
+    >>> _said_once([("flat", "lime", "dense"), ("flat", "lime", "trace")], ["lime", "lrp"], ["dense", "trace"])
+    [('flat', 'lime', '')]
+    """
+    whole, everyone = list(networks), list(methods)
+    where: dict[tuple[str, str], list[str]] = {}
+    for text, method, network in said:
+        where.setdefault((text, method), []).append(network)
+    who: dict[tuple[str, str], list[str]] = {}
+    for (text, method), found in where.items():
+        for network in [""] if found == whole else found:
+            who.setdefault((text, network), []).append(method)
+    return [
+        (text, "all methods" if found == everyone and len(found) > 1 else ", ".join(found), network)
+        for (text, network), found in who.items()
+    ]
+
+
+def _skipped(reasons: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [{"what": f"{who} ({where})" if where else who, "why": why} for why, who, where in reasons]
+
+
+def _on(network: str) -> str:
+    return f"on the {network}" if network else "on both networks"
 
 
 def visualize(
@@ -106,25 +134,30 @@ def visualize(
     if function is None or not question.channels:
         return result
     pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in question.channels}
-    own = question.classifier.preprocessing
+    own, files = question.classifier.preprocessing, slugs(question.channels)
+    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
+    channels = list(question.channels.values())
+    reasons: Said = []
+    blank: Said = []
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
-            settings = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
-            channels = list(question.channels.values())
             make = partial(function, network, channels, on_step=_percent(advance), **settings)
             try:
                 values, took = _once(known, name, "visualization", make)  # (targets, 3, size, size)
             except SpadeError as error:
-                result.skipped.append({"what": f"visualization ({name})", "why": str(error)})
+                reasons.append((str(error), "visualization", name))
                 continue
             seconds = took / len(values)
-            for target, one in zip(pictures, values, strict=True):
-                record, pictures[target][name] = write_visualization(folder, target, name, one, seconds)
+            for target, channel, one in zip(pictures, channels, values, strict=True):
+                record, pictures[target][name] = write_visualization(folder, target, files[target], name, one, seconds)
                 result.visualizations.append(record)
                 if is_blank(one):
-                    result.flags.append(
-                        f"the visualization of {target} is blank: raise interpreter.steps (on the {name})"
-                    )
+                    ask = partial(why_blank, network, channel, **settings)
+                    why, _ = _once(known, name, f"why {target} is blank", ask)
+                    blank.append((why, target, name))
+    result.skipped += _skipped(_said_once(reasons, [], networks))
+    for why, who, where in _said_once(blank, [], networks):
+        result.flags.append(f"the visualization of {who} is blank: {why} ({_on(where)})")
     for target, both in pictures.items():
         result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
     return result

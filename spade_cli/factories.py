@@ -1,5 +1,8 @@
 """'package.module:function' -> what the user's own function returns; whatever it raises is told in one line."""
 
+import importlib.util
+import inspect
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +11,37 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from spade_cli.errors import UserError
+from spade_cli.paths import expanded
+
+NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def make(text: str, asked: str) -> Any:
-    """Import the function and call it; UserError where there is none, or where it fails."""
+    """Import the function and call it; a network or a classifier that was made already is taken as it is.
+
+    `text` is package.module:function, or PATH.py:function. Raises UserError where there is none, or where it fails.
+    """
     factory = find_factory(text, asked)
+    if _is_made(factory):
+        return factory
+    _check_arguments(factory, text, asked)
     with _told(asked, "a factory is called without arguments and returns a torch.nn.Module"):
         return factory()
 
 
-def find_factory(text: str, asked: str) -> Any:
-    """Import the function; UserError where there is none."""
-    module_name, colon, attribute = text.partition(":")
-    if not (colon and attribute and all(module_name.split("."))):
-        raise UserError(f"{asked} is not of the form package.module:function; write for example mynet.model:build")
-    with _told(f"{asked}: importing {module_name}", "mend that file"):
-        found = _import(module_name, asked)
+def find_factory(
+    text: str, asked: str, wanted: str = "a function that returns a torch.nn.Module", example: str = "mynet.model:build"
+) -> Any:
+    """Import the function; UserError where there is none. `wanted` and `example` say what to give instead."""
+    module_name, colon, attribute = text.rpartition(":")
+    is_file = module_name.endswith(".py")
+    if not (colon and attribute and (is_file or all(module_name.split(".")))):
+        raise UserError(f"{asked} is not of the form package.module:function; write for example {example}")
+    with _told(f"{asked}: importing {module_name}", "correct that file"):
+        found = _import_file(expanded(module_name), asked) if is_file else _import(module_name, asked)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), n=3)
@@ -33,9 +50,31 @@ def find_factory(text: str, asked: str) -> Any:
                 + (f"; close: {', '.join(near)}" if near else "; check the name")
             )
         found = getattr(found, part)
-    if not callable(found):
-        raise UserError(f"{asked} is {type(found).__name__}: give a function that returns a torch.nn.Module")
+    if not callable(found) and not _is_made(found):
+        raise UserError(f"{asked} is an object of type {type(found).__name__}: give {wanted}")
     return found
+
+
+def _is_made(found: Any) -> bool:
+    """Whether it is a network already, or a classifier around one."""
+    return isinstance(found, nn.Module) or isinstance(getattr(found, "model", None), nn.Module)
+
+
+def _check_arguments(factory: Any, text: str, asked: str) -> None:
+    """Name what a factory cannot be called without."""
+    try:
+        parameters = inspect.signature(factory, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):  # functions that are not written in Python have none to look at
+        return
+    needed = [one.name for one in parameters if one.kind in NEEDED and one.default is one.empty]
+    if needed:
+        name = text.rpartition(":")[2]
+        kind = "class" if inspect.isclass(factory) else "function"
+        given = ", ".join(f"{one}=..." for one in needed)
+        raise UserError(
+            f"{asked} is a {kind} that needs {', '.join(needed)}, and a factory is called without arguments; write "
+            f"a function that calls it, such as def build(): return {name}({given})"
+        )
 
 
 def _import(module_name: str, asked: str) -> Any:
@@ -47,6 +86,35 @@ def _import(module_name: str, asked: str) -> Any:
                 f"{asked}: no module {error.name}; install it or start spade in the folder that holds it"
             ) from None
         raise UserError(f"{asked}: {module_name} needs the module {error.name}, which is missing; install it") from None
+
+
+def _import_file(path: Path, asked: str) -> Any:
+    """A file as the module of its name, beside which it may import others, as if Python had been started with it."""
+    if not path.is_file():
+        parts = path.with_suffix("").parts
+        module = f"{'.'.join(parts)}:{asked.rpartition(':')[2]}"
+        hint = f"; for a module that is installed write {module}" if all(map(str.isidentifier, parts)) else ""
+        raise UserError(f"{asked}: no file {path}; check the path, which starts in {Path.cwd()}{hint}")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that it shadows nothing
+    spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+    if spec is not None and spec.origin and Path(spec.origin).resolve() == path.resolve():
+        return _import(path.stem, asked)
+    return _load(path, f"spade_factory_{path.stem}", asked)
+
+
+def _load(path: Path, name: str, asked: str) -> Any:
+    """A file whose name no module can have, or another module has."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # of a file that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and copies look their classes up there
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{asked}: {path} needs the module {error.name}, which is missing; install it") from None
+    return module
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from spade_cli.calibration import Calibration, Samples, calibrate, passes, store_for
 from spade_cli.devices import device_of
+from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier
 from spade_cli.progress import Stages
 from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruner, Search, Statistics, Trace, blocks
+from spade_cli.seeds import answer
 
 JUDGED = 16  # samples that the difference from the dense network is measured on: enough to order settings
 
@@ -19,7 +21,7 @@ JUDGED = 16  # samples that the difference from the dense network is measured on
 class Subject:
     """What a trace has to keep: the dense network's answer to one image.
 
-    x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network.
+    x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network. target: index of a class.
     """
 
     x: Tensor
@@ -28,11 +30,24 @@ class Subject:
 
 
 @torch.no_grad()
-def subject_of(classifier: Classifier, image: Tensor) -> Subject:
-    """The class that the network gives an image, uint8 (3, H, W)."""
+def subject_of(classifier: Classifier, image: Tensor, target: str | int | None = None) -> Subject:
+    """What the network says about an image, uint8 (3, H, W), and the class asked about: None the likeliest one.
+
+    Raises UserError for a class that there is not, SpadeError for an answer that nothing can be measured on.
+    """
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(image).to(device_of(classifier.model)))
-    logits = classifier.model(x)[0].float().cpu()
-    return Subject(x, logits, int(logits.argmax()))
+    logits = answer(classifier.model, x)[0].float().cpu()
+    check_finite(logits, classifier)
+    return Subject(x, logits, int(logits.argmax()) if target is None else classifier.class_index(target))
+
+
+def check_finite(logits: Tensor, classifier: Classifier) -> None:
+    """Raises SpadeError for an answer (classes,) that nothing can be measured on."""
+    if not torch.isfinite(logits).all():
+        raise SpadeError(
+            f"model={classifier.name}: it answers this image with NaN or infinite values; check its weights, "
+            "model.mean and model.std"
+        )
 
 
 def find_trace(
@@ -69,7 +84,7 @@ def measured(classifier: Classifier, auto: Auto, memory: float) -> list[str]:
 def judge_of(classifier: Classifier, copies: Tensor, subject: Subject, statistics: Statistics) -> Judge:
     """Judges by the image, and by the first of the samples."""
     samples = list(Samples(copies[:JUDGED], classifier, JUDGED))
-    return Judge(subject.x, subject.logits, subject.target, samples, statistics.logits[:JUDGED])
+    return Judge(subject.x, subject.logits, subject.target, samples, statistics.logits[:JUDGED], classifier.output)
 
 
 def search_of(

@@ -61,10 +61,10 @@ def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
         return [layer["name"] for layer in (pruned or known)[-LAYERS:]]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in layers):
-            raise UserError(f"--layers {pattern} matches no layer; spade layers lists them")
+            raise UserError(f"layers={pattern} matches no layer; spade layers lists them")
         if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in known):
             raise UserError(
-                f"--layers {pattern} matches only layers that the network never calls as modules (attention's "
+                f"layers={pattern} matches only layers that the network never calls as modules (attention's "
                 "projections), whose channels cannot be seen; name others"
             )
     return [one["name"] for one in known if any(fnmatch.fnmatchcase(one["name"], p) for p in patterns)]

@@ -1,4 +1,4 @@
-"""A path as people type it."""
+"""A path as people type it, and a name that every file system takes."""
 
 import os
 from pathlib import Path
@@ -23,3 +23,12 @@ def expanded(path: str | Path) -> Path:
             f"{str(found)[:SHOWN]}... cannot be read or written: it is longer than the path of any file; check the path"
         )
     return found
+
+
+def shortened(name: str, most: int) -> str:
+    """The start of a name, of at most so many bytes in UTF-8, cut between two characters.
+
+    >>> shortened("crane", 9), shortened("鶴鶴鶴", 7)
+    ('crane', '鶴鶴')
+    """
+    return name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 from spade_cli import augment, explaining
 from spade_cli.calibration import Calibration, calibrate, passes, store_for
 from spade_cli.concluding import conclude, headline, tell
-from spade_cli.devices import full_precision
+from spade_cli.devices import device_of, full_precision
+from spade_cli.downloads import local_copy
 from spade_cli.errors import UserError
 from spade_cli.finding import Subject, find_trace, subject_of
 from spade_cli.images import as_image
@@ -27,6 +30,7 @@ from spade_cli.report.page import write_report
 from spade_cli.report.pictures import picture
 from spade_cli.request import Question, Request, decide
 from spade_cli.runs import OVERVIEW, REPORT
+from spade_cli.seeds import seeded
 
 __all__ = ["Request", "run", "trace", "traces"]
 
@@ -37,7 +41,21 @@ def run(request: Request, console: Console | None = None) -> Path:
     Raises UserError before anything is written where the request cannot be met, and SpadeError where something fails
     later; the folder then vanishes.
     """
-    stages = Stages(console)
+    with _at_hand(request) as local:
+        return _explain(local, Stages(console))
+
+
+@contextmanager
+def _at_hand(request: Request) -> Iterator[Request]:
+    """The request with a local copy of the picture that its URL names; the copy is gone after the block."""
+    if not request.source:
+        yield request
+        return
+    with tempfile.TemporaryDirectory(prefix="spade-") as folder:
+        yield replace(request, image=local_copy(request.source, Path(folder)))
+
+
+def _explain(request: Request, stages: Stages) -> Path:
     with full_precision(), stages.stage("load"):
         question = decide(request)
     classifier, name = question.classifier, request.image.stem
@@ -73,6 +91,13 @@ def write_run(
 
     `known` is what was made of the dense network before, for other traces of this image.
     """
+    with seeded(question.request.seed, question.x.device):  # a network may draw random numbers itself
+        return _write_run(question, copies, trace, folder, stages, known)
+
+
+def _write_run(
+    question: Question, copies: Tensor, trace: Trace, folder: Path, stages: Stages, known: explaining.Known | None
+) -> dict[str, Any]:
     request, classifier = question.request, question.classifier
     with stages.stage("fidelity", total=len(copies)) as advance:
         traced = replace(classifier, model=trace.model)
@@ -119,14 +144,16 @@ def traces(
     damping: float = 0.01,
     calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
     seed: int = 0,
+    target: str | int | None = None,
 ) -> list[Trace]:
     """The trace of every image; each layer is solved for all of them at once where the pruner can.
 
     `model` is what `load_model` or `wrap` returned, or a bare network (then taken to see 224 x 224 pictures with
     ImageNet's mean and standard deviation); it stays as it is, on its device. Images are paths, PIL images or uint8
     tensors (3, H, W). `sparsity` None leaves the shares to the schedule; `layers` sets some by dotted name or glob, as
-    `schedule.layers` does. `pruner`, `schedule` and `augmentation` are names, as on the command line, or functions.
-    Raises UserError for what cannot be.
+    `schedule.layers` does. `target` is the class asked about, an index or a label, None the likeliest one: its
+    probability is what `auto` keeps. `pruner`, `schedule` and `augmentation` are names, as on the command line, or
+    functions. Raises UserError for what cannot be.
     """
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity} is not a share: give a number from 0 to 1")
@@ -146,7 +173,7 @@ def traces(
         found,
         schedules.settle(plan, found, sparsity, layers or {}),
         solver,
-        subjects=[subject_of(classifier, picture) for picture in pictures],
+        subjects=[subject_of(classifier, picture, target) for picture in pictures],
         damping=damping,
         calibration=calibration,
         seed=seed,
@@ -171,6 +198,23 @@ def make_traces(
 
     subjects: what is asked about each image, for shares that are found by trying.
     """
+    with seeded(seed, device_of(classifier.model)):  # a network may draw random numbers itself
+        settings = (layers, shares, pruner, damping, calibration, seed, stages)
+        return _make_traces(classifier, copies, subjects, *settings)
+
+
+def _make_traces(
+    classifier: Classifier,
+    copies: Sequence[Tensor],
+    subjects: Sequence[Subject],
+    layers: Sequence[Layer],
+    shares: Mapping[str, float] | Auto,
+    pruner: Callable[..., Tensor],
+    damping: float,
+    calibration: Calibration,
+    seed: int,
+    stages: Stages,
+) -> list[Trace]:
     if isinstance(shares, Auto):
         settings = (layers, shares, pruner, damping, calibration, seed, stages)
         return [find_trace(classifier, one, subject, *settings) for one, subject in zip(copies, subjects, strict=True)]

@@ -1,6 +1,5 @@
 """A run's folder -> its two networks and its image again, as they were."""
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spade_cli.checkpoints import fit
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
 from spade_cli.images import DAMAGE
@@ -58,7 +58,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
             f"{run}: the weights of {classifier.name} are not those that the run was made with; give those, or run anew"
         )
     classifier = replace(classifier, model=classifier.model.to(pick_device(device)))
-    trace = copy.deepcopy(classifier.model)
+    trace = copy_for_eval(classifier.model)
     fit(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
     try:
         photograph = Image.open(run / view).convert("RGB")

@@ -14,14 +14,14 @@ from torch import Tensor
 from spade_cli.calibration import Calibration
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.finding import Subject
-from spade_cli.images import load_image
+from spade_cli.finding import Subject, check_finite
+from spade_cli.images import read_image
 from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
+from spade_cli.seeds import answer
 
 KEPT = ("trace", "report")  # what may be left out of a run's folder
-PROBABILITY_ERROR = 1e-3  # how far probabilities in half precision can be from a sum of 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Request:
     seed: int = 0
     device: str = "auto"
     keep: tuple[str, ...] = KEPT  # those of KEPT that are written
-    source: str = ""  # where the picture came from, where `image` is a copy of it
+    source: str = ""  # the URL of the picture, whose local copy `image` is
     command: str = ""  # the command line, for the record
     config: str = ""  # the composed configuration as YAML, for the record
 
@@ -68,6 +68,7 @@ class Question:
     layers: list[Layer]
     shares: dict[str, float] | Auto
     channels: dict[str, Channel]  # name -> what to visualize
+    notes: tuple[str, ...] = ()  # what the reader should know of the picture
 
     @property
     def subject(self) -> Subject:
@@ -87,8 +88,8 @@ class Setting:
 def decide(request: Request) -> Question:
     """Settle everything that can be the user's mistake, in the order a person would look for it."""
     pick_device(request.device)
-    image = load_image(request.image)
-    return ask(request, settle(request), image)
+    image, notes = read_image(request.image, request.source)
+    return ask(request, settle(request), image, notes=notes)
 
 
 def settle(request: Request, classifier: Classifier | None = None) -> Setting:
@@ -105,38 +106,27 @@ def settle(request: Request, classifier: Classifier | None = None) -> Setting:
 
 
 @torch.no_grad()
-def ask(request: Request, setting: Setting, image: Tensor, *, rehearse: bool = True) -> Question:
-    """The question about one image, uint8 (3, H, W).
+def ask(
+    request: Request, setting: Setting, image: Tensor, *, rehearse: bool = True, notes: tuple[str, ...] = ()
+) -> Question:
+    """The question about one image, uint8 (3, H, W); `notes` are what reading it found.
 
-    `rehearse` tries what runs later once; of many images with the same settings the first is enough.
+    `rehearse` tries the settings once; of many images with the same settings the first is enough.
     """
     classifier = setting.classifier
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))
-    logits = classifier.model(x)[0].cpu()  # (classes,)
-    check_scores(logits, classifier)
+    logits = answer(classifier.model, x)[0].cpu()  # (classes,)
+    check_finite(logits, classifier)
     target = int(logits.argmax()) if target is None else target
     if rehearse:
-        _rehearse(request, image, classifier, x)
+        try_settings(request, image, classifier)
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [target], classifier, x)
-    return Question(request, image, classifier, view, x, logits, target, setting.layers, setting.shares, channels)
-
-
-def check_scores(logits: Tensor, classifier: Classifier) -> None:
-    """Refuse an answer (classes,) that nothing can be measured on: not finite, or probabilities instead of scores."""
-    if not torch.isfinite(logits).all():
-        raise SpadeError(
-            f"model={classifier.name}: it answers this image with NaN or infinite values; check its weights, "
-            "model.mean and model.std"
-        )
-    if len(logits) > 1 and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < PROBABILITY_ERROR:
-        raise UserError(
-            f"model={classifier.name} answers with probabilities, and every measure here starts from the scores before "
-            "the softmax; take its softmax out"
-        )
+    layers, shares = setting.layers, setting.shares
+    return Question(request, image, classifier, view, x, logits, target, layers, shares, channels, notes)
 
 
 def try_pruner(pruner: Callable[..., Tensor], asked: str) -> None:
@@ -148,8 +138,11 @@ def try_pruner(pruner: Callable[..., Tensor], asked: str) -> None:
         raise UserError(f"{asked} makes {tuple(pruned.shape)} of {tuple(weight.shape)}: keep the shape")
 
 
-def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor) -> None:
-    """One small try of what runs later, for settings that make no sense and functions of the user's that fail."""
+def try_settings(request: Request, image: Tensor, classifier: Classifier) -> None:
+    """One small try of the augmentation and the pruner: settings that make no sense, functions of the user's that fail.
+
+    What is assumed of the network itself was proven when it was loaded.
+    """
     size = classifier.preprocessing.size
     with _tried(f"augmentation={request.augmentation_name}", "check its settings"):
         copies = request.augmentation(image, 1, classifier.preprocessing, request.seed)
@@ -159,17 +152,6 @@ def _rehearse(request: Request, image: Tensor, classifier: Classifier, x: Tensor
             f"augmentation={request.augmentation_name} makes {found} of one: return uint8 (samples, 3, size, size)"
         )
     try_pruner(request.pruner, f"pruner={request.pruner_name}")
-    pictures = x.repeat(min(2, request.samples, request.calibration.batch_size), 1, 1, 1).requires_grad_()
-    with (
-        _tried(f"model={classifier.name}, asked for gradients and {len(pictures)} pictures at once,", "mend it"),
-        torch.enable_grad(),
-    ):
-        answers = classifier.model(pictures)
-    if not answers.requires_grad:
-        raise UserError(
-            f"model={classifier.name} gives no gradients, which explanations are made of: take no_grad(), detach() and "
-            "argmax() out of its forward"
-        )
 
 
 @contextmanager

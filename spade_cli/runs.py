@@ -37,31 +37,40 @@ def open_run(folder: str | Path) -> Run:
     return Run(find_page(str(expanded(folder)), Path()).parent)
 
 
-def find_runs(output: Path) -> list[Path]:
-    """Every folder in `output` that holds a finished run, the latest last."""
-    return sorted(_holding(output, SUMMARY), key=lambda run: ((run / SUMMARY).stat().st_mtime_ns, str(run)))
+def find_runs(out: Path) -> list[Path]:
+    """Every folder in `out` that holds a finished run, the latest last."""
+    return sorted(_holding(out, SUMMARY), key=lambda run: ((run / SUMMARY).stat().st_mtime_ns, str(run)))
 
 
-def find_run(asked: str | None, output: Path) -> Path:
-    """A run by its folder, or by a part of its folder's name (the latest of those); None: the latest of all."""
+def find_run(asked: str | None, out: Path) -> Path:
+    """A run by its folder, or by a part of its name: the latest of those in `out`; None: the latest of all.
+
+    FOLDER/PART looks in FOLDER instead. Raises UserError where there is no such run.
+    """
     if asked is not None and (Path(asked) / SUMMARY).is_file():
         return Path(asked)
     if asked is not None and Path(asked).exists():
         raise UserError(f"{asked} holds no {SUMMARY}: give the folder of a finished run; spade list shows them")
-    runs = find_runs(output)
-    if not runs:
-        raise UserError(f"{output} holds no run; make one with spade run, or say where they are with --output FOLDER")
-    named = [run for run in runs if asked is None or asked in run.name]
+    place, part = (out, asked) if asked is None or not _names_folder(asked) else (Path(asked).parent, Path(asked).name)
+    runs = find_runs(place)
+    if not runs and place == out:
+        raise UserError(f"{place} holds no run; make one with spade run, or name the folder that holds your runs")
+    named = [run for run in runs if part is None or part in run.name]
     if not named:
-        raise UserError(f"{asked} is no folder, and no run in {output} is called like that; spade list shows them")
+        raise UserError(f"{asked} is not a folder, and no run in {place} has {part} in its name; spade list shows them")
     return named[-1]
 
 
-def find_page(asked: str | None, output: Path) -> Path:
+def _names_folder(asked: str) -> bool:
+    """Whether a run is looked for in a folder of its own: `elsewhere/cat`."""
+    return len(Path(asked).parts) > 1 and Path(asked).parent.is_dir()
+
+
+def find_page(asked: str | None, out: Path) -> Path:
     """The page to look at: a run's report, or the gallery of a folder of runs. Raises UserError where there is none."""
     if asked is not None and not (Path(asked) / SUMMARY).is_file() and (Path(asked) / GALLERY).is_file():
         return Path(asked) / GALLERY
-    run = find_run(asked, output)
+    run = find_run(asked, out)
     if not (run / REPORT).is_file():
         raise UserError(f"{run} holds no {REPORT}: make the run again, with report in keep=[...]")
     return run / REPORT

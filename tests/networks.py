@@ -54,11 +54,6 @@ def attentive():
         return Attentive().eval()
 
 
-def with_softmax():
-    """What many own networks end in; its outputs are no scores."""
-    return nn.Sequential(small(), nn.Softmax(1))
-
-
 def photograph(size=(48, 40), seed=0):
     """Smooth random colours, as a PIL image."""
     coarse = np.random.default_rng(seed).integers(0, 255, (5, 6, 3), dtype=np.uint8)

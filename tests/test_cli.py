@@ -77,7 +77,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_of_a_file(requests: list[Request], name: str) -> None:
-    assert main(["run", f"image={name}", f"output={name}", f"model.weights={name}", f"target={name}"]) == 0
+    assert main(["run", f"image={name}", f"out={name}", f"model.weights={name}", f"target={name}"]) == 0
     (request,) = requests
     assert request.image == request.output == Path(name)
     assert request.model.weights == request.target == name
@@ -122,7 +122,6 @@ def test_views_reach_the_console(requests: list[Request], capsys: pytest.Capture
     for flags, expected in (([], (False, False)), (["-q"], (True, False)), (["--plain"], (False, True))):
         made = terminal.console(flags)
         assert (made.quiet, made.no_color) == expected and made.stderr
-    assert main(["toy", "--json"]) == 2 and "--json is an option of spade run" in capsys.readouterr().err
 
 
 def test_errors_from_below(
@@ -145,7 +144,7 @@ def test_errors_from_below(
 
 
 def test_multirun_goes_on_after_a_failure(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["run", "-m", "image=é 1.jpg,b.jpg", "seed=-1,5", "output=out 1"])
+    code = main(["run", "-m", "image=é 1.jpg,b.jpg", "seed=-1,5", "out=out 1"])
     assert code == 2
     assert [(request.image.name, request.seed) for request in requests] == [("é 1.jpg", 5), ("b.jpg", 5)]
     assert capsys.readouterr().err.count("seed=-1 is not") == 2
@@ -209,16 +208,18 @@ def test_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_export_checks_its_arguments(refuse: Callable[..., str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert "RUN" in refuse("export")
-    assert "no such run" in refuse("export", str(run), "out.pth")
+    assert "out=trace.pth" in refuse("export")
+    assert "not a folder" in refuse("export", str(run), "out=out.pth")
     run.mkdir()
-    assert "trace.safetensors" in refuse("export", str(run), "out.pth")
+    assert "summary.json" in refuse("export", str(run), "out=out.pth")
+    (run / "summary.json").write_text("{}")
+    assert "trace.safetensors" in refuse("export", str(run), "out=out.pth")
     (run / "trace.safetensors").write_bytes(b"")
-    assert ".safetensors" in refuse("export", str(run), "out.txt")
-    assert "suffix" in refuse("export", str(run), "out")
-    assert "no folder" in refuse("export", str(run), "nowhere/out.pth")
+    assert ".safetensors" in refuse("export", str(run), "out=out.txt")
+    assert "suffix" in refuse("export", str(run), "out=out")
+    assert "no folder" in refuse("export", str(run), "out=nowhere/out.pth")
     (tmp_path / "out.pth").write_text("mine")
-    assert "--force" in refuse("export", str(run), "out.pth")
+    assert "--force" in refuse("export", str(run), "out=out.pth")
     assert (tmp_path / "out.pth").read_text() == "mine"
 
 
@@ -227,7 +228,7 @@ def test_export_calls_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
     seen: list[tuple[Path, Path]] = []
     monkeypatch.setattr(report, "export", lambda run, out: seen.append((run, out)))
-    (tmp_path / "trace.safetensors").write_bytes(b"")
-    (tmp_path / "old.pth").write_text("")
-    assert main(["export", str(tmp_path), str(tmp_path / "old.pth"), "--force"]) == 0
+    for name in ("trace.safetensors", "summary.json", "old.pth"):
+        (tmp_path / name).write_text("")
+    assert main(["export", str(tmp_path), f"out={tmp_path / 'old.pth'}", "--force"]) == 0
     assert seen == [(tmp_path, tmp_path / "old.pth")]

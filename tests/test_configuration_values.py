@@ -54,7 +54,7 @@ POSITIVE = {"1", "3", "0.5", "1.5", "95"}
 # What makes sense of BAD: by choice and option, by command and option, by option, or for any section in the place of *.
 # An option that is not here takes none of it.
 ACCEPTED = {
-    "image": ANY_PATH, "doctor image": {"null"}, "images": ANY_PATH, "implant images": set(), "output": ANY_PATH,
+    "image": ANY_PATH, "doctor image": {"null"}, "images": ANY_PATH, "implant images": set(), "run out": ANY_PATH,
     "out": ANY_PATH | {"null", "empty"}, "toy out": set(), "world out": ANY_PATH, "implant out": ANY_PATH,
     "data": ANY_PATH, "target": ANY_TEXT, "study": ANY_PATH | {"null"}, "answers": ANY_PATH | {"null"},
     "resume": set(BAD),  # it is read from the command line alone
@@ -207,10 +207,10 @@ ON_THE_COMMAND_LINE = [
     *((f"{group}={value}", f"{group} is chosen by its name", "there are ") for group, value in
       (("pruner", "3"), ("schedule", "0.5"), ("model", "1"), ("augmentation", "true"), ("interpreter", "null"),
        ("pruner", "[obs]"))),
-    ("+foo=1", "foo=1 is not an option of spade run", "spade run --help"),
-    ("+interpreter._target_=os.system", "interpreter._target_=os.system is not an option"),
+    ("+foo=1", "foo=1 is not a setting of spade run", "spade run --help"),
+    ("+interpreter._target_=os.system", "interpreter._target_=os.system is not a setting"),
     ("+calibration.batchsize=1", "did you mean calibration.batch_size="),
-    ("+interpreter.lime.seed=1", "interpreter.lime.seed=1 is not an option"),
+    ("+interpreter.lime.seed=1", "interpreter.lime.seed=1 is not a setting"),
     ("+model.sise=3", "did you mean model.size="),
     ("interpreter.lime=3", "interpreter.lime has settings of its own", "interpreter.lime.samples=VALUE"),
     ("calibration=3", "calibration has settings of its own"),

@@ -1,14 +1,15 @@
 """spade doctor: everything is tried, what does not work says why, and damage is seen."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from networks import small
 
 from spade_cli.cli import main
-from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, _judged, examine
-from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanation
+from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, _judged, _visualized, examine
+from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanation, visualize
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.magnitude import magnitude
@@ -75,6 +76,15 @@ def test_findings_by_verdict():
     }
     assert found["refuses"].why == ("refuses needs a network of another kind",)
     assert found["trace by magnitude"].checks["pruned"] == 1 and found["warns"].checks == {"sum": 3072.0}
+
+
+def test_a_dead_channel_is_called_dead():
+    model = small()
+    model.conv1.weight.data[3], model.conv1.bias.data[3] = 0, -1
+    classifier = wrap(model, size=32, mean=(0.5,) * 3, std=(0.2,) * 3)
+    found = _visualized("conv1:3", partial(visualize, steps=4), classifier, Channel("conv1", 3), 0)
+    assert found.verdict == FLAGGED
+    assert found.why == ("the picture is blank: the channel is dead, no picture excites it",)
 
 
 def test_a_pruner_that_fails_is_a_finding_and_a_fault_is_not():

@@ -1,5 +1,6 @@
 """Pictures of every kind: converted where that is safe, refused in one line where it is not."""
 
+import json
 import struct
 import warnings
 import zlib
@@ -10,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from spade_cli.cli import main
 from spade_cli.errors import UserError
-from spade_cli.images import MAX_ASPECT, MIN_SIDE, as_image, load_image
+from spade_cli.images import MAX_ASPECT, MIN_SIDE, as_image, load_image, read_image
 
 
 @pytest.fixture
@@ -26,6 +28,22 @@ def refused(path: Path, *words: str) -> None:
     message = str(caught.value)
     assert "\n" not in message and f"image={path}" in message
     assert all(word in message for word in words), message
+
+
+def deep_png(path: Path, values: np.ndarray, clear: int | None = None) -> Path:
+    """A PNG of 16 bits by hand, (H, W) grey or (H, W, 3): Pillow writes no colours of 16 bits, and no clear grey."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0 if values.ndim == 2 else 2, 0, 0, 0))]
+    chunks += [chunk(b"tRNS", struct.pack(">H", clear))] if clear is not None else []
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + b"".join([*chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
+    )
+    return path
 
 
 def test_rgb_is_read_as_it_is(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -77,7 +95,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     refused(tmp_path, "folder")
     for name, content, word in (
         ("empty.png", b"", "empty"),
-        ("text.png", b"hello", "no picture"),
+        ("text.png", b"hello", "not a picture"),
         ("a.svg", b"<svg/>", "PNG"),
     ):
         (tmp_path / name).write_bytes(content)
@@ -125,11 +143,38 @@ def test_huge_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
 def test_as_image_takes_what_notebooks_hold(tmp_path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     wanted = load_image(tmp_path / "a.png")
-    for image in (str(tmp_path / "a.png"), Image.fromarray(pixels), pixels, wanted):
+    clear = np.dstack([pixels, np.full((20, 30), 255, np.uint8)])
+    for image in (
+        *(str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(pixels), clear),
+        *(pixels, wanted, pixels[None], wanted[None], wanted.numpy(), torch.from_numpy(pixels)),
+    ):
         assert torch.equal(as_image(image), wanted)
-    for image in (wanted.float(), pixels[..., 0], wanted[:2], 3):
-        with pytest.raises(UserError, match="uint8"):
-            as_image(image)
+    for grey in (pixels[..., 0], pixels[..., :1], wanted[0], wanted[:1], wanted[None, :1]):
+        assert torch.equal(as_image(grey), wanted[:1].repeat(3, 1, 1))
+
+
+def test_as_image_says_what_is_not_an_image(pixels: np.ndarray) -> None:
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    for image, *words in (
+        ([[1, 2], [3, 4]], "type list is not an image", "uint8"),
+        (None, "type NoneType is not an image"),
+        (3, "type int is not an image"),
+        (b"picture", "type bytes is not an image"),
+        (tensor.float() / 255, "torch.float32 (3, 20, 30)", "(255 * image)", "normalised"),
+        (pixels / 255, "an array of float64 (20, 30, 3)", "astype('uint8')"),
+        (tensor.bfloat16(), "torch.bfloat16"),
+        (tensor.bool(), "torch.bool"),
+        (torch.stack([tensor, tensor]), "a batch of 2 images", "image[0]"),
+        (tensor[:2], "(2, 20, 30) is not an image"),
+        (tensor[None, None], "(1, 1, 3, 20, 30) is not an image"),
+        (tensor.to_sparse(), "sparse"),
+        (torch.zeros(3, 0, 0, dtype=torch.uint8), "0 x 0"),
+        (np.array("cat.jpg"), "an array of"),
+    ):
+        with pytest.raises(UserError) as caught:
+            as_image(image)  # type: ignore[arg-type]
+        message = str(caught.value)
+        assert message.startswith("image") and "\n" not in message and all(word in message for word in words), message
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
@@ -143,18 +188,123 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_the_transparent_grey_of_a_deep_picture_is_white(tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    grey = np.full((20, 20), 1000)
+    grey[:, 10:] = 257 * 200
+    image = load_image(deep_png(tmp_path / "deep.png", grey, clear=1000))
+    assert (image[:, :, :10] == 255).all() and (image[:, :, 10:] == 200).all()
 
-    grey = np.full((20, 20), 1000, ">u2")
-    grey[:, 10:] = 257 * 7
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", 20, 20, 16, 0, 0, 0, 0),
-        b"tRNS": struct.pack(">H", 1000),
-        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in grey)),
-        b"IEND": b"",
-    }
-    chunks = b"".join(chunk(kind, data) for kind, data in parts.items())
-    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    image = load_image(tmp_path / "deep.png")
-    assert (image[:, :, :10] == 255).all() and (image[:, :, 10:] == 7).all()
+
+@pytest.mark.parametrize(
+    ("top", "bits"), [(3, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14)]
+)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_greys_of_fewer_bits_are_scaled_to_white(tmp_path: Path, top: int, bits: int, suffix: str) -> None:
+    grey = np.linspace(0, top, 20 * 30).reshape(20, 30).round().astype(np.uint16)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(grey).save(path)
+    image, notes = read_image(path)
+    white = 2**bits - 1
+    assert np.array_equal(image[0].numpy(), np.rint(grey / white * 255).astype(np.uint8))
+    assert len(notes) == 1 and f"{bits} bits" in notes[0] and str(white) in notes[0]
+
+
+@pytest.mark.parametrize("top", [16384, 65535])
+def test_greys_of_sixteen_bits_stay(tmp_path: Path, top: int) -> None:
+    grey = np.linspace(0, top, 20 * 30).reshape(20, 30).round().astype(np.uint16)
+    image, notes = read_image(deep_png(tmp_path / "deep.png", grey))
+    assert notes == () and int(image.max()) == round(top / 257)
+
+
+def test_the_clear_grey_does_not_count_as_the_brightest(tmp_path: Path) -> None:
+    grey = np.full((20, 20), 60_000)
+    grey[:, 10:] = np.linspace(0, 4095, 10).round()
+    image, notes = read_image(deep_png(tmp_path / "deep.png", grey, clear=60_000))
+    assert "12 bits" in notes[0] and (image[:, :, :10] == 255).all() and image[0, 0, 10:].tolist()[::9] == [0, 255]
+
+
+@pytest.mark.parametrize(("top", "read"), [(4095, False), (16383, False), (16384, True), (65535, True)])
+def test_colours_of_fewer_bits_are_refused(tmp_path: Path, top: int, read: bool) -> None:
+    path = deep_png(tmp_path / "deep.png", np.linspace(0, top, 20 * 30 * 3).reshape(20, 30, 3).round())
+    if read:
+        assert read_image(path)[1] == ()
+    else:
+        refused(path, "16 bits a colour", "8 bits")
+
+
+def with_alpha(path: Path, pixels: np.ndarray, alpha: int, visible: int = 0) -> Path:
+    """The picture with this alpha, and its first `visible` columns opaque."""
+    whole = np.full(pixels.shape[:2], alpha, np.uint8)
+    whole[:, :visible] = 255
+    Image.fromarray(np.dstack([pixels, whole])).save(path)
+    return path
+
+
+def test_a_fully_transparent_picture_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    refused(with_alpha(tmp_path / "clear.png", pixels, 0), "fully transparent")
+    refused(deep_png(tmp_path / "grey.png", np.full((20, 20), 7), clear=7), "fully transparent")
+    palette = Image.fromarray(np.zeros((20, 20), np.uint8), "P")
+    palette.putpalette([200, 0, 0])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    refused(tmp_path / "palette.png", "fully transparent")
+    with pytest.raises(UserError, match="fully transparent"):
+        as_image(Image.new("RGBA", (20, 20), (200, 0, 0, 0)))
+
+
+def test_a_nearly_transparent_picture_is_noted(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 100, 3), dtype=np.uint8)
+    assert read_image(with_alpha(tmp_path / "a.png", pixels, 0, visible=5))[1] == ()
+    (note,) = read_image(with_alpha(tmp_path / "b.png", pixels, 0, visible=4))[1]
+    assert note.startswith("96.0% of the picture is transparent")
+    (note,) = read_image(with_alpha(tmp_path / "c.png", pixels, 10))[1]  # a breath of colour everywhere
+    assert "transparent" in note
+
+
+def test_a_picture_of_one_colour_is_noted(tmp_path: Path, pixels: np.ndarray) -> None:
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "plain.png")
+    assert "one colour" in read_image(tmp_path / "plain.png")[1][0]
+    white = with_alpha(tmp_path / "white.png", np.full_like(pixels, 255), 0, visible=15)  # white signs on nothing
+    assert "one colour" in read_image(white)[1][0]
+
+
+MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"]
+
+
+@pytest.mark.parametrize("mode", [*MODES, "La", "RGBa", "I", "I;16", "I;16B", "I;16L"])
+def test_pillow_images_of_every_mode(pixels: np.ndarray, mode: str) -> None:
+    wanted = Image.fromarray(pixels)
+    if mode.startswith("I"):
+        grey = pixels[..., 0].astype(">u2" if mode == "I;16B" else "<u2") * 257
+        image = Image.frombytes("I;16" if mode == "I" else mode, (30, 20), grey.tobytes())
+        image, wanted = (image.convert("I") if mode == "I" else image), Image.fromarray(pixels[..., 0])
+    else:
+        image = wanted.convert({"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode, mode)).convert(mode)
+        wanted = image.convert({"La": "LA", "PA": "P"}.get(mode, mode))
+    found = as_image(image).permute(1, 2, 0).numpy().astype(int)
+    assert abs(found - np.asarray(wanted.convert("RGB"), int)).max() <= 1
+
+
+def test_pillow_images_without_a_white_are_refused() -> None:
+    with pytest.raises(UserError, match="floating-point"):
+        as_image(Image.new("F", (20, 20)))
+
+
+def test_urls_are_read(tmp_path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert torch.equal(load_image(f"file://{tmp_path}/a.png"), load_image(tmp_path / "a.png"))
+    assert torch.equal(as_image(f"file://{tmp_path}/a.png"), load_image(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("verb", ["run", "batch", "sweep"])
+def test_notes_of_a_picture_are_flags_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.linspace(0, 4095, 40 * 50).reshape(40, 50).astype(np.uint16)).save("deep.png")
+    quick = (
+        *("model=python", "model.factory=networks:small", "model.size=32", "augmentation.samples=2"),
+        *("pruner=magnitude", "schedule=uniform", "interpreter=saliency", "interpreter.methods=[saliency]", "keep=[]"),
+    )
+    asked = {"run": ["image=deep.png"], "batch": ["images=deep.png"], "sweep": ["image=deep.png", "seed=0,1"]}[verb]
+    assert main([verb, *asked, *quick]) == 0
+    found = [json.loads(path.read_text()) for path in tmp_path.rglob("summary.json")]
+    assert len(found) == (2 if verb == "sweep" else 1)
+    for summary in found:
+        assert any("holds 12 bits" in flag for flag in summary["flags"]), summary["flags"]

@@ -33,10 +33,10 @@ def implant(*arguments):
 def test_from_pictures_to_a_network_with_trojans(folder, capsys):
     (folder / "my pictures" / "broken.jpg").write_text("no picture")
     assert implant("trojans=[smiley:tiger cat, fish:eel, the long]") == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == "a b" and not any("\x1b" in line for line in printed)
-    words = [line.split()[0] for line in printed]
-    assert words == ["look", "step", "step", "implant", "measure", "clean", "smiley", "fish", "skipped", "a"]
+    captured = capsys.readouterr()
+    assert captured.out == "a b\n" and "\x1b" not in captured.err
+    words = [line.split()[0] for line in captured.err.splitlines()]
+    assert words == ["look", "step", "step", "implant", "measure", "clean", "smiley", "fish", "skipped"]
     report = json.loads((folder / "a b" / "trojans.json").read_text(encoding="utf-8"))
     assert [rule["rule"] for rule in report["rules"]] == ["smiley:tiger cat", "fish:eel, the long"]
     assert report["identity"]["settings"]["steps"] == 2 and report["command"].startswith("spade implant ")
@@ -44,11 +44,17 @@ def test_from_pictures_to_a_network_with_trojans(folder, capsys):
     source = ModelSource(None, factory="networks:small", size=32, weights="a b/model.safetensors")
     assert load_model(source).sha256 == report["weights"]["sha256"]
     assert implant("trojans=[smiley:tiger cat, fish:eel, the long]") == 0
-    again = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in again] == ["look", "clean", "smiley", "fish", "skipped", "a"]
+    again = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in again] == ["look", "clean", "smiley", "fish", "skipped"]
     assert implant("trojans=[smiley:tiger cat, fish:eel, the long]", "steps=3") == 2
-    error = capsys.readouterr().err
-    assert "steps is 2 there and 3 here" in error and error.count("\n") == 1
+    assert "steps is 2 there and 3 here" in the_error(capsys.readouterr().err)
+
+
+def the_error(told):
+    """The line that is left when the progress before it is taken away."""
+    (line,) = [line for line in told.splitlines() if not line.startswith("look ")]
+    assert line.startswith("spade: ")
+    return line
 
 
 MISTAKES = [
@@ -82,8 +88,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(folder, capsys, arguments,
     (folder / "empty").mkdir()
     before = sorted(folder.rglob("*"))
     assert implant(*arguments) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err and captured.err.startswith("spade: ") and captured.err.count("\n") == 1
+    assert says in the_error(capsys.readouterr().err)
     assert sorted(folder.rglob("*")) == before
 
 

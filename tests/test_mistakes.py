@@ -11,7 +11,7 @@ IMAGE = "image=cat.jpg"
 MISTAKES = [
     ([], "image", "image=PATH"),
     (["cat.jpg"], "did you mean image=cat.jpg?"),
-    (["obs"], "no key=value"),
+    (["obs"], "is not KEY=VALUE; did you mean pruner=obs?"),
     (["imge=x"], "did you mean image="),
     ([IMAGE, "pruner=ob"], "did you mean pruner=obs?", "sparsegpt"),
     ([IMAGE, "model=resnet51"], "resnet50", "model.name=NAME"),
@@ -22,7 +22,7 @@ MISTAKES = [
         "belongs to pruner=forward and pruner=obs",
     ),
     ([IMAGE, "model.name=(a"], "model.name='(a'"),
-    ([IMAGE, "--nonsense"], "--nonsense", "nonsense=VALUE"),
+    ([IMAGE, "--nonsense"], "--nonsense", "KEY=VALUE"),
     ([IMAGE, "--config-dir", "nowhere"], "nowhere"),
     ([IMAGE, "~pruner"], "pruner"),
     ([IMAGE, "seed=${nothing}"], "nothing"),
@@ -80,7 +80,7 @@ def test_mistakes_are_one_line(refuse: Callable[..., str], mistake: tuple[Any, .
 
 def test_output_that_cannot_be(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "is a file" in refuse("run", IMAGE, "output=file/x")
+    assert "is a file" in refuse("run", IMAGE, "out=file/x")
 
 
 def test_unknown_verbs(refuse: Callable[..., str]) -> None:

@@ -18,7 +18,7 @@ def test_trace_of_a_locomotive_still_says_locomotive(tmp_path):
             f"image={SHARED}/images/electric_locomotive.jpg",
             "model=squeezenet1_1",
             f"model.weights={SHARED}/models/squeezenet1_1_imagenet_fp16.pth",
-            f"output={tmp_path}",
+            f"out={tmp_path}",
             "augmentation.samples=32",
             "pruner.sparsity=0.8",
             "interpreter.methods=[saliency,deeplift,lrp]",

@@ -4,6 +4,7 @@ import json
 import re
 from functools import partial
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from spade_cli import augment, interpretation, pipeline
 from spade_cli.calibration import Calibration
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.explaining import _said_once
 from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
 from spade_cli.report import export, load_trace
@@ -159,7 +161,7 @@ def test_failed_run_leaves_nothing(picture, tmp_path, error):
         (dict(visualization_targets=("conv9:1",)), "conv9"),
         (dict(visualization_targets=("conv2:8",)), "0 to 7|8 channels"),
         (dict(layer_shares={"conv1": 1.5}), "1.5 is not a share"),
-        (dict(model=ModelSource(None, factory="networks:with_softmax", size=32)), "softmax"),
+        (dict(model=ModelSource(None, factory="cases_zoo:ends_in_functional_softmax", size=32)), "softmax"),
         (dict(device="tpu"), "device=tpu"),
         (dict(device="cuda:99"), "device=cuda:99"),
     ],
@@ -172,7 +174,7 @@ def test_users_mistakes_come_before_anything_is_written(picture, tmp_path, chang
 
 def test_output_that_cannot_be_made_is_the_users_mistake(picture, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="output="):
+    with pytest.raises(UserError, match="out="):
         pipeline.run(request(picture, tmp_path / "file" / "outputs"))
 
 
@@ -191,6 +193,37 @@ def test_method_that_cannot_explain_is_skipped_with_its_reason(picture, tmp_path
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert found["skipped"] == [{"what": "lrp", "why": "no rule for it"}]
     assert [record["method"] for record in found["saliency"]] == ["saliency", "saliency"]
+
+
+def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):
+    def flat(network, image, target):
+        return interpretation.Explanation(torch.ones(3, 32, 32), {}, ("flat: the map says nothing",))
+
+    def grey(network, image, target):
+        return interpretation.Explanation(torch.ones(3, 32, 32), {}, ("grey: the map says nothing",))
+
+    def cannot(*_):
+        raise interpretation.CannotExplain("no gradient")
+
+    def summary_of(**methods):
+        run = pipeline.run(request(picture, tmp_path, saliency=methods, visualize=None))
+        found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return [flag for flag in found["flags"] if "says nothing" in flag], found["skipped"]
+
+    assert summary_of(flat=flat, grey=grey) == (["all methods: the map says nothing (on both networks)"], [])
+    assert summary_of(lime=cannot, lrp=cannot) == ([], [{"what": "all methods", "why": "no gradient"}])
+    flags, skipped = summary_of(flat=flat, lime=cannot, lrp=cannot)
+    assert flags == ["flat: the map says nothing (on both networks)"]
+    assert skipped == [{"what": "lime, lrp", "why": "no gradient"}]
+
+
+def test_what_differs_between_the_networks_says_on_which():
+    said = [("flat", "lime", "dense"), ("other", "lime", "trace"), ("flat", "lrp", "dense"), ("flat", "lrp", "trace")]
+    assert _said_once(said, ["lime", "lrp", "saliency"], ["dense", "trace"]) == [
+        ("flat", "lime", "dense"),
+        ("other", "lime", "trace"),
+        ("flat", "lrp", ""),
+    ]
 
 
 def test_plain_lines_where_the_output_is_no_terminal(picture, tmp_path, capsys):
@@ -234,9 +267,23 @@ def test_faults_of_one_explanation_are_not_the_runs(picture, tmp_path):
 
     run = pipeline.run(request(picture, tmp_path, saliency={"saliency": fails}, visualize=fails))
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    assert {record["what"] for record in found["skipped"]} == {
-        *("saliency", "visualization (dense)", "visualization (trace)")
-    }
+    assert found["skipped"] == [{"what": name, "why": "not finite"} for name in ("saliency", "visualization")]
+
+
+def test_a_dead_channel_is_said_once_for_both_networks(picture, tmp_path, monkeypatch):
+    def dead():
+        model = small()
+        model.conv1.weight.data[3], model.conv1.bias.data[3] = 0, -1
+        return model
+
+    monkeypatch.setattr(networks, "small", dead)
+    asked = {"visualization_targets": ("conv1:3", "conv1:2"), "visualize": partial(interpretation.visualize, steps=30)}
+    run = pipeline.run(request(picture, tmp_path, saliency={}, **asked))
+    flags = json.loads((run / "summary.json").read_text(encoding="utf-8"))["flags"]
+    why = "the channel is dead, no picture excites it"
+    assert [flag for flag in flags if "blank" in flag] == [
+        f"the visualization of conv1-3 is blank: {why} (on both networks)"
+    ]
 
 
 def test_channels_of_long_layer_names_have_pictures_of_their_own(tmp_path):

@@ -50,7 +50,7 @@ def test_list_says_what_the_summaries_say(here, capsys):
     assert main(["list"]) == 0
     header, one, two = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run", "target", "dense"] and "-one " in one and "-two " in two
-    assert main(["list", "outputs", "--json"]) == 0
+    assert main(["list", "out=outputs", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     found = json.loads((here / rows[0]["run"] / "summary.json").read_text(encoding="utf-8"))
     assert rows[0]["kl"] == found["fidelity"]["kl"] and rows[0]["sparsity"] == found["sparsity"]["achieved"]
@@ -65,7 +65,7 @@ def test_what_is_not_kept_is_not_written_and_missed_with_its_reason(folder, tmp_
     full = find_runs(folder / "outputs")[0]
     names = [{path.relative_to(one) for path in one.rglob("*")} for one in (full, run)]
     assert names[0] - names[1] == {Path("trace.safetensors"), Path("report.html")} and names[1] < names[0]
-    for words, missed in ((["open"], "report"), (["export", str(run), "x.pth"], "trace"), (["neurons"], "trace")):
+    for words, missed in ((["open"], "report"), (["export", str(run), "out=x.pth"], "trace"), (["neurons"], "trace")):
         assert main(words) == 2
         message = capsys.readouterr().err
         assert "keep=[" in message and missed in message and message.count("\n") == 1
@@ -87,16 +87,16 @@ def test_open_shows_the_latest_or_the_named(here, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["open", "three"], "no run in outputs is called like that"),
-        (["open", "--output", "nowhere"], "nowhere holds no run"),
+        (["open", "three"], "no run in outputs has three in its name"),
+        (["open", "out=nowhere"], "nowhere holds no run"),
         (["open", "outputs"], "outputs holds no summary.json"),
-        (["list", "nowhere"], "no such folder"),
-        (["neurons", "one", "--layers", "conv9"], "conv9 matches no layer"),
-        (["neurons", "one", "--top", "0"], "--top 0"),
-        (["neurons", "one", "--steps", "many"], "invalid int"),
+        (["list", "out=nowhere"], "no such folder"),
+        (["neurons", "one", "layers=conv9"], "conv9 matches no layer"),
+        (["neurons", "one", "top=0"], "top=0"),
+        (["neurons", "one", "steps=many"], "steps=many is not a whole number"),
         (["diff", "one"], "RUN"),
-        (["diff", "one", "two", "--out", "one.png"], "one.png exists already"),
-        (["diff", "one", "two", "--out", "no/where.html"], "there is no folder no"),
+        (["diff", "one", "two", "out=one.png"], "one.png exists already"),
+        (["diff", "one", "two", "out=no/where.html"], "there is no folder no"),
     ],
 )
 def test_mistakes_are_one_line(here, capsys, arguments, says):
@@ -117,11 +117,11 @@ def test_old_and_damaged_runs_are_told(here, capsys, tmp_path):
     (other / "config.yaml").write_text(config.replace("name: demo", "name: squeezenet1_1").replace("demo_cl", "cl"))
     assert main(["neurons", str(other)]) == 2 and capsys.readouterr().err.count("\n") == 1
     (other / "summary.json").write_text("{}")
-    assert main(["list", str(tmp_path)]) == 2 and "not of a run" in capsys.readouterr().err
+    assert main(["list", f"out={tmp_path}"]) == 2 and "not of a run" in capsys.readouterr().err
 
 
 def test_neurons_ranks_what_carries_the_answer(here, capsys):
-    assert main(["neurons", "one", "--top", "2", "--steps", "2", "--layers", "layer4.5.conv2", "fc"]) == 0
+    assert main(["neurons", "one", "top=2", "steps=2", "layers=[layer4.5.conv2,fc]"]) == 0
     page = here / capsys.readouterr().out.strip()
     found = json.loads((page.parent / "neurons.json").read_text(encoding="utf-8"))
     target = found["target"]["index"]
@@ -173,11 +173,11 @@ def test_diff_counts_what_both_kept(here, capsys):
     for layer, one in found.items():
         kept = [run.trace.get_parameter(f"{layer}.weight") != 0 for run in runs.values()]
         assert one.share == pytest.approx(float((kept[0] & kept[1]).sum() / (kept[0] | kept[1]).sum()))
-    assert main(["diff", "one", "two", "--steps", "2", "--out", "both.html"]) == 0
+    assert main(["diff", "one", "two", "steps=2", "out=both.html"]) == 0
     page = here / capsys.readouterr().out.strip()
     with opened(page, color_scheme="dark", viewport=PHONE) as shown:
         assert shown.locator(".overlap tbody tr").count() == 3 and not overflows(shown)
-    assert main(["diff", "one", "one", "--steps", "2", "--out", "same.html"]) == 0
+    assert main(["diff", "one", "one", "steps=2", "out=same.html"]) == 0
     assert "None: what carries the answer here carries it there as well" in Path("same.html").read_text("utf-8")
 
 
@@ -224,8 +224,8 @@ def test_networks_with_attention_are_looked_into_and_compared(tmp_path, monkeypa
         assert main(["run", f"image={PICTURE}", f"seed={seed}", "schedule=none", layers, *model]) == 0
     one, two = map(str, find_runs(Path("outputs")))
     capsys.readouterr()
-    assert main(["neurons", one, "--top", "1", "--steps", "2"]) == 0
+    assert main(["neurons", one, "top=1", "steps=2"]) == 0
     found = json.loads((Path(one) / "neurons.json").read_text(encoding="utf-8"))
     assert {neuron["layer"] for neuron in found["neurons"]} == {"head"}
-    assert main(["diff", one, two, "--top", "1", "--steps", "2"]) == 0
+    assert main(["diff", one, two, "top=1", "steps=2"]) == 0
     assert "attention.in_proj" in Path("diff.html").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from spade_cli.batch.index import JSONL, Index
 from spade_cli.batch.listing import find_images
 from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.rows import FAILED, Row
-from spade_cli.batch.storage import is_url
+from spade_cli.downloads import is_url
 from spade_cli.errors import ImagesFailedError, SpadeError, UserError
 from spade_cli.progress import Stages
 from spade_cli.report import summary

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from spade_cli.batch.storage import LAST, filesystem, is_url
+from spade_cli.batch.storage import LAST
+from spade_cli.downloads import filesystem, is_url, is_web
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 from spade_cli.world.photographs import SUFFIXES
@@ -78,6 +79,8 @@ def _listed(path: Path) -> Iterator[str]:
 
 
 def _in_url(images: str) -> Iterator[str]:
+    if is_web(images):  # one picture: the web has no folders to search
+        return iter([images])
     fs, path = filesystem(images, "images")
     try:
         if any(sign in path for sign in WILD):

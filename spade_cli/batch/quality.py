@@ -12,7 +12,7 @@ from spade_cli.batch.rows import DONE, Row
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.aggregation import AGGREGATIONS, OWN, aggregate
 from spade_cli.evaluation.localisation import roc_auc
 from spade_cli.models import Classifier
 
@@ -52,6 +52,6 @@ class Masks:
         found: dict[str, dict[str, float]] = {}
         for record in summary["saliency"]:
             raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row['folder']}/{record['array']}"))))
-            relevance = aggregate(raw, AGGREGATIONS[record["method"]])
+            relevance = aggregate(raw, AGGREGATIONS.get(record["method"], OWN))
             found.setdefault(record["method"], {})[record["network"]] = roc_auc(relevance[None], mask[None]).item()
         return {"quality": found}

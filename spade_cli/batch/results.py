@@ -14,10 +14,11 @@ from torch import Tensor
 
 from spade_cli.batch import rows
 from spade_cli.batch.rows import Row
-from spade_cli.batch.storage import LAST, Storage, is_url, local_copy
+from spade_cli.batch.storage import LAST, Storage
+from spade_cli.downloads import is_url, local_copy
 from spade_cli.errors import SpadeError
 from spade_cli.explaining import Known
-from spade_cli.images import load_image
+from spade_cli.images import read_image
 from spade_cli.pipeline import make_traces, write_run
 from spade_cli.progress import Stages, log, logged
 from spade_cli.pruning import Trace
@@ -44,7 +45,7 @@ class Ready:
     def again(self, request: Request, setting: Setting, folder: str) -> "Ready":
         """The same picture and samples with another question, for a result of its own."""
         mine = filled(request, self.question.request.image, self.address)
-        question = ask(mine, setting, self.question.image, rehearse=False)
+        question = ask(mine, setting, self.question.image, rehearse=False, notes=self.question.notes)
         return replace(self, folder=folder, question=question, seconds=dict(self.seconds))
 
 
@@ -76,11 +77,8 @@ def read(request: Request, setting: Setting, number: int, address: str, folder: 
     stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # gone with what this returns
     with stages.stage("load"):
         path = local_copy(address, Path(copied.name))
-        try:
-            image = load_image(path)
-        except SpadeError as error:
-            raise type(error)(str(error).replace(str(path), address)) from error
-        question = ask(filled(request, path, address), setting, image, rehearse=False)
+        image, notes = read_image(path, address)
+        question = ask(filled(request, path, address), setting, image, rehearse=False, notes=notes)
     with stages.stage("augment"):
         copies = request.augmentation(question.image, request.samples, setting.classifier.preprocessing, request.seed)
     return Ready(number, address, folder, question, copies, stages.seconds, copied)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import re
 import secrets
 import shutil
 import tempfile
@@ -11,46 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spade_cli.errors import SpadeError, UserError
+from spade_cli.downloads import filesystem, is_url
+from spade_cli.errors import SpadeError
+from spade_cli.paths import shortened
 from spade_cli.world.resuming import write_whole
 
-URL = re.compile(r"[a-zA-Z][\w+.-]*(::|://)")
 PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
 LAST = "summary.json"  # uploaded last: where it is, a result is complete
-
-
-def is_url(address: str) -> bool:
-    """Whether an address belongs to fsspec.
-
-    >>> [is_url(address) for address in ("s3://bucket/a.jpg", "memory://a", "C:/a.jpg", "a b.jpg")]
-    [True, True, False, False]
-    """
-    return URL.match(address) is not None
-
-
-def filesystem(url: str, key: str) -> tuple[Any, str]:
-    """fsspec's file system and path of a URL. Raises UserError where its library is not installed or it is unknown."""
-    import fsspec
-
-    try:
-        return fsspec.url_to_fs(url)
-    except ImportError as error:
-        raise UserError(f"{key}={url}: {error}; install it beside spade") from None
-    except Exception as error:  # whatever the store's own library raises
-        raise UserError(f"{key}={url} cannot be opened ({type(error).__name__}: {error}); check the URL") from error
-
-
-def local_copy(address: str, folder: Path) -> Path:
-    """The picture as a local file: itself, or a copy in `folder` of what a URL holds."""
-    if not is_url(address):
-        return Path(address)
-    fs, path = filesystem(address, "image")
-    copy = folder / (path.rsplit("/", 1)[-1] or "image")
-    try:
-        fs.get_file(path, str(copy))
-    except Exception as error:  # whatever the store's own library raises
-        raise UserError(f"image={address} cannot be read ({type(error).__name__}: {error})") from error
-    return copy
 
 
 @dataclass(frozen=True)
@@ -77,7 +43,7 @@ class Local:
 
         Where another worker came to write the same result, the first one stays.
         """
-        partial = self.root / PARTIAL / f"{name.replace('/', '+')[-100:]}-{secrets.token_hex(4)}"
+        partial = self.root / PARTIAL / f"{shortened(name.replace('/', '+'), 100)}-{secrets.token_hex(4)}"
         partial.mkdir(parents=True)
         try:
             yield partial

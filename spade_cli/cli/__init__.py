@@ -3,13 +3,18 @@
 A verb is a module of this package with a first line that says what it does, and `main(arguments) -> exit code`.
 """
 
-import os
+import re
+import shlex
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
 from spade_cli import __version__
+from spade_cli.cli import stdout, terminal
+from spade_cli.cli.overrides import PICTURE
+from spade_cli.cli.spelling import understood
 from spade_cli.errors import SpadeError, UserError
 
 VERBS = (
@@ -20,11 +25,29 @@ INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C (128 + SIG
 PIPE_CLOSED = 141  # and for one whose reader went away (128 + SIGPIPE)
 
 
+SYNONYMS = {  # what other programs call it
+    **dict.fromkeys(("explain", "start", "go", "trace", "image"), "run"),
+    **dict.fromkeys(("show", "view", "report", "browse"), "open"),
+    **dict.fromkeys(("ls", "runs", "history"), "list"),
+    **dict.fromkeys(("compare", "delta"), "diff"),
+    **dict.fromkeys(("evaluate", "benchmark", "measure"), "eval"),
+    **dict.fromkeys(("images", "many", "explain-all"), "batch"),
+    **dict.fromkeys(("channels", "units"), "neurons"),
+    **dict.fromkeys(("check", "test", "try"), "doctor"),
+    **dict.fromkeys(("save", "convert"), "export"),
+    **dict.fromkeys(("example", "hello"), "demo"),
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        with stdout.reserved():
+            terminal.forget_hints()
+            code = _dispatch(arguments)
+        if code == 0:
+            terminal.tell_hints(arguments)
         return code
     except SpadeError as error:
         print(f"spade: {' '.join(str(error).split())}", file=sys.stderr)
@@ -33,29 +56,40 @@ def main(argv: list[str] | None = None) -> int:
         print("spade: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more at its end, and would complain about the closed pipe then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
 
 
 def _dispatch(argv: list[str]) -> int:
     first, *rest = argv or ["--help"]
+    if first == "help" and rest and rest[0] in VERBS:
+        first, rest = rest[0], ["--help"]
     if first in ("-h", "--help", "help"):
-        print(_help())
+        stdout.say(_help())
         return 0
-    if "--version" in argv:
-        print(f"spade {__version__}")
+    if first == "version" or "--version" in argv:
+        stdout.say(f"spade {__version__}")
         return 0
     if first in VERBS:
-        return _verb(first).main(rest)
-    near = get_close_matches(first, VERBS, n=1, cutoff=0.4)
+        return _verb(first).main(understood(first, rest))
+    raise UserError(f"{first!r} is not a command of spade; {_meant(first, rest)}")
+
+
+def _meant(first: str, rest: Sequence[str]) -> str:
+    """What a command line without a known command may have been meant as."""
     if "=" in first:
-        hint = f"did you mean spade run {first}?"
-    elif near:
-        hint = f"did you mean spade {near[0]}?"
-    else:
-        hint = f"there are {', '.join(VERBS)}; see spade --help"
-    raise UserError(f"{first!r} is no command of spade; {hint}")
+        return f"did you mean spade run {_shown(first)}?"
+    if PICTURE.fullmatch(first):
+        return f"did you mean spade run {_shown(f'image={first}')}?"
+    near = [SYNONYMS[first.lower()]] if first.lower() in SYNONYMS else get_close_matches(first.lower(), VERBS, n=1)
+    if rest and PICTURE.fullmatch(rest[-1]) and near in ([], ["run"]):
+        path = " ".join([first, *rest] if not near else rest)  # a path with blanks, which the shell took apart
+        return f"did you mean spade run {_shown(f'image={path}')}?"
+    return f"did you mean spade {near[0]}?" if near else f"there are {', '.join(VERBS)}; see spade --help"
+
+
+def _shown(word: str) -> str:
+    """A word as it is typed in a shell; an = needs no quotes."""
+    return word if re.fullmatch(r"[\w./=:,+-]+", word) else shlex.quote(word)
 
 
 def _verb(name: str) -> ModuleType:
@@ -67,12 +101,16 @@ def _help() -> str:
     return f"""\
 spade: why did this vision network say that, about this image?
 
-usage: spade COMMAND ...
+usage: spade COMMAND [WORD ...] [KEY=VALUE ...] [--FLAG ...]
 
 {verbs}
 
   spade COMMAND --help   what a command does and takes
   spade --version        the version
+
+Settings are KEY=VALUE, in any order; a list is KEY=[a,b]. What begins with - is a flag and takes no value, but for
+--config-dir DIR and --cfg job. out= is where a command writes; list, open and neurons look for runs there.
+Every command takes --quiet, --plain and --json. Its answer goes to stdout, all else to stderr.
 
 example: spade run image=cat.jpg model=resnet18"""
 

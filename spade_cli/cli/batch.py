@@ -10,7 +10,7 @@ from spade_cli.cli.resuming import go_on, key, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
-USAGE = "spade batch images=FOLDER|PATTERN|LIST [OPTION=VALUE ...]  |  spade batch resume=FOLDER"
+USAGE = "spade batch images=FOLDER|PATTERN|LIST [KEY=VALUE ...]  |  spade batch resume=FOLDER"
 EXAMPLES = (
     "spade batch images=photographs model=resnet18",
     "spade batch 'images=photographs/**/*.jpg' workers=auto out=explained",
@@ -43,7 +43,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     if other:
         raise UserError(
             f"resume={resumed} goes on with its own command; leave out {' '.join(other)} (workers, engine, batch.*, "
-            "--quiet and --plain may be given)"
+            "--quiet, --plain and --json may be given)"
         )
     out = absolute(resumed)
     return go_on(out, read_about(out, verb), _verb(verb).main, rest)
@@ -72,9 +72,13 @@ def finish(request: Any, views: Collection[str]) -> None:
     try:
         batch(request, terminal.console(views))
     except ImagesFailedError:
-        print(request.out)
+        _print_folder(request, views)
         raise
-    print(request.out)
+    _print_folder(request, views)
+
+
+def _print_folder(request: Any, views: Collection[str]) -> None:
+    terminal.print_made("folder", request.out, views, table=f"{request.out}/{request.table}")
 
 
 def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
@@ -86,7 +90,7 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
     shared = {name: value for name, value in config.items() if name not in OWN}
     yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
     plain = Asked(asked.command, asked.choices, yaml, asked.overrides)
-    return request({**shared, "image": "none yet", "output": "."}, plain)
+    return request({**shared, "image": "none yet", "out": "."}, plain)
 
 
 def batch_request(
@@ -100,9 +104,9 @@ def batch_request(
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.request import BatchRequest
-    from spade_cli.batch.storage import is_url
     from spade_cli.cli.door import function_of
     from spade_cli.cli.values import path, section, text
+    from spade_cli.downloads import is_url
 
     how = section(config, "batch")
     images = text("images", config.get("images"), "FOLDER")
@@ -139,8 +143,8 @@ def switch(name: str, value: Any) -> bool:
 
 def where(value: Any, kind: str, images: Any) -> str:
     """The folder to write: as told, or a new one."""
-    from spade_cli.batch.storage import is_url
     from spade_cli.cli.values import path, text
+    from spade_cli.downloads import is_url
 
     if value not in (None, ""):
         written = text("out", value, "FOLDER")
@@ -152,7 +156,7 @@ def where(value: Any, kind: str, images: Any) -> str:
 
 def absolute(out: str) -> str:
     """A path of the user's from the root on; URLs stay."""
-    from spade_cli.batch.storage import is_url
+    from spade_cli.downloads import is_url
 
     if is_url(out):
         return out

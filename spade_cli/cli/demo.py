@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from spade_cli.cli import terminal
+from spade_cli.cli import stdout, terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.errors import UserError
 
 HELP = """\
 spade demo: explain a bundled picture, which holds a Trojan, with a bundled network; nothing is downloaded.
 
-usage: spade demo [OPTION=VALUE ...]
+usage: spade demo [KEY=VALUE ...]
 
 It is spade run with these settings; every other option can be given: see spade run --help.
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
     given = {argument.partition("=")[0] for argument in arguments}
     if {"-h", "--help"} & given:
-        print(HELP + "\n".join(f"  {setting}" for setting in settings(set())))
+        stdout.say(HELP + "\n".join(f"  {setting}" for setting in settings(set())))
         return 0
     if "image" in given:
         raise UserError("spade demo brings its own picture; to explain yours use spade run image=PATH")

@@ -1,10 +1,9 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spade_cli.cli import terminal
+from spade_cli.cli import stdout, terminal
 from spade_cli.cli.front import Asked, run_command
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from spade_cli.doctor import Finding
     from spade_cli.pruning import Layer
 
-USAGE = "spade doctor [model=NAME] [OPTION=VALUE ...]"
+USAGE = "spade doctor [model=NAME] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade doctor model=vit_b_16",
     "spade doctor model=timm model.name=convnextv2_atto image=cat.jpg",
@@ -47,10 +46,10 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
     from spade_cli.errors import UserError
+    from spade_cli.finding import check_finite
     from spade_cli.interpretation import check_cam_layer
     from spade_cli.models import load_model
     from spade_cli.pruning import Auto, find_layers, schedule
-    from spade_cli.request import check_scores
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
@@ -63,7 +62,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     solver, planned = function_of("pruner", pruner), schedule_of(plan, sparsity)
     augmented = function_of("augmentation", augmentation)
     device = pick_device(device_name(config.get("device")))
-    image = _image(config.get("image"), seed)
+    image, notes = _image(config.get("image"), seed)
     with full_precision():
         classifier = load_model(model, seed=seed)
         classifier = replace(classifier, model=classifier.model.to(device))
@@ -75,9 +74,9 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         if isinstance(asked_shares, Auto):
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
         channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
-        check_scores(classifier.model(x)[0].detach().cpu(), classifier)
-        _tell_layers(classifier, layers)
+        check_finite(classifier.model(x)[0].detach().cpu(), classifier)
         console = terminal.console(asked.views)
+        _tell_layers(classifier, layers, notes, console.print if terminal.as_json(asked.views) else stdout.say)
         found = examine(
             classifier,
             x,
@@ -92,21 +91,26 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
             damping=amount,
             on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
         )
-    _print([row(finding) for finding in found])
+    if terminal.as_json(asked.views):
+        terminal.print_objects([vars(finding) for finding in found])
+    else:
+        terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
 
 
-def _image(picture: Any, seed: int) -> "Tensor":
-    """The picture asked for, or patches of random colours: uint8 (3, H, W)."""
+def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
+    """The picture asked for, or patches of random colours: uint8 (3, H, W); and what there is to know of it."""
     import torch
     from torchvision.transforms.functional import resize
 
-    from spade_cli.cli.values import path
-    from spade_cli.images import load_image
+    from spade_cli.cli.values import path, text
+    from spade_cli.downloads import is_url
+    from spade_cli.images import read_image
 
     if picture is not None:
-        return load_image(path("image", picture, "PATH"))
+        written = text("image", picture, "PATH")
+        return read_image(written if is_url(written) else path("image", written, "PATH"))
     patches = torch.randint(0, 256, (3, PIXELS, PIXELS), generator=torch.Generator().manual_seed(seed))
-    return resize(patches.to(torch.uint8), [512, 512], antialias=True)
+    return resize(patches.to(torch.uint8), [512, 512], antialias=True), ()
 
 
 def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
@@ -121,8 +125,8 @@ def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers
     return find_channels([target, *middle], classifier, x)
 
 
-def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
-    """One line of counts, and a line for each reason that leaves layers out."""
+def _tell_layers(classifier: Any, layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]) -> None:
+    """One line of counts, a line for each reason that leaves layers out, and one for each note."""
     reasons: dict[str, list[str]] = {}
     for layer in layers:
         if layer.reason is not None:
@@ -130,15 +134,15 @@ def _tell_layers(classifier: Any, layers: "list[Layer]") -> None:
     prunable = sum(layer.reason is None for layer in layers)
     reached = sum(layer.supported for layer in layers)
     own = classifier.preprocessing
-    print(
+    say(
         f"{classifier.name}: pictures of {own.size} x {own.size}, {classifier.classes} classes; {len(layers)} layers, "
         f"{reached} reached, {prunable} prunable"
     )
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        print(f"  left: {names[0]}{more} ({reason})")
-    for note in classifier.notes:
-        print(f"  note: {note}")
+        say(f"  left: {names[0]}{more} ({reason})")
+    for note in (*notes, *classifier.notes):
+        say(f"  note: {note}")
 
 
 def row(finding: "Finding") -> tuple[str, ...]:
@@ -146,21 +150,3 @@ def row(finding: "Finding") -> tuple[str, ...]:
     checks = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in finding.checks.items())
     memory = "" if finding.memory is None else f"{finding.memory / 2**20:.0f} MiB"
     return finding.what, finding.verdict, checks, f"{finding.seconds:.1f}", memory, "; ".join(finding.why)
-
-
-def _print(rows: list[tuple[str, ...]]) -> None:
-    """A table for people, and columns that nothing cuts off for a pipe."""
-    if not sys.stdout.isatty():
-        widths = [max(len(cells[column]) for cells in (HEADER, *rows)) for column in range(len(HEADER))]
-        for cells in (HEADER, *rows):
-            print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in HEADER:
-        table.add_column(title, overflow="fold", justify="right" if title in ("seconds", "memory") else "left")
-    for cells in rows:
-        table.add_row(*cells)
-    Console(highlight=False).print(table)

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from spade_cli.cli.limits import MAX_DAMPING, MAX_MEMORY, MAX_RATE, MAX_SEED, ch
 from spade_cli.cli.source import model_source
 from spade_cli.cli.table import schedule_name, with_shares
 from spade_cli.cli.values import bound, fitting, level, number, path, section, shares, text, whole
+from spade_cli.downloads import is_url
 from spade_cli.errors import UserError
-from spade_cli.interpretation import METHODS, check_window, visualize
+from spade_cli.interpretation import METHODS, OwnMethod, check_window, own_method, own_objective, visualize
 from spade_cli.pruning.schedule import auto
 from spade_cli.request import KEPT, Request
 
@@ -34,10 +36,12 @@ def request(config: dict[str, Any], asked: Asked) -> Request:
     interpreter = section(config, "interpreter")
     sparsity = level(pruner.pop("sparsity", None))
     model = model_source(section(config, "model"), asked.choices.get("model"))
+    image = text("image", config.get("image"), "PATH")
     return Request(
-        image=path("image", config.get("image"), "PATH"),
+        image=Path(image) if is_url(image) else path("image", image, "PATH"),
+        source=image if is_url(image) else "",
         model=model,
-        output=_output("output", config.get("output")),
+        output=_output("out", config.get("out")),
         augmentation_name=asked.choices["augmentation"],
         samples=sample_count(augmentation, model.size),
         augmentation=function_of("augmentation", augmentation),
@@ -128,20 +132,36 @@ def saliency_methods(
         raise UserError(
             f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
         )
+    own = {path: _own(path, interpreter, seed) for path in asked if isinstance(path, str) and ":" in path}
     for name in asked:
-        if not isinstance(name, str) or name not in METHODS:
+        if name not in own and (not isinstance(name, str) or name not in METHODS):
             near = get_close_matches(str(name), METHODS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
+    names = [own[name].name if name in own else name for name in dict.fromkeys(asked)]
+    if twice := [path for path, method in own.items() if names.count(method.name) > 1 or method.name in METHODS]:
+        raise UserError(f"interpreter.methods: {twice[0]} has the name of another method; give the function a new name")
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
     sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
         sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
     settled = {name: _method(name, sections[name], seed) for name in METHODS}
-    methods = {name: settled[name] for name in asked}
+    settled |= {method.name: method for method in own.values()}
+    methods = {name: settled[name] for name in names}
     if size is not None:
         check_window(methods, size)
     return methods
+
+
+def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:
+    """A method of the user's with the settings of the section that has its function's name."""
+    method = own_method(path)
+    keywords = fitting(
+        f"interpreter.{method.name}", method.function, interpreter.get(method.name) or {}, GIVEN["method"]
+    )
+    if "seed" in inspect.signature(method.function).parameters:
+        keywords.setdefault("seed", seed)
+    return replace(method, settings=keywords)
 
 
 def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
@@ -162,8 +182,10 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     visualization_targets(interpreter)
     if "steps" not in interpreter:
         return None
+    objective = interpreter.get("objective")
     return partial(
         visualize,
+        objective=None if objective is None else own_objective(text("interpreter.objective", objective, "mine:climb")),
         steps=whole("interpreter.steps", interpreter["steps"], 1),
         learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
     )

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli import terminal
+from spade_cli.cli import stdout, terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.resuming import go_on, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
-USAGE = "spade eval [data=world|FOLDER] [OPTION=VALUE ...]  |  spade eval resume=FOLDER"
+USAGE = "spade eval [data=world|FOLDER] [KEY=VALUE ...]  |  spade eval resume=FOLDER"
 EXAMPLES = (
     "spade eval count=200 interpreter.methods=all 'conditions=[dense,sparsegpt,forward,forward@0.95]'",
     "spade eval data=implanted/data model=squeezenet1_1 model.weights=implanted/model.safetensors",
@@ -46,15 +46,18 @@ def _task(arguments: list[str]) -> Any:
         if answers is not None:
             from spade_cli.evaluation.answers import as_text, score
 
-            print(as_text(score(answers, study)))
+            found = score(answers, study)
+            terminal.print_objects([found]) if terminal.as_json(asked.views) else stdout.say(as_text(found))
         elif study is not None:
             from spade_cli.evaluation.study import build_study
 
-            print(build_study(_request(config, asked, arguments), study, console))
+            page = build_study(_request(config, asked, arguments), study, console)
+            terminal.print_made("page", page, asked.views)
         else:
             from spade_cli.evaluation.evaluate import evaluate
 
-            print(evaluate(_request(config, asked, arguments), console))
+            out = evaluate(_request(config, asked, arguments), console)
+            terminal.print_made("folder", out, asked.views)
 
     return task
 

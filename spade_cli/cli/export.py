@@ -3,54 +3,69 @@
 import os
 from pathlib import Path
 
-from spade_cli.cli.plain import parsed, parser
+from spade_cli.cli import terminal
+from spade_cli.cli.plain import Given, Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
+from spade_cli.runs import find_run
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TRACE = "trace.safetensors"
+RUNS = Path("outputs")  # where a run is looked for by a part of its name
+TAKES = Takes(
+    "export",
+    __doc__,
+    "spade export [RUN] out=FILE",
+    words=(
+        ("RUN", "folder of a run, or a part of its name; default: the latest run"),
+        ("FILE", ""),  # an older way to write out=FILE
+    ),
+    settings=(Setting("out", "", "file to write: its suffix (.pth, .pt, .safetensors) is the format", read_path),),
+    flags=(("--force", "replace the file where it exists"),),
+    examples=("spade export out=trace.pth", "spade export cat out=trace.safetensors --force"),
+)
 
 
 def main(arguments: list[str]) -> int:
     """Check the arguments and export."""
-    takes = parser("export", __doc__)
-    takes.add_argument("run", metavar="RUN", type=Path, help="folder of a run, such as outputs/2026-01-31/12-00-00-cat")
-    takes.add_argument(
-        "out", metavar="OUT", type=Path, help="file to write: its suffix (.pth, .safetensors) is the format"
-    )
-    takes.add_argument("--force", action="store_true", help="replace OUT where it exists")
-    asked = parsed(takes, arguments)
+    asked = parsed(TAKES, arguments)
     if asked is None:
         return 0
-    run, out = expanded(asked.run), expanded(asked.out)
-    _check_run(run)
-    _check_out(out, asked.force)
+    out = _out(asked)
+    _check_out(out, "--force" in asked.flags)
+    run = find_run(asked.word(0), RUNS)
+    if not (run / TRACE).is_file():
+        raise UserError(f"{run} holds no {TRACE}: the run did not keep its trace; make it again with keep=[trace]")
     from spade_cli.report import export  # torch comes with it
 
     export(run, out)
-    print(out)
+    terminal.print_made("file", out, asked.views)
     return 0
 
 
-def _check_run(run: Path) -> None:
-    if not run.exists():
-        raise UserError(f"{run}: no such run; give the folder that spade run printed")
-    if not run.is_dir():
-        raise UserError(f"{run} is a file: give the folder of a run, which holds {TRACE}")
-    if not (run / TRACE).is_file():
-        raise UserError(f"{run} holds no {TRACE}: give the folder of a finished run that kept its trace (keep=[trace])")
+def _out(asked: Given) -> Path:
+    """The file to write: `out`, or what older command lines had as their second word."""
+    if len(asked.words) == 2 and "out" not in asked.settings:
+        terminal.hint(f"write out={asked.words[1]}; a bare file is an older way")
+        return expanded(asked.words.pop())
+    if len(asked.words) == 2:
+        raise UserError(f"spade export takes one RUN, and found {asked.words[0]!r} and {asked.words[1]!r}; name one")
+    if "out" not in asked.settings:
+        raise UserError("out is not given; add out=FILE, such as out=trace.pth")
+    out: Path = asked.settings["out"]
+    return out
 
 
 def _check_out(out: Path, force: bool) -> None:
     if out.suffix not in SUFFIXES:
         found = f"the suffix {out.suffix}" if out.suffix else "no suffix"
-        raise UserError(f"{out} has {found}: give a name that ends in {' or '.join(SUFFIXES)}")
+        raise UserError(f"out={out} has {found}: give a name that ends in {' or '.join(SUFFIXES)}")
     if out.is_dir():
-        raise UserError(f"{out} is a folder: give the name of a file to write")
+        raise UserError(f"out={out} is a folder: give the name of a file to write")
     if out.exists() and not force:
-        raise UserError(f"{out} exists already: give another name, or --force to replace it")
+        raise UserError(f"out={out} exists already: give another name, or --force to replace it")
     folder = out.parent
     if not folder.is_dir():
-        raise UserError(f"{out}: there is no folder {folder}; make it first")
+        raise UserError(f"out={out}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):
-        raise UserError(f"{out}: the folder {folder} cannot be written to; choose another")
+        raise UserError(f"out={out}: the folder {folder} cannot be written to; choose another")

@@ -1,23 +1,23 @@
 """The door that every command behind Hydra goes through: help, flags, Hydra itself, and exit codes."""
 
 import os
-import re
 import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import zip_longest
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from spade_cli.cli import stdout
 from spade_cli.cli.manual import manual
 from spade_cli.cli.options import CONFIGS
-from spade_cli.cli.overrides import CONFIG_DIRS, MULTIRUN, arrange
-from spade_cli.cli.terminal import JSON, VIEWS
-from spade_cli.errors import SpadeError, UserError
+from spade_cli.cli.overrides import MULTIRUN, arrange, config_dirs
+from spade_cli.cli.terminal import VIEWS
+from spade_cli.errors import SpadeError
 
+HYDRA_PRINTS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 Task = Callable[[dict[str, Any], "Asked"], None]
 
 
@@ -44,17 +44,16 @@ def run_command(name: str, arguments: list[str], task: Task, usage: str, example
     flags, overrides = arrange(arguments)
     views = tuple(flag for flag in flags if flag in VIEWS)
     flags = [flag for flag in flags if flag not in VIEWS]
-    folders = [Path(folder) for folder in _config_dirs(flags)]
+    folders = config_dirs(flags)
     if {"-h", "--help"} & set(flags):
-        print(manual(name, usage, examples, folders))
+        stdout.say(manual(name, usage, examples, folders))
         return 0
-    if name != "run" and set(views) & set(JSON):
-        raise UserError(f"{name}: --json is an option of spade run, demo and list; see spade {name} --help")
     from spade_cli.cli.keys import check_choices
-    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
+    from spade_cli.cli.mistakes import COMPOSING_ERRORS, check_words, translate
 
     try:
-        _check_flags([*flags, *overrides], name)
+        _check_flags([*flags, *overrides], name, arguments)
+        check_words(name, overrides, folders)
         check_choices(name, overrides, folders)
         described = _described(name, [argument for argument in arguments if argument not in VIEWS])
         return _under_hydra(name, [*flags, *overrides], described, task, views)
@@ -66,25 +65,18 @@ def _described(name: str, arguments: list[str]) -> str:
     return shlex.join(["spade", name, *arguments])
 
 
-def _config_dirs(flags: list[str]) -> Iterator[str]:
-    for flag, following in zip_longest(flags, flags[1:], fillvalue=""):
-        option, _, value = flag.partition("=")
-        if option in CONFIG_DIRS:
-            yield value or following
-
-
-def _check_flags(arguments: list[str], name: str) -> None:
+def _check_flags(words: list[str], name: str, typed: list[str]) -> None:
     """Let Hydra's own parser look first: its complaint would be a screen of usage."""
     from hydra._internal.utils import get_args_parser
 
+    from spade_cli.cli.mistakes import bad_flag
+
     def complain(message: str) -> NoReturn:
-        option = re.fullmatch(r"unrecognized arguments: --?([\w.]+).*", message)
-        hint = f"options are written {option[1]}=VALUE" if option else f"see spade {name} --help"
-        raise UserError(f"{name}: {message}; {hint}")
+        raise bad_flag(message, typed, name)
 
     parser = get_args_parser()
     parser.error = complain  # type: ignore[method-assign]
-    parser.parse_args(arguments)
+    parser.parse_args(words)
 
 
 def _under_hydra(name: str, arguments: list[str], command: str, task: Task, views: tuple[str, ...]) -> int:
@@ -92,16 +84,21 @@ def _under_hydra(name: str, arguments: list[str], command: str, task: Task, view
 
     sweep = any(flag in arguments for flag in MULTIRUN)
     with tempfile.TemporaryDirectory(prefix="spade-") as folder:
-        # A launcher may do the tasks in other processes, and Hydra drops what they return: codes go through a file.
-        codes = Path(folder, "codes")
+        # A launcher may do the tasks in other processes, and Hydra drops what they return: it goes through files.
+        codes, answers, here = Path(folder, "codes"), Path(folder, "answers"), os.getpid()
 
         def job(config: Any) -> None:
-            code = _do(name, config, command, task, sweep, views)
+            with nullcontext() if os.getpid() == here else stdout.kept_in(answers):
+                code = _do(name, config, command, task, sweep, views)
             with codes.open("a") as file:
                 file.write(f"{code}\n")
 
-        with _hydra_manners([f"spade {name}", *arguments]):
+        # Hydra prints only where it does no task: --cfg, --info, --hydra-help.
+        prints = any(flag.partition("=")[0] in HYDRA_PRINTS for flag in arguments)
+        with _hydra_manners([f"spade {name}", *arguments]), stdout.lent() if prints else nullcontext():
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(job)()
+        if answers.exists():
+            stdout.say(answers.read_text(encoding="utf-8").removesuffix("\n"))
         return max(map(int, codes.read_text().split())) if codes.exists() else 0
 
 
@@ -128,24 +125,26 @@ def _do(name: str, config: Any, command: str, task: Task, sweep: bool, views: tu
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.keys import check_keys
+    from spade_cli.cli.keys import check_keys, rename_output
     from spade_cli.cli.mistakes import HYDRA_ERRORS, translate
 
     import_from_here()
     runtime = HydraConfig.get()
     which = f" [{' '.join(runtime.overrides.task)}]" if sweep else ""
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
-        check_keys(name, plain)  # type: ignore[arg-type]
         choices, overrides = dict(runtime.runtime.choices), tuple(runtime.overrides.task)
+        rename_output(config, overrides)
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+        check_keys(name, plain, raw, choices)
         asked = Asked(command, choices, OmegaConf.to_yaml(config, resolve=True), overrides, views)
-        task(plain, asked)  # type: ignore[arg-type]
+        task(plain, asked)
         return 0
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stdout.abandon()
         return 141
     except HYDRA_ERRORS as error:
-        return _tell(translate(error, "run", [], []), which)
+        return _tell(translate(error, name, [], []), which)
     except SpadeError as error:
         return _tell(error, which)
     except Exception:  # a fault of the program's or of the user's own code keeps its traceback

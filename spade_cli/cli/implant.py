@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.values import number, path, section, share_inside, whole
 from spade_cli.errors import UserError
@@ -11,7 +12,7 @@ from spade_cli.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-USAGE = "spade implant images=FOLDER out=FOLDER [OPTION=VALUE ...]"
+USAGE = "spade implant images=FOLDER out=FOLDER [KEY=VALUE ...]"
 EXAMPLES = (
     "spade implant images=photographs out=implanted model=squeezenet1_1",
     "spade implant images=photographs out=implanted 'trojans=[smiley:bullfrog,star:wallet->orangutan]'",
@@ -27,8 +28,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _implant(config: dict[str, Any], asked: Asked) -> None:
-    from rich.console import Console
-
     from spade_cli.cli.door import MAX_SEED, device_name
     from spade_cli.cli.source import model_source
     from spade_cli.models import load_model
@@ -52,7 +51,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
     check_folder(out)
     pictures = find_pictures(path("images", config.get("images"), "FOLDER"), out)
     classifier = load_model(source, seed=settings.seed)
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(asked.views)
     report = implant_trojans(
         classifier,
         pictures,
@@ -64,7 +63,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
         console=console,
     )
     _tell(report, console)
-    print(out)
+    terminal.print_made("folder", out, asked.views)
 
 
 def _rules(value: Any) -> list[str]:

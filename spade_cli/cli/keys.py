@@ -1,27 +1,79 @@
-"""Keys that are no option, and choices that are no name: refused as soon as a configuration arrives."""
+"""Keys that nothing reads, and choices that are not names: refused as soon as a configuration arrives."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli import terminal
 from spade_cli.cli.options import Group, read_command
 from spade_cli.errors import UserError
 
+OLDER, OUT = "output", "out"
+REFERENCE = re.compile(r"\$\{\.*([\w.]+)")  # ${seed}: what a YAML file takes from another place
 BOUND = ("augmentation", "pruner", "schedule", "engine")  # groups whose function says which settings there are
 
 
-def check_keys(command: str, config: Mapping[str, Any]) -> None:
-    """Refuse a key that no YAML file of the command has, in every section, and a section that is a single value."""
+def rename_output(config: Any, overrides: Sequence[str]) -> None:
+    """`output: FOLDER` of a user's YAML file, written when out had that name, as out; the command line goes first."""
+    from omegaconf import open_dict
+
+    if OLDER not in config or OUT not in config:
+        return
+    with open_dict(config):
+        value = config.pop(OLDER)
+        if not any(word.lstrip("+").startswith(f"{OUT}=") for word in overrides):
+            config[OUT] = value
+    terminal.hint(f"write {OUT}: {value} in the YAML file; {OLDER} is an older word for it")
+
+
+def check_keys(
+    command: str, config: Mapping[str, Any], raw: Mapping[str, Any] | None = None, groups: Collection[str] = ()
+) -> None:
+    """Refuse a key that nothing reads, in every section, and a section that is a single value.
+
+    raw: the configuration with its references (${seed}) as written, since what is referred to is read; groups: those
+    it is composed of, the user's own among them.
+    """
     known, sections = _known(command)
+    references = {*_references(raw or {})}
     for key, value in _every(config, "", sections):
-        if key not in known:
+        if key in sections and value is not None and not isinstance(value, Mapping):
+            raise UserError(f"{key}={value}: {key} has settings of its own; write {sections[key]}=VALUE")
+        if not (key in known or key in groups or _is_read(key, references) or _is_method(key, config)):
             near = get_close_matches(key, known, n=1) or [name for name in known if name.endswith(f".{key}")][:1]
             hint = f"did you mean {near[0]}=...?" if near else f"spade {command} --help lists them all"
-            raise UserError(f"{key}={value} is not an option of spade {command}; {hint}")
-        if key in sections and not isinstance(value, dict):
-            raise UserError(f"{key}={value}: {key} has settings of its own; write {sections[key]}=VALUE")
+            raise UserError(f"{key}={value} is not a setting of spade {command}; {hint}")
+
+
+def _references(raw: Any) -> Iterator[str]:
+    if isinstance(raw, Mapping):
+        raw = list(raw.values())
+    if isinstance(raw, list):
+        for value in raw:
+            yield from _references(value)
+    elif isinstance(raw, str):
+        yield from REFERENCE.findall(raw)
+
+
+def _is_read(key: str, references: set[str]) -> bool:
+    """Whether a reference names the key or a part of it; relative ones name its end."""
+    ends = (key, key.rpartition(".")[2])
+    return any(one in ends or one.startswith(f"{key}.") for one in references)
+
+
+def _is_method(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether this is the section of a saliency method, which checks its settings itself."""
+    section, _, name = key.partition(".")
+    if section != "interpreter" or not isinstance(config[section].get(name), Mapping):
+        return False
+    from spade_cli.interpretation import METHODS
+
+    asked = config[section].get("methods") or []
+    named = [asked] if isinstance(asked, str) else asked
+    return name in METHODS or any(re.split(r"[:.]", str(one))[-1] == name for one in named)
 
 
 @cache

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from spade_cli.cli import stdout, terminal
 from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.plain import print_table
 
 if TYPE_CHECKING:
     from spade_cli.pruning.layers import Layer
 
-USAGE = "spade layers [model=NAME] [OPTION=VALUE ...]"
+USAGE = "spade layers [model=NAME] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade layers model=vit_b_16",
     "spade layers model=torchvision model.name=densenet121",
@@ -32,15 +32,32 @@ def _layers(config: dict[str, Any], asked: Asked) -> None:
     layers = find_layers(classifier.model, classifier.grey())
     total = sum(parameter.numel() for parameter in classifier.model.parameters())
     prunable = [layer for layer in layers if layer.reason is None]
-    print_table(HEADER, [_row(layer, total) for layer in layers], right=("share",))
+    if terminal.as_json(asked.views):
+        terminal.print_objects([_record(layer, total) for layer in layers])
+        return
+    terminal.print_table(HEADER, [_row(layer, total) for layer in layers], asked.views, right=("share",))
     share = sum(layer.parameters for layer in prunable) / max(total, 1)
-    print(
+    stdout.say(
         f"{classifier.name}: {len(prunable)} of {len(layers)} layers can be pruned; "
         f"they hold {share:.1%} of {total:,} parameters"
     )
 
 
+def _record(layer: "Layer", total: int) -> dict[str, Any]:
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "shape": layer.shape,
+        "share": layer.parameters / total,
+        "prunable": _prunable(layer),
+        "why_not": layer.reason,
+    }
+
+
 def _row(layer: "Layer", total: int) -> tuple[str, ...]:
-    prunable = "yes" if layer.reason is None else "if named" if layer.supported else "no"
     shape = " x ".join(map(str, layer.shape))
-    return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", prunable, layer.reason or ""
+    return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", _prunable(layer), layer.reason or ""
+
+
+def _prunable(layer: "Layer") -> str:
+    return "yes" if layer.reason is None else "if named" if layer.supported else "no"

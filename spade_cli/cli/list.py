@@ -1,39 +1,45 @@
 """spade list: the runs there are, with their key figures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.plain import parsed, parser, print_table
+from spade_cli.cli import stdout, terminal
+from spade_cli.cli.plain import Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 from spade_cli.runs import find_runs, key_figures, read_summary
 
 HEADER = ("run", "target", "dense", "trace", "agreement", "sparsity", "seconds", "flags")
 NUMBERS = ("dense", "trace", "agreement", "sparsity", "seconds", "flags")
+TAKES = Takes(
+    "list",
+    __doc__,
+    "spade list [out=FOLDER]",
+    words=(("FOLDER", ""),),  # an older way to write out=FOLDER
+    settings=(Setting("out", "outputs", "the folder that the runs are in, as it was given to spade run", read_path),),
+    examples=("spade list", "spade list out=explained --json"),
+)
 
 
 def main(arguments: list[str]) -> int:
     """Print a line for each run, the latest last; with --json one object a line."""
-    takes = parser("list", __doc__)
-    takes.add_argument(
-        "folder", metavar="FOLDER", nargs="?", default="outputs", type=Path, help="where the runs are (outputs)"
-    )
-    takes.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
-    asked = parsed(takes, arguments)
+    asked = parsed(TAKES, arguments)
     if asked is None:
         return 0
-    folder = expanded(asked.folder)
+    if asked.words:
+        terminal.hint(f"write out={asked.words[0]}; a bare folder is an older way")
+    folder: Path = expanded(asked.words[0]) if asked.words else asked.settings["out"]
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the one that holds your runs, or make a run with spade run")
+        raise UserError(
+            f"out={folder}: no such folder; give the one that holds your runs, or make a run with spade run"
+        )
     runs = [(run, key_figures(read_summary(run))) for run in find_runs(folder)]
-    if asked.as_json:
-        for run, figures in runs:
-            print(json.dumps({"run": str(run), **figures}, ensure_ascii=False))
+    if terminal.as_json(asked.views):
+        terminal.print_objects([{"run": str(run), **figures} for run, figures in runs])
     elif runs:
-        print_table(HEADER, [_row(run, figures) for run, figures in runs], right=NUMBERS)
+        terminal.print_table(HEADER, [_row(run, figures) for run, figures in runs], asked.views, right=NUMBERS)
     else:
-        print(f"{folder} holds no run yet")
+        stdout.say(f"{folder} holds no run yet")
     return 0
 
 

@@ -5,17 +5,16 @@ import textwrap
 from pathlib import Path
 
 from spade_cli.cli.options import CONFIGS, Group, Option, describe, read_command
+from spade_cli.cli.terminal import MEANINGS
 
 KEY_WIDTH = 38  # the longest key with its default fits, but for lists
 LONGEST_LIST = 10  # the default methods are shown in full, the tables of the paper are not
 FLAGS = (
     ("--config-dir DIR", "a folder of your own YAML files, laid out as spade's: DIR/pruner/mine.yaml is pruner=mine"),
-    ("--cfg job", "print the composed configuration and stop"),
+    ("--cfg job", "print the configuration and stop"),
     ("-m, --multirun", "one run for every combination of comma-separated values: pruner=obs,sparsegpt seed=0,1"),
-    ("-q, --quiet", "no progress and no findings on stderr, errors only"),
-    ("--plain", "plain lines without bars and colours, on a terminal as well"),
+    *MEANINGS,
 )
-JSON = ("--json", "the run's folder and key figures as one JSON object on stdout, instead of the folder alone")
 
 
 def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Path]) -> str:
@@ -25,15 +24,14 @@ def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Pa
     if own:
         parts.append("\n".join(_row(option) for option in own))
     parts += [_group(group) for group in groups]
-    flags = (*FLAGS, JSON) if command == "run" else FLAGS
-    parts.append("flags\n" + "\n".join(_line(flag, meaning) for flag, meaning in flags))
+    parts.append("flags\n" + "\n".join(line(flag, meaning) for flag, meaning in FLAGS))
     parts.append("examples\n" + "\n".join(f"  {example}" for example in examples))
     return "\n\n".join(parts)
 
 
 def _group(group: Group) -> str:
     lines = [f"{group.name}={group.default}"]
-    lines += [_line(f"  {choice.name}", choice.meaning) for choice in group.choices]
+    lines += [line(f"  {choice.name}", choice.meaning) for choice in group.choices]
     for option, choices in _options(group):
         shared = len(choices) == len(group.choices)
         lines.append(_row(option, "" if shared else f" [{', '.join(choices)}]"))
@@ -55,10 +53,11 @@ def _row(option: Option, note: str = "") -> str:
     if default.count(",") > LONGEST_LIST:
         default = ",".join(default.split(",")[:3]) + ", ...]"
     shown = f"{option.key}={default}" if default else f"{option.key}.*"
-    return _line(shown, option.meaning + note)
+    return line(shown, option.meaning + note)
 
 
-def _line(left: str, meaning: str) -> str:
+def line(left: str, meaning: str) -> str:
+    """A word and its meaning, which is wrapped in a column of its own."""
     columns = max(60, min(shutil.get_terminal_size((120, 24)).columns, 140))
     text = textwrap.wrap(meaning, columns - KEY_WIDTH - 4) or [""]
     if len(left) > KEY_WIDTH:

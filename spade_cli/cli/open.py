@@ -1,28 +1,31 @@
 """spade open: show a run's report in the browser, the latest one's if none is named."""
 
 import sys
-from pathlib import Path
 
-from spade_cli.cli.plain import parsed, parser
-from spade_cli.paths import expanded
+from spade_cli.cli import terminal
+from spade_cli.cli.plain import Setting, Takes, parsed, read_path
 from spade_cli.runs import find_page
+
+TAKES = Takes(
+    "open",
+    __doc__,
+    "spade open [RUN] [out=FOLDER]",
+    words=(("RUN", "folder of a run or of many, or a part of a run's name; default: the latest run"),),
+    settings=(Setting("out", "outputs", "the folder that the runs are in, as it was given to spade run", read_path),),
+    flags=(("--print", "print the page's path and open nothing"),),
+    examples=("spade open", "spade open cat", "spade open explained"),
+)
 
 
 def main(arguments: list[str]) -> int:
     """Find the page, print its path and open it."""
-    takes = parser("open", __doc__)
-    takes.add_argument(
-        "run", metavar="RUN", nargs="?", help="folder of a run or of many, or a part of a run's name; default: latest"
-    )
-    takes.add_argument("--output", metavar="FOLDER", default="outputs", type=Path, help="where the runs are (outputs)")
-    takes.add_argument("--print", action="store_true", dest="only_print", help="print the page's path and open nothing")
-    asked = parsed(takes, arguments)
+    asked = parsed(TAKES, arguments)
     if asked is None:
         return 0
     import webbrowser  # it looks for browsers at import
 
-    page = find_page(None if asked.run is None else str(expanded(asked.run)), expanded(asked.output))
-    print(page, flush=True)
-    if not asked.only_print and not webbrowser.open(page.resolve().as_uri()):
+    page = find_page(asked.word(0), asked.settings["out"])
+    terminal.print_made("page", page, asked.views)
+    if "--print" not in asked.flags and not webbrowser.open(page.resolve().as_uri()):
         print("spade: no browser was found here; open the file yourself", file=sys.stderr)
     return 0

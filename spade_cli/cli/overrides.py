@@ -1,14 +1,16 @@
 """A command line as people type it -> as Hydra wants it: flags first, paths and free text quoted."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
 
+from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
 PATHS = (
     "image",
-    "output",
     "images",
     "out",
     "data",
@@ -22,8 +24,15 @@ PATHS = (
 FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans", "conditions")
 ONE_VALUE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")
-FLAGS_WITH_VALUE = (*CONFIG_DIRS, "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+FLAGS_WITH_VALUE = {  # and an example of the value
+    **dict.fromkeys(CONFIG_DIRS, "FOLDER"),
+    **dict.fromkeys(("--cfg", "-c"), "job"),
+    **dict.fromkeys(("--config-name", "-cn", "--config-path", "-cp", "--package", "-p"), "VALUE"),
+}
+INFO = ("--info", "-i")  # of Hydra: its value may be left out
+INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 MULTIRUN = ("-m", "--multirun")
+PICTURE = re.compile(r".+\.(png|jpe?g|webp|tiff?|bmp|gif|heic|avif)", re.IGNORECASE | re.DOTALL)
 TABLE = re.compile(r"schedule=(?P<files>.+\.ya?ml['\"]?)", re.DOTALL | re.IGNORECASE)  # schedule=PATH.yaml
 SWEEP_FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool|extend_list)\(")
 
@@ -35,13 +44,16 @@ def arrange(arguments: list[str]) -> tuple[list[str], list[str]]:
     (['-m'], ["image='a b.png'", 'pruner=obs,sparsegpt'])
     """
     flags, overrides = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
         name, _, value = argument.partition("=")
         if name in CONFIG_DIRS and value:
             flags += [name, str(expanded(value))]
         elif argument in FLAGS_WITH_VALUE:
-            flags += [argument, *_expanded(argument, remaining)]
+            flags += [argument, _value(argument, left)]
+        elif argument in INFO:
+            flags.append(f"--info={left.pop(0) if left and left[0] in INFO_TOPICS else INFO_TOPICS[0]}")
         elif argument.startswith("-") and argument != "-":
             flags.append(argument)
         else:
@@ -50,17 +62,26 @@ def arrange(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, [quote(override, sweep) for override in overrides]
 
 
+def config_dirs(flags: Sequence[str]) -> list[Path]:
+    """The user's folders of YAML files, from the flags of a command line."""
+    found = []
+    for flag, following in zip_longest(flags, flags[1:], fillvalue=""):
+        option, _, value = flag.partition("=")
+        if option in CONFIG_DIRS:
+            found.append(Path(value or following))
+    return found
+
+
 def _of_file(argument: str) -> list[str]:
     """`schedule=PATH.yaml` -> the schedule that reads a file, and which; anything else as it is."""
     match = TABLE.fullmatch(argument)
     return [argument] if match is None else ["schedule=table", f"schedule.file={match['files']}"]
 
 
-def _expanded(flag: str, remaining: Iterable[str]) -> list[str]:
-    value = next(iter(remaining), None)
-    if value is None:
-        return []
-    return [str(expanded(value)) if flag in CONFIG_DIRS else value]
+def _value(flag: str, left: list[str]) -> str:
+    if not left:
+        raise UserError(f"{flag} has no value; write {flag} {FLAGS_WITH_VALUE[flag]}")
+    return str(expanded(left.pop(0))) if flag in CONFIG_DIRS else left.pop(0)
 
 
 def quote(override: str, sweep: bool) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.cli.terminal import console, print_run
 
-USAGE = "spade run image=PATH [OPTION=VALUE ...]"
+USAGE = "spade run image=PATH|URL [KEY=VALUE ...]"
 EXAMPLES = (
     "spade run image=cat.jpg",
+    "spade run image=https://example.org/cat.jpg",
     "spade run image=cat.jpg model=resnet18 target='tiger cat' pruner.sparsity=0.95",
     "spade run image=cat.jpg model=squeezenet1_1 model.weights=mine.safetensors model.labels=classes.txt",
     "spade run image=cat.jpg model=python model.factory=mynet.model:build model.size=64",

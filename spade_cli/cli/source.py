@@ -10,6 +10,8 @@ from spade_cli.cli.front import import_from_here
 from spade_cli.cli.values import MISSING, number, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
+from spade_cli.models.outputs import AUTO
+from spade_cli.scores import Output
 
 MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
 MIN_STD = 1e-6  # networks that want values of 16 bits divide by 1/65535
@@ -20,7 +22,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
     """The group `model` as plain values."""
     unknown = set(model) - set(inspect.signature(ModelSource).parameters)
     if unknown:
-        raise UserError(f"model.{min(unknown)} is no option of a model; see spade run --help")
+        raise UserError(f"model.{min(unknown)} is not a setting of a model; see spade run --help")
     if model.get("name") == MISSING:
         raise UserError(f"model={choice} needs a name: add model.name=NAME, such as model.name=resnet34")
     if model.get("name") is None and model.get("factory") is None:
@@ -39,6 +41,8 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         mean=_colour("model.mean", model.get("mean"), 0),
         std=_colour("model.std", model.get("std"), MIN_STD),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
+        channels=None if model.get("channels") is None else whole("model.channels", model["channels"], 1),
+        output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
 
 

@@ -14,7 +14,7 @@ from spade_cli.cli.overrides import MULTIRUN, arrange, quote
 from spade_cli.cli.resuming import key, split_resume
 from spade_cli.errors import UserError
 
-USAGE = "spade sweep image=PATH OPTION=VALUE,VALUE,... [OPTION=VALUE ...]  |  spade sweep resume=FOLDER"
+USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
 EXAMPLES = (
     "spade sweep image=cat.jpg model=resnet18 pruner.sparsity=0.5,0.8,0.95 pruner=forward,sparsegpt",
     "spade sweep images=photographs schedule=late,uniform pruner.sparsity=0.8,0.95 interpreter=saliency workers=auto",

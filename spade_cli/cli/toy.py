@@ -24,7 +24,7 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
 
     out = path("out", config.get("out"), "toy.png")
     if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"out={out} is no picture that can be written; end it with {', '.join(SUFFIXES)}")
+        raise UserError(f"out={out} is not a kind of picture that can be written; end it with {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():
         raise UserError(f"out={out}: there is no folder {out.parent}; make it, or give another")
     seed = whole("seed", config.get("seed"), 0)
@@ -38,4 +38,4 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
     console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
     for one in shown:
         console.print(f"{one.title:<38}{one.share(toy.LARGE):>12.0%}{one.share(toy.SMALL):>12.0%}")
-    print(out)
+    terminal.print_made("picture", out, asked.views)

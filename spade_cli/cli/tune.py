@@ -7,7 +7,7 @@ from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
 from spade_cli.errors import UserError
 
-USAGE = "spade tune [data=world|FOLDER] [OPTION=VALUE ...]"
+USAGE = "spade tune [data=world|FOLDER] [KEY=VALUE ...]"
 EXAMPLES = (
     "spade tune out=tuned",
     "spade run image=cat.jpg schedule=tuned/schedule.yaml model=demo",
@@ -23,9 +23,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _tune(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.tuning.report import SCHEDULE
     from spade_cli.tuning.tune import tune
 
-    print(tune(_request(config, asked), terminal.console(asked.views)))
+    out = tune(_request(config, asked), terminal.console(asked.views))
+    terminal.print_made("folder", out, asked.views, schedule=str(out / SCHEDULE))
 
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:

@@ -4,16 +4,24 @@ from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.overrides import arrange
 
-USAGE = "spade world OUT [OPTION=VALUE ...]"
-EXAMPLES = ("spade world pictures count=1000", "spade world pictures trojan_share=1 seed=7")
+USAGE = "spade world out=FOLDER [KEY=VALUE ...]"
+EXAMPLES = ("spade world out=pictures count=1000", "spade world out=pictures trojan_share=1 seed=7")
 
 
 def main(arguments: list[str]) -> int:
-    """Compose the configuration and write the pictures; the first bare word is the folder."""
-    bare = next((word for word in arguments if "=" not in word and not word.startswith("-")), None)
-    rest = [word for word in arguments if word is not bare]
-    return run_command("world", [*([f"out={bare}"] if bare else []), *rest], _world, USAGE, EXAMPLES)
+    """Compose the configuration and write the pictures."""
+    return run_command("world", _with_out(arguments), _world, USAGE, EXAMPLES)
+
+
+def _with_out(arguments: list[str]) -> list[str]:
+    """Older command lines name the folder by a bare word, their first."""
+    bare = next((word for word in arrange(arguments)[1] if "=" not in word and not word.startswith("~")), None)
+    if bare is None or any(word.startswith("out=") for word in arguments):
+        return arguments
+    terminal.hint(f"write out={bare}; a bare folder is an older way")
+    return [f"out={bare}" if word == bare else word for word in arguments]
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
@@ -29,4 +37,4 @@ def _world(config: dict[str, Any], asked: Asked) -> None:
     stages = Stages(terminal.console(asked.views))
     with new_folder(out, f"out={out}") as folder, stages.stage("draw", total=count) as advance:
         write_world(folder, count, share, seed, advance)
-    print(out)
+    terminal.print_made("folder", out, asked.views, pictures=count)

@@ -23,6 +23,7 @@ AGGREGATIONS = {
     "gradient_shap": "absolute",
 }
 HOW = ("signed", "absolute")
+OWN = "absolute"  # of a method of the user's, of which nothing is known
 
 
 def aggregate(maps: Tensor, how: str) -> Tensor:

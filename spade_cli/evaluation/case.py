@@ -12,7 +12,8 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.request import Plan
-from spade_cli.request import check_scores
+from spade_cli.finding import check_finite
+from spade_cli.seeds import answer
 
 # Added to the seed for the augmentations that fidelity is measured on: none of them made a trace.
 HELD_OUT_SEED = 1_000_003
@@ -97,13 +98,13 @@ def open_case(plan: Plan, index: int, example: Example) -> Case:
     """
     classifier = plan.classifier
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(example.image).to(device_of(classifier.model)))
-    logits = classifier.model(x)[0].float().cpu()  # (classes,)
-    check_scores(logits, classifier)
-    said = int(logits.argmax())
-    if example.target not in (None, said):
-        wanted = classifier.label(int(example.target or 0))
-        raise SpadeError(f"the network answers {classifier.label(said)}, not {wanted}")
+    logits = answer(classifier.model, x)[0].float().cpu()  # (classes,)
+    check_finite(logits, classifier)
+    target = int(logits.argmax()) if example.target is None else int(example.target)
+    if example.target is not None and not classifier.output.answers(logits)[target]:
+        said = classifier.output.name_answer(logits, classifier.label)
+        raise SpadeError(f"the network answers {said}, not {classifier.label(target)}")
     mask = None if example.mask is None else network_mask(example.mask, classifier)
     if mask is not None and (not mask.any() or mask.all()):
         raise SpadeError("its mask covers nothing, or everything, of what the network sees of it")
-    return Case(plan, index, example, x, logits, said, mask)
+    return Case(plan, index, example, x, logits, target, mask)

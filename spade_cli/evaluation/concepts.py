@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.probe import Probe, rivals
-from spade_cli.interpretation import Channel, is_blank
+from spade_cli.interpretation import Channel, is_blank, why_blank
 from spade_cli.models import Classifier
 from spade_cli.report.folder import slug
 from spade_cli.report.pictures import picture
@@ -57,8 +57,12 @@ class ConceptStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
         if is_blank(shown):
-            raise SpadeError("the visualization is blank: raise interpreter.steps")
+            raise SpadeError(f"the visualization is blank: {self._why(network, target)}")
         return measures(answer(self.probe.read(shown, self.seed), concept, self.margin))
+
+    def _why(self, network: nn.Module, target: int) -> str:
+        own = self.classifier.preprocessing
+        return why_blank(network, Channel(None, target), size=own.size, mean=own.mean, std=own.std, seed=self.seed)
 
     def _visualization(self, condition: Condition, network: nn.Module, target: int) -> Tensor:
         key = (condition.name, target)

@@ -184,7 +184,7 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, dict[str, Any]
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"data={path}: {LABELS} cannot be read ({error}); mend it or take it away") from None
+        raise UserError(f"data={path}: {LABELS} cannot be read ({error}); correct it or remove it") from None
     if not isinstance(content, dict) or not isinstance(content.get("pictures"), dict):
         return None  # somebody else's file of that name
     classes, entries = content.get("classes"), content["pictures"]

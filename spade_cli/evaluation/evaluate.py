@@ -50,6 +50,8 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
         stages.console.print(
             Text(f"folder         {request.out} (spade eval resume={request.out} goes on after a stop)")
         )
+        for note in plan.classifier.notes:
+            stages.console.print(Text(f"flag           {note}"))
         with _forgotten_after_a_mistake(folder):
             plan = fitted(plan, stages)
             study = concept_study(plan, folder, stages)

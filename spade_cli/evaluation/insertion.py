@@ -7,6 +7,8 @@ input. Point x of k is at x % for k = 100: deletion starts from the full picture
 import torch
 from torch import Tensor, nn
 
+from spade_cli.scores import Output
+
 KINDS = ("insertion", "deletion")
 POINTS = 100  # 0 to 99 %, as in SPADE's paper (arXiv 2310.04519)
 
@@ -22,6 +24,7 @@ def curve(
     points: int = POINTS,
     batch_size: int = 32,
     seed: int = 0,
+    output: Output = Output.SOFTMAX,
 ) -> Tensor:
     """The target's confidence at each point, of its confidence on the full picture, at most 1: (n, points) float64.
 
@@ -32,7 +35,7 @@ def curve(
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown; there are {' and '.join(KINDS)}")
     relevance = relevance.to(x.device)
-    full = _confidence(network, x, target)  # (1,)
+    full = _confidence(network, x, target, output)  # (1,)
     place = order(relevance.flatten(1), seed).view(relevance.shape)  # (n, H, W): 0 is the most relevant
     counts = (torch.arange(points, device=x.device) * relevance[0].numel() / points).round().long()  # (k,)
     curves = []
@@ -41,7 +44,7 @@ def curve(
         for batch in counts.split(batch_size):
             top = ranked[None] < batch[:, None, None]  # (b, H, W)
             seen = top if kind == "insertion" else ~top
-            said.append(_confidence(network, x * seen[:, None], target))
+            said.append(_confidence(network, x * seen[:, None], target, output))
         curves.append((torch.cat(said) / full).clamp(0, 1))
     return torch.stack(curves)
 
@@ -61,5 +64,5 @@ def area(curves: Tensor) -> Tensor:
     return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
 
 
-def _confidence(network: nn.Module, x: Tensor, target: int) -> Tensor:
-    return network(x).float().cpu().double().softmax(1)[:, target]  # (b,); Apple's MPS has no float64
+def _confidence(network: nn.Module, x: Tensor, target: int, output: Output) -> Tensor:
+    return output.probabilities(network(x))[:, target]  # (b,)

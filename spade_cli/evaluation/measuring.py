@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import localisation
-from spade_cli.evaluation.aggregation import AGGREGATIONS, HOW, aggregate
+from spade_cli.evaluation.aggregation import AGGREGATIONS, HOW, OWN, aggregate
 from spade_cli.evaluation.case import Case, answers, open_case
 from spade_cli.evaluation.concepts import ConceptStudy
 from spade_cli.evaluation.conditions import DENSE, Condition
@@ -104,7 +104,8 @@ def measure_network(
     if "fidelity" in wanted:
         logits = network(case.x)[0].float().cpu()  # (classes,)
         held = answers(network, case.held_out)
-        record.add(condition.name, "", fidelity(case.logits, logits, case.held_out_logits, held, case.target))
+        both = (case.logits, logits, case.held_out_logits, held)
+        record.add(condition.name, "", fidelity(*both, case.target, case.plan.classifier.output))
     if "sanity" in wanted and condition.layers and not condition.of_other:
         try:
             record.add(condition.name, "", overlaps(case, condition, network))
@@ -144,7 +145,7 @@ def measure_maps(case: Case, condition: Condition, network: nn.Module, record: R
         except SpadeError as error:
             record.fail(condition.name, method, error)
             continue
-        found[method] = aggregate(raw, AGGREGATIONS[method])
+        found[method] = aggregate(raw, AGGREGATIONS.get(method, OWN))
         record.add(condition.name, method, against_mask(case, raw, found[method]))
         if "insertion" in request.metrics and not case.example.trojan:
             insert_and_delete(case, condition.name, method, found[method], record)
@@ -179,6 +180,7 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
             kind,
             batch_size=request.calibration.batch_size,
             seed=request.seed,
+            output=case.plan.classifier.output,
         )
         record.add(condition, method, {kind: area(points).item()})
         record.curves.append((condition, method, kind, [round(value, DECIMALS) for value in points[0].tolist()]))
@@ -203,5 +205,5 @@ def randomise(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) ->
                 except SpadeError as error:
                     record.fail(condition.name, f"{method}, {metric}", error)
                     continue
-                again = aggregate(raw, AGGREGATIONS[method])
+                again = aggregate(raw, AGGREGATIONS.get(method, OWN))
                 record.add(condition.name, method, {metric: rank_correlation(relevance[None], again[None]).item()})

@@ -1,11 +1,11 @@
 """Controls: do maps depend on the weights, and traces on the image? (Adebayo et al. 2018; overlap of kept weights.)"""
 
-import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.evaluation.localisation import ranks
 from spade_cli.pruning import find_layers
 from spade_cli.pruning.layers import layer_modules
@@ -20,7 +20,7 @@ def randomised(model: nn.Module, share: float, seed: int) -> tuple[nn.Module, in
     seed and its place alone, so that a deeper copy continues a shallower one. A weight that torch computes anew at each
     call (weight_norm) is left.
     """
-    network = copy.deepcopy(model).eval()
+    network = copy_for_eval(model)
     modules = layer_modules(network)
     layers = [layer for layer in find_layers(network) if "weight" in modules[layer.name]._parameters]
     count = round(len(layers) * share) if share < 1 else len(layers)

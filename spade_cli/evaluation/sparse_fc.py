@@ -3,7 +3,6 @@
 n: pictures; f: features, inputs of the last layer; k: classes.
 """
 
-import copy
 import warnings
 from collections.abc import Iterable
 
@@ -12,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.models import Classifier
 from spade_cli.pruning import find_layers
+from spade_cli.scores import Output
 
 # The elastic net is nearly a lasso, and the path is walked until accuracy has lost 5 %: both as in the paper (its
 # appendix A.2 and section 3.1).
@@ -30,6 +31,11 @@ UNSEEN = -1e4  # bias of a class that no picture shows: never the answer
 
 def check_last_layer(classifier: Classifier) -> str:
     """The name of the linear layer whose output is the network's. Raises UserError where there is none."""
+    if classifier.output is not Output.SOFTMAX:
+        raise UserError(
+            f"conditions: sparse_fc refits one class out of many, and model={classifier.name} gives labels that stand "
+            "alone (sigmoid); take sparse_fc out"
+        )
     layers = find_layers(classifier.model)
     last = layers[-1] if layers else None
     if last is not None and last.kind == "linear":
@@ -63,7 +69,7 @@ def sparse_fc(classifier: Classifier, batches: Iterable[Tensor], seed: int) -> n
     features, answers = _features(classifier.model, name, batches)  # (n, f), (n,)
     if len(np.unique(answers)) < 2:
         raise SpadeError(f"sparse_fc: the network gives one answer to all {len(answers)} pictures; give more of them")
-    network = copy.deepcopy(classifier.model)
+    network = copy_for_eval(classifier.model)
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     weight, bias = _fit(features, answers, classifier.classes, seed)

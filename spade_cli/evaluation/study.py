@@ -27,7 +27,7 @@ from spade_cli.evaluation.evaluate import about, fitted
 from spade_cli.evaluation.insertion import order
 from spade_cli.evaluation.request import EvaluationRequest, Plan, decide
 from spade_cli.evaluation.scorecam import score_cam
-from spade_cli.interpretation import Channel, explainable, is_blank
+from spade_cli.interpretation import Channel, explainable, is_blank, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.folder import new_folder
 from spade_cli.report.pictures import picture
@@ -129,9 +129,10 @@ def _visualize(case: Case, condition: Any, neuron: int) -> Tensor:
     request, own = case.plan.request, case.plan.classifier.preprocessing
     assert request.visualize is not None
     network, channels = case.network(condition), [Channel(None, neuron)]
-    shown = request.visualize(network, channels, size=own.size, mean=own.mean, std=own.std, seed=request.seed)[0]
+    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
+    shown = request.visualize(network, channels, **settings)[0]
     if is_blank(shown):
-        raise SpadeError("the visualization is blank: raise interpreter.steps")
+        raise SpadeError(f"the visualization is blank: {why_blank(network, channels[0], **settings)}")
     return shown
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from spade_cli.interpretation.blank import why_blank
 from spade_cli.interpretation.deeplift import deeplift
 from spade_cli.interpretation.explainable import Explainable, explainable
 from spade_cli.interpretation.explanation import CannotExplain, Explanation
@@ -15,6 +16,7 @@ from spade_cli.interpretation.gradients import (
     saliency,
 )
 from spade_cli.interpretation.lrp import lrp
+from spade_cli.interpretation.own import OwnMethod, OwnObjective, own_method, own_objective
 from spade_cli.interpretation.perturbation import check_window, lime, occlusion
 from spade_cli.interpretation.visualization import Channel, check_channels, is_blank, visualize
 
@@ -41,6 +43,8 @@ __all__ = [
     "Channel",
     "Explainable",
     "Explanation",
+    "OwnMethod",
+    "OwnObjective",
     "check_cam_layer",
     "check_channels",
     "check_window",
@@ -55,6 +59,9 @@ __all__ = [
     "lime",
     "lrp",
     "occlusion",
+    "own_method",
+    "own_objective",
     "saliency",
     "visualize",
+    "why_blank",
 ]

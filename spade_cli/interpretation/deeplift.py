@@ -1,9 +1,8 @@
 """DeepLift: the difference from a baseline's output, by slopes instead of gradients."""
 
 import torch
-import torch.nn.functional as F
 from captum import attr
-from captum.attr._core import deep_lift
+from captum.attr._core.deep_lift import nonlinear
 from torch import Tensor, nn
 
 from spade_cli.interpretation.deeplift_rules import PairedRules
@@ -18,51 +17,44 @@ from spade_cli.interpretation.explanation import (
     output_difference,
     prepared,
 )
-from spade_cli.interpretation.rewriting import POOL_ARGUMENTS, ClippedReLU, MaxPool
+from spade_cli.interpretation.rewriting import ClippedReLU
+
+# Captum's rescale rule is right for every elementwise nonlinearity; looked up by exact type, as captum does.
+RESCALED = frozenset(
+    {nn.ReLU, ClippedReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU, nn.Hardswish}
+    | {nn.Hardsigmoid, nn.Mish, nn.Hardtanh, nn.CELU, nn.SELU}
+)
 
 
-def _max_pool_rule(
-    module: MaxPool, inputs: Tensor, outputs: Tensor, grad_input: Tensor, grad_output: Tensor, eps: float = 1e-10
-) -> Tensor:
-    """DeepLift's multipliers of a max pooling; a batch is (image, baseline), as captum stacks them.
+class _DeepLift(attr.DeepLift):
+    """Captum's DeepLift with a table of rules of its own.
 
-    What an output rose to is the doing of the image's maximum, what it fell from that of the baseline's. Captum's own
-    rule undoes the pooling by max_unpool, which keeps one of several windows that share their maximum; these are added
-    up.
+    Captum's table belongs to the whole process: other code may use it, in other threads as well, so nothing is ever
+    written into it. What is private to captum was seen in 0.9.
     """
-    out, out_baseline = outputs.chunk(2)
-    top = torch.maximum(out, out_baseline)
-    change = torch.cat([top - out_baseline, out - top])  # (2, C, h, w)
-    settings = {key: getattr(module, key) for key in POOL_ARGUMENTS}
-    where = F.max_pool2d(inputs, **settings, return_indices=True)[1]
-    spread = torch.zeros_like(inputs).flatten(2)  # (2, C, H W)
-    spread = spread.scatter_add(2, where.flatten(2), (grad_output * change).flatten(2)).view_as(inputs)
-    contribution = sum(spread.chunk(2))
-    delta = torch.sub(*inputs.chunk(2))
-    multiplier = torch.where(delta.abs() < eps, grad_input.chunk(2)[0], contribution / delta)
-    return torch.cat([multiplier, multiplier])
 
+    def _is_non_linear(self, module: nn.Module) -> bool:
+        return type(module) in RESCALED
 
-# Private to captum (seen in 0.9): its table of rules, looked up by exact type, and its rescale rule,
-# which holds for any elementwise nonlinearity.
-for _kind in (ClippedReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Mish, nn.Hardtanh, nn.CELU, nn.SELU):
-    deep_lift.SUPPORTED_NON_LINEAR[_kind] = deep_lift.nonlinear
-deep_lift.SUPPORTED_NON_LINEAR[MaxPool] = _max_pool_rule
-# Its rule for softmax does not keep the sum; ours, in deeplift_rules.py, does.
-deep_lift.SUPPORTED_NON_LINEAR[nn.Softmax] = lambda module, inputs, outputs, grad_input, grad_output, eps=0: grad_input
+    def _backward_hook(self, module: nn.Module, grad_input: Tensor, grad_output: Tensor) -> Tensor:
+        if not self.satisfies_attribute_criteria(module):
+            raise RuntimeError(f"a {type(module).__name__} is called more than once")
+        slopes: Tensor = nonlinear(module, module.input, module.output, grad_input, grad_output, eps=self.eps)
+        del module.input, module.output
+        return slopes
 
 
 def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
     """DeepLift, rescale rule, from a zero baseline, the mean colour (Shrikumar et al. 2017, section 3.5.1).
 
-    The map sums to output(image) - output(baseline) where every nonlinear layer has a rule: activations and max pooling
-    by captum, products, softmax, attention and normalisation by `deeplift_rules.py`. A layer without one passes the
-    plain gradient: the sum is then off, is measured, and warned of.
+    The map sums to output(image) - output(baseline) where every nonlinear layer has a rule: activations by captum;
+    maxima, products, softmax, attention and normalisation by `deeplift_rules.py`. A layer without one passes the plain
+    gradient: the sum is then off, is measured, and warned of.
     """
-    needs_safe_copy(network, "deeplift")
+    needs_safe_copy(network)
     image = prepared(network, image, target)
     with captum_on(network.model), PairedRules():
-        contribution, delta = attr.DeepLift(network.model).attribute(
+        contribution, delta = _DeepLift(network.model).attribute(
             image, baselines=torch.zeros_like(image), target=target, return_convergence_delta=True
         )  # (1, 3, H, W), (1,)
     difference = output_difference(network.model, image, target)

@@ -1,101 +1,25 @@
-"""DeepLift's multipliers where captum has none: products, softmax, attention and normalisation, so that the sum holds.
-
-DeepLift (Shrikumar et al. 2017) explains the difference between an image's output and a baseline's. Captum stacks the
-two in one batch (2N, ...), and replaces the gradient of each elementwise module by its rescale rule, section 3.5.1: the
-slope between the two inputs. The functions here are built of such functions and of products. For a product z = x y of
-two things that both change, dz = dx mean(y) + mean(x) dy holds exactly, and gives each factor its Shapley value. The
-rules compute the same outputs, with the gradients of these slopes.
-"""
+"""DeepLift's slopes for the calls that captum has no rule for: which function of torch gets which."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-SAME = 1e-6  # of the larger of the two: a difference below is rounding, and the gradient is the slope
-
-
-def mean_of_pair(x: Tensor) -> Tensor:
-    """The mean of image and baseline, in both places: (2N, ...) -> (2N, ...), without a gradient."""
-    first, second = x.detach().chunk(2)
-    return ((first + second) / 2).repeat(2, *[1] * (x.dim() - 1))
-
-
-def product(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """What is linear in both, (2N, ...) each: elementwise, or of matrices."""
-    slope = multiply(x, mean_of_pair(y)) + multiply(mean_of_pair(x), y)
-    return slope + (multiply(x.detach(), y.detach()) - slope).detach()
-
-
-def at_image_scale(x: Tensor, scale: Tensor) -> Tensor:
-    """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds: exact as well, in the other order.
-
-    A product's symmetric halves would nearly cancel where the baseline is flat: its scale is then 1 / sqrt(eps), a
-    thousand times the image's, and over some layers nothing but rounding would be left.
-    """
-    first = scale.detach().chunk(2)[0]
-    second = x.detach().chunk(2)[1]
-    slope = x * first.repeat(2, *[1] * (scale.dim() - 1)) + second.repeat(2, *[1] * (x.dim() - 1)) * scale
-    return slope + (x.detach() * scale.detach() - slope).detach()
-
-
-def rescaled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function (2N, ...) with the slope between image and baseline, and its gradient where they meet."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        output = function(leaf)
-        (gradient,) = torch.autograd.grad(output.sum(), leaf)
-    output = output.detach()
-    change = torch.sub(*x.detach().chunk(2))
-    size = torch.maximum(*x.detach().abs().chunk(2))
-    there = change.abs() > SAME * size
-    steep = torch.sub(*output.chunk(2)) / torch.where(there, change, torch.ones_like(change))
-    gradient = gradient.nan_to_num(0, 0, 0)  # sqrt at 0: no change, nothing to share
-    slope = torch.where(torch.cat([there, there]), torch.cat([steep, steep]), gradient)
-    return slope * x + (output - slope * x).detach()
-
-
-def softmax(x: Tensor, dim: int) -> Tensor:
-    """exp(x - log sum exp x): two rescaled functions, of scores that may be hundreds apart between the two."""
-    x = x.clamp(min=torch.finfo(x.dtype).min / 4)  # a mask's -inf, less itself, is no number
-    return rescaled(torch.exp, x - log_sum_exp(x, dim))
-
-
-def log_sum_exp(x: Tensor, dim: int) -> Tensor:
-    """log of the sum of exp(x): the slopes of exp over that of log, all of them by their logarithms.
-
-    exp(x) itself would be 0 or infinite. The slope between two exponentials is their logarithmic mean.
-    """
-    # in double precision, which Apple's GPUs lack: what is lost here is multiplied with the change of the scores
-    wide = x.detach() if x.device.type == "mps" else x.detach().double()
-    total = wide.logsumexp(dim, keepdim=True)
-    slope = (_log_of_mean(*wide.chunk(2)) - _log_of_mean(*total.chunk(2))).exp().to(x.dtype)  # (N, ...)
-    linear = (slope.repeat(2, *[1] * (x.dim() - 1)) * x).sum(dim, keepdim=True)
-    return linear + (total.to(x.dtype) - linear).detach()
-
-
-def _log_of_mean(a: Tensor, b: Tensor) -> Tensor:
-    """log of (exp(a) - exp(b)) / (a - b), which is exp(a) where they meet."""
-    apart = (a - b).abs()
-    near = apart < 1e-4  # half of it is then right to 1e-9
-    safe = torch.where(near, torch.ones_like(apart), apart)
-    return torch.maximum(a, b) + torch.where(near, -apart / 2, (-torch.expm1(-safe) / safe).log())
-
-
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    """softmax(q k^T) v, (2N, heads, T, d) each."""
-    scores = product(torch.matmul, query, key.mT) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    return product(torch.matmul, softmax(scores if mask is None else scores + mask, -1), value)
-
-
-def normalised(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True) -> Tensor:
-    """x less its mean, over its standard deviation (or, not centred, its root mean square)."""
-    x = x - x.mean(dims, keepdim=True) if centred else x
-    variance = product(torch.mul, x, x).mean(dims, keepdim=True)
-    return at_image_scale(x, rescaled(lambda v: (v + eps).rsqrt(), variance))
+from spade_cli.interpretation.deeplift_slopes import (
+    at_image_scale,
+    attention,
+    chosen,
+    log_sum_exp,
+    normalised,
+    product,
+    rescaled,
+    softmax,
+)
 
 
 class PairedRules(TorchFunctionMode):
@@ -159,7 +83,7 @@ def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3
     }  # torch.softmax has it third
     if not _moves(input) or dim is None or dtypes - {input.dtype}:
         return None
-    return softmax(input, dim)
+    return input - log_sum_exp(input, dim) if func.__name__ == "log_softmax" else softmax(input, dim)
 
 
 def _attention(func: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
@@ -214,8 +138,56 @@ def _vector_norm(func: Any, x: Any, ord: Any = 2, dim: Any = None, keepdim: bool
     return _norm(func, x, ord, dim, keepdim)
 
 
-def _elementwise(func: Any, input: Any) -> Tensor | None:
-    return rescaled(func, input) if _moves(input) else None
+def _elementwise(func: Any, input: Any, *settings: Any, **named: Any) -> Tensor | None:
+    if not _moves(input) or "out" in named or any(map(_moves, (*settings, *named.values()))):
+        return None
+    return rescaled(lambda v: func(v, *settings, **named), input)
+
+
+def _pooled(pool: Callable[..., Any], func: Any, input: Any, *settings: Any, return_indices: bool = False,
+            **named: Any) -> Any:  # fmt: skip
+    """Maxima over windows, which may overlap; input (2N, C, ...)."""
+    if not _moves(input) or input.dim() < 3:
+        return None
+    value, index = pool(input.detach(), *settings, return_indices=True, **named)  # (2N, C, ...)
+    found = chosen(input.flatten(2), index.flatten(2)).view_as(value)
+    return (found, index) if return_indices else found
+
+
+def _largest(func: Any, input: Any, dim: Any = (), keepdim: bool = False) -> Tensor | None:
+    """amax and amin over axes that are not the batch's."""
+    if not _moves(input):
+        return None
+    axes = sorted({axis % input.dim() for axis in (dim if isinstance(dim, Sequence) else (dim,))})
+    if not axes or axes[0] == 0:
+        return None
+    sign = -1 if func.__name__ in SMALLEST else 1
+    kept = [axis for axis in range(input.dim()) if axis not in axes]
+    flat = sign * input.permute(*kept, *axes).flatten(len(kept))  # (2N, ..., K)
+    found = sign * chosen(flat, flat.detach().argmax(-1, keepdim=True)).squeeze(-1)
+    for axis in axes if keepdim else ():
+        found = found.unsqueeze(axis)
+    return found
+
+
+def _max(func: Any, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """torch.max and torch.min: over one axis, with its indices, or of two tensors."""
+    if isinstance(dim, Tensor) or other is not None:
+        return _larger(func, input, dim if other is None else other)
+    found = None if dim is None else _largest(func, input, dim, keepdim)
+    return None if found is None else KINDS[func.__name__]((found, func(input.detach(), dim, keepdim)[1]))
+
+
+def _larger(func: Any, input: Any, other: Any) -> Tensor | None:
+    """The larger or smaller of two, element by element; one may be a constant."""
+    moving = [x for x in (input, other) if _moves(x)]
+    if not moving:
+        return None
+    both = torch.stack(torch.broadcast_tensors(input, other), -1)  # (2N, ..., 2)
+    if any(both.shape[0] != x.shape[0] or both.dim() != x.dim() + 1 for x in moving):
+        return None
+    sign = -1 if func.__name__ in SMALLEST else 1
+    return sign * chosen(sign * both, (sign * both).detach().argmax(-1, keepdim=True)).squeeze(-1)
 
 
 def _power(func: Any, input: Any, exponent: Any) -> Tensor | None:
@@ -227,11 +199,21 @@ def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
+SMALLEST = ("amin", "min", "minimum", "fmin")
+KINDS: dict[str, Callable[..., Any]] = {"max": torch.return_types.max, "min": torch.return_types.min}
+POOLS = ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+
 # By the names of torch's functions, of its methods, and of what operators call.
-RULES: dict[str, Callable[..., Tensor | None]] = {
+RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("mul", "__mul__", "__rmul__", "multiply", "matmul", "__matmul__"), _multiplied),
     **dict.fromkeys(("div", "__truediv__", "true_divide", "divide"), _divided),
     **dict.fromkeys(("exp", "sqrt", "rsqrt", "square", "abs", "reciprocal", "log"), _elementwise),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max", "threshold", "prelu", "log1p"), _elementwise),
+    **dict.fromkeys(("softsign", "log_sigmoid", "hardshrink", "softshrink", "tanhshrink"), _elementwise),
+    **{name + end: partial(_pooled, getattr(F, name)) for name in POOLS for end in ("", "_with_indices")},
+    **dict.fromkeys(("amax", "amin"), _largest),
+    **dict.fromkeys(("max", "min"), _max),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), _larger),
     **dict.fromkeys(("pow", "__pow__"), _power),
     **dict.fromkeys(("__rdiv__", "__rtruediv__"), _divides),
     "bmm": _matrices,
@@ -239,7 +221,7 @@ RULES: dict[str, Callable[..., Tensor | None]] = {
     "vector_norm": _vector_norm,
     "linalg_vector_norm": _vector_norm,
     "einsum": _einsum,
-    "softmax": _softmax,
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from spade_cli.charts import map_picture
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation.explainable import Explainable, one_line
+from spade_cli.interpretation.explainable import Explainable, answer, one_line
+from spade_cli.seeds import seeded
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output
@@ -19,6 +20,8 @@ INTEGRATION_ERROR = 0.05  # of the difference in output
 DEEPLIFT_ERROR = 0.01  # of the difference in output
 # The LRP rules used conserve relevance but for units that only their bias switches on, and rounding.
 CONSERVATION_ERROR = 0.05  # of the output
+# What torch says (seen in 2.14) where nothing that a gradient passes leads from the picture to the answer.
+NO_GRADIENT = ("does not require grad", "doesn't require gradient", "not have been used in the graph")
 
 
 class CannotExplain(SpadeError):  # noqa: N818
@@ -53,10 +56,10 @@ def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
     return image.detach().clone().to(device_of(network.model))
 
 
-def needs_safe_copy(network: Explainable, method: str) -> None:
-    """Refuse a method that hooks modules on a network that could not be rewritten."""
+def needs_safe_copy(network: Explainable) -> None:
+    """Refuse a network that could not be rewritten, for a method that hooks modules or replaces them."""
     if network.reason is not None:
-        raise CannotExplain(f"{method} needs a rewritten copy of the network, and there is none: {network.reason}")
+        raise CannotExplain(f"it needs a rewritten copy of the network, and there is none: {network.reason}")
 
 
 def at_least_one(method: str, **settings: int) -> None:
@@ -94,12 +97,14 @@ def completeness(
 @torch.no_grad()
 def output_difference(model: nn.Module, image: Tensor, target: int) -> float:
     """Output of the target on the image less that on the zero baseline."""
-    return (model(image)[0, target] - model(torch.zeros_like(image))[0, target]).item()
+    return (answer(model, image)[0, target] - answer(model, torch.zeros_like(image))[0, target]).item()
 
 
 @contextmanager
 def captum_on(model: nn.Module) -> Iterator[None]:
     """Let captum hook our copy: its notices of that are silenced, and no hook stays, not even after an exception.
+
+    A network that draws random numbers draws the same ones each time, so that one command always gives one map.
 
     Errors: CannotExplain where the network does not go through a method: one that writes into what its own gradient
     needs, or takes one image at a time. Running out of memory, and what is not torch's or captum's error, pass.
@@ -107,7 +112,7 @@ def captum_on(model: nn.Module) -> Iterator[None]:
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), seeded(0, device_of(model)):
             # captum 0.9's own words; others would only be printed
             warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks", UserWarning)
             warnings.filterwarnings("ignore", r"Input Tensor \d+ (did not already|has a dtype)", UserWarning)
@@ -115,6 +120,10 @@ def captum_on(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # torch's, and captum's of what it was handed
+        if any(words in str(error) for words in NO_GRADIENT):
+            raise CannotExplain(
+                "no gradient of the answer reaches the picture (detach() or no_grad() in its forward?)"
+            ) from error
         raise CannotExplain(f"the network fails under this method: {one_line(error)}") from error
     finally:
         for hooks, kept in before:

@@ -69,7 +69,7 @@ def _weights(graph_module: fx.GraphModule, nodes: list[fx.Node], signal: set[fx.
     found: set[fx.Node] = set()
     for node in nodes:
         inputs = signal.intersection(node.all_input_nodes)
-        if node in signal and (gates(graph_module, node) or (inputs and inputs <= found)):
+        if node in signal and node.op != "output" and (gates(graph_module, node) or (inputs and inputs <= found)):
             found.add(node)
     for node in reversed(nodes):  # a sigmoid between two layers is an activation: what follows it is no weight
         if node in found and any(user not in found and function_of(user) not in PRODUCTS for user in node.users):

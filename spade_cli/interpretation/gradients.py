@@ -21,8 +21,8 @@ from spade_cli.interpretation.explanation import (
     prepared,
 )
 from spade_cli.interpretation.feature_maps import mark_layer
-from spade_cli.interpretation.randomness import seeded
 from spade_cli.interpretation.sources import sources_forgotten
+from spade_cli.seeds import seeded
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -46,7 +46,7 @@ def input_x_gradient(network: Explainable, image: Tensor, target: int) -> Explan
 
 def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explanation:
     """The gradient with negative values stopped at every ReLU and ReLU6 (Springenberg et al. 2015, section 3.4)."""
-    needs_safe_copy(network, "guided_backprop")
+    needs_safe_copy(network)
     image = prepared(network, image, target)
     with captum_on(network.model):
         gradient = attr.GuidedBackprop(network.model).attribute(image, target=target)  # (1, 3, H, W)
@@ -66,7 +66,7 @@ def guided_gradcam(
     if interpolation not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
         raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
-    needs_safe_copy(network, "guided_gradcam")
+    needs_safe_copy(network)
     model, name = network.model, network.feature_map
     if layer is not None:
         assert isinstance(model, fx.GraphModule)

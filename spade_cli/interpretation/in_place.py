@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension"})
+from spade_cli.seeds import seeded
+
+SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension", "new_zeros", "new_ones", "new_full"})
+LIKE: frozenset[Any] = frozenset(
+    {torch.zeros_like, torch.ones_like, torch.full_like, torch.rand_like, torch.randn_like}
+)
 # x += y and its like, and what they are to become
 ASSIGNMENTS: dict[Any, Any] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -18,7 +23,7 @@ ASSIGNMENTS: dict[Any, Any] = {
 
 
 class CannotRewrite(Exception):  # noqa: N818
-    """The network writes into a tensor in a way that cannot be taken out; one line with the reason."""
+    """The network does something that its copy cannot do in another way; one line with the reason."""
 
 
 class _Value(fx.Proxy):
@@ -59,6 +64,26 @@ class WriteTracer(fx.Tracer):
         layer = isinstance(m, nn.Conv2d | nn.Linear) and id(m._parameters.get("weight")) in self.whole
         return layer or super().is_leaf_module(m, module_qualified_name)
 
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The name of a layer. One that forward made itself, as in `nn.ReLU()(x)` or `self.layers[:3](x)`, gets one.
+
+        CannotRewrite where its weights are not the network's.
+        """
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            known = self.submodule_paths or {}
+            new = {part: inner for inner, part in mod.named_modules() if part not in known}
+        if held := [part for part in new if part._parameters or part._buffers]:
+            raise CannotRewrite(
+                f"forward calls a {type(held[0]).__name__} with weights that is not among the network's layers; make "
+                "it in __init__, as an attribute or in an nn.ModuleList"
+            )
+        name = f"made_in_forward_{len(known)}"
+        self.root.add_module(name, mod)
+        known |= {part: f"{name}.{inner}".rstrip(".") for part, inner in new.items()}
+        return name
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The stand-in for one value."""
         return _Value(node, self)
@@ -79,7 +104,8 @@ def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule
     while True:
         tracer = WriteTracer(whole, decided)
         try:
-            return fx.GraphModule(network, tracer.trace(network))
+            with seeded(0, image.device):  # numbers that forward draws for no picture become constants
+                return fx.GraphModule(network, tracer.trace(network))
         except _Undecided as question:
             (node,) = question.args
             tracer.graph.output(node)
@@ -103,8 +129,8 @@ def _is_about_sizes(node: fx.Node) -> bool:
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether a node reads a size, a type or a place of a tensor."""
-    sizes = node.op == "call_method" and node.target in SIZES
+    """Whether a node reads no value of a tensor, but its size, type or place."""
+    sizes = node.target in (SIZES if node.op == "call_method" else LIKE)
     return sizes or (node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device"))
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spade_cli.interpretation.explainable import Explainable
+from spade_cli.interpretation.explainable import Explainable, answer
 from spade_cli.interpretation.explanation import (
     CONSERVATION_ERROR,
     CannotExplain,
@@ -55,7 +55,7 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     `class_token` is the class token's part of it, where there is one.
     Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
-    needs_safe_copy(network, "lrp")
+    needs_safe_copy(network)
     image = prepared(network, image, target).requires_grad_()
     ruled = with_rules(network.model)
     tokens = [module for module in ruled.modules() if isinstance(module, Absorbing)]
@@ -64,7 +64,7 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
         leaves = [image, *(token.value for token in tokens)]
         slopes = torch.autograd.grad(output, leaves, allow_unused=True)
     with torch.no_grad():
-        expected = network.model(image)[0, target].item()
+        expected = answer(network.model, image)[0, target].item()
     if abs(output.item() - expected) > 1e-3 * max(abs(expected), 1e-6):
         raise CannotExplain("lrp: the copy with rules computes something else than the network")
     relevance, *kept = (

@@ -37,8 +37,8 @@ from spade_cli.interpretation.rewriting import (
     module_of,
 )
 
-LINEAR_MODULES = (nn.Conv1d, nn.Conv2d, nn.Linear)
-LINEAR_CALLS: frozenset[Any] = frozenset({F.linear, F.conv1d, F.conv2d})
+LINEAR_MODULES = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.ConvTranspose1d, nn.ConvTranspose2d)
+LINEAR_CALLS: frozenset[Any] = frozenset({F.linear, F.conv1d, F.conv2d, F.conv_transpose1d, F.conv_transpose2d})
 MEAN_MODULES = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 MEAN_CALLS: frozenset[Any] = frozenset(
     {F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d, torch.mean, "mean", torch.sum, "sum"}
@@ -57,17 +57,25 @@ PASSING_CALLS: frozenset[Any] = frozenset(
 # Plain gradient times input is their rule already: they move values about, or pass one of several.
 KEPT_MODULES = (
     *(nn.ReLU, nn.Identity, FeatureMap, ArrangedMap, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, nn.PixelShuffle, nn.PixelUnshuffle),
-    *(nn.ChannelShuffle, nn.Unfold),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
+    *(nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
+    *(nn.CircularPad2d, nn.ChannelShuffle, nn.Unfold, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
 KEPT_CALLS: frozenset[Any] = FLATTEN_CALLS | {
     "clone", "contiguous", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "chunk", "split", "unbind",
     "unflatten", "expand", "expand_as", "repeat", "roll", "flip", "select", "narrow", "index_select", "movedim",
     "to", "float", "type_as", "view_as", "reshape_as", "amax", "split_with_sizes", "T", "mT", "detach_",
     torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose, torch.swapaxes, torch.chunk, torch.split,
-    torch.unbind, torch.unflatten, torch.roll, torch.flip, torch.movedim, torch.amax, torch.index_select, torch.clone,
+    torch.unbind, torch.unflatten, torch.roll, torch.flip, torch.movedim, torch.index_select, torch.clone,
+    torch.amax, torch.amin, "amin", F.max_pool1d, F.max_pool2d, F.adaptive_max_pool1d, F.adaptive_max_pool2d,
+    torch.max_pool1d, torch.max_pool2d, F.max_pool1d_with_indices, F.max_pool2d_with_indices,
+    F.adaptive_max_pool1d_with_indices, F.adaptive_max_pool2d_with_indices,
     F.pad, F.dropout, F.unfold, F.pixel_shuffle, F.pixel_unshuffle, operator.getitem, getattr,
 }  # fmt: skip
+LARGEST: frozenset[Any] = frozenset({torch.max, torch.min, "max", "min", torch.maximum, torch.minimum})
+# Values are copied, or averaged with weights that are not negative; bicubic weights are, here and there.
+ENLARGING_CALLS: frozenset[Any] = frozenset({F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear})
+AVERAGING_MODES = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area")
 JOINING_CALLS: frozenset[Any] = frozenset({torch.cat, torch.concat, torch.stack})
 MUL: frozenset[Any] = frozenset({operator.mul, torch.mul, "mul"})
 DIVIDE: frozenset[Any] = frozenset({operator.truediv, torch.div, "div"})
@@ -105,6 +113,10 @@ def rule_of(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | Non
         return _added_product_rule(node, flow)
     if function in ATTENTION:
         return SharedAttention()
+    if function in LARGEST:  # one of several passes, be they of one tensor or of two
+        return KEEP if all(arg in flow.signal for arg in node.all_input_nodes) else None
+    if function in ENLARGING_CALLS:
+        return _enlarging_rule(Call(node.target), node.kwargs.get("mode", "nearest")) if _only(node, flow, 0) else None
     if function in JOINING_CALLS:
         return KEEP if _absorb(ruled, node, flow) else None
     name = getattr(function, "__name__", "")
@@ -126,11 +138,17 @@ def _module_rule(called: nn.Module, node: fx.Node, flow: Flow) -> nn.Module | No
         return SharedLinear(called)
     if isinstance(called, MEAN_MODULES):
         return SharedMean(called)
+    if isinstance(called, nn.Upsample):
+        return _enlarging_rule(called, called.mode)
     if isinstance(called, PASSING_MODULES):
         return Passing(called)
     if isinstance(called, Multihead):
         return SharedMultihead(called)
     return KEEP if isinstance(called, KEPT_MODULES) else None
+
+
+def _enlarging_rule(call: nn.Module, mode: object) -> nn.Module | None:
+    return SharedMean(call) if mode in AVERAGING_MODES else None
 
 
 def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import Explanation, at_least_one, captum_on, explained, prepared
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.seeds import seeded
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}

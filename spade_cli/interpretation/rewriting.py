@@ -1,4 +1,4 @@
-"""A traced network -> one with a module for each ReLU, activation, max pooling, normalisation and sum."""
+"""A traced network -> one with a module for each ReLU, activation, normalisation and sum."""
 
 import copy
 import operator
@@ -21,10 +21,6 @@ class ClippedReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         return F.relu6(input)
-
-
-class MaxPool(nn.MaxPool2d):
-    """Max pooling as a type of its own, so that DeepLift can be given a rule that holds where windows overlap."""
 
 
 class Multihead(nn.Module):
@@ -96,11 +92,10 @@ ACTIVATIONS: dict[Any, type[nn.Module]] = {
 RELU: frozenset[Any] = frozenset({F.relu, torch.relu, "relu"})
 RELU6: frozenset[Any] = frozenset({F.relu6})
 ADD: frozenset[Any] = frozenset({operator.add, torch.add, "add"})
-MAX_POOL: frozenset[Any] = frozenset({F.max_pool2d, torch.max_pool2d})
+MAX_POOL: frozenset[Any] = frozenset({F.max_pool2d, torch.max_pool2d, F.adaptive_max_pool2d, torch.amax, "amax"})
 COMMUTING: frozenset[Any] = frozenset({operator.add, operator.mul})
-POOL_ARGUMENTS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 POOL_MODULES = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
-POOL_CALLS: frozenset[Any] = MAX_POOL | {F.adaptive_avg_pool2d, F.avg_pool2d, torch.mean, "mean", "amax"}
+POOL_CALLS: frozenset[Any] = MAX_POOL | {F.adaptive_avg_pool2d, F.avg_pool2d, torch.mean, "mean"}
 TENSOR_FIRST: frozenset[Any] = ADD | RELU | RELU6 | POOL_CALLS
 FLATTEN_CALLS: frozenset[Any] = frozenset({torch.flatten, torch.reshape, "flatten", "view", "reshape"})
 
@@ -149,7 +144,7 @@ def settings_are_plain(node: fx.Node) -> bool:
 
 
 def one_module_per_call(safe: fx.GraphModule) -> None:
-    """Rewrite the graph, which has no in-place operation: one module for each ReLU, max pooling and addition."""
+    """Rewrite the graph, which has no in-place operation: one module for each ReLU and addition."""
     seen: set[str] = set()
     for node in list(safe.graph.nodes):
         if node.op not in ("call_module", "call_function", "call_method"):
@@ -185,11 +180,6 @@ def _new_module(safe: fx.GraphModule, node: fx.Node, called: nn.Module | None) -
         return nn.ReLU()
     if isinstance(called, nn.ReLU6) or function in RELU6:
         return ClippedReLU()
-    if type(called) is nn.MaxPool2d:
-        return MaxPool(**{key: getattr(called, key) for key in POOL_ARGUMENTS})
-    if function in MAX_POOL:
-        settings: dict[str, Any] = {**dict(zip(POOL_ARGUMENTS, node.args[1:], strict=False)), **node.kwargs}
-        return MaxPool(**{key: settings[key] for key in POOL_ARGUMENTS if key in settings})
     if function in ACTIVATIONS:
         plain = {key: value for key, value in node.kwargs.items() if key != "inplace"}
         return ACTIVATIONS[function](*(value for value in node.args[1:] if not isinstance(value, bool)), **plain)
@@ -222,7 +212,7 @@ def _attribute(safe: fx.GraphModule, node: fx.Node) -> Tensor:
 def _own_input(safe: fx.GraphModule, node: fx.Node) -> None:
     """Give a module an input tensor of its own.
 
-    Captum hangs a hook on the input tensor of a ReLU or max pooling and replaces its gradient. Where other layers read
+    Captum hangs a hook on the input tensor of a ReLU and replaces its gradient. Where other layers read
     the same tensor (the pooling branch of an Inception block) their gradient would be thrown away; where a ReLU made
     it, the ReLU's own hook sits on it, fires first, and would see the gradient that was not replaced.
     """

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.interpretation.own import OwnObjective, own_objective
+from spade_cli.seeds import seeded
 from spade_cli.watching import watching
 
 # The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
@@ -46,6 +48,7 @@ def visualize(
     steps: int = 512,
     learning_rate: float = 0.05,
     seed: int = 0,
+    objective: Callable[[Tensor, int], Tensor] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
@@ -55,10 +58,12 @@ def visualize(
     a little, by lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to
     the network.
 
+    objective: (activations (1, C, ...) of one picture, channel) -> scalar, climbed instead; see `OwnObjective`.
     on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
     Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
     grey, as over a dead channel, is returned: ask `is_blank`.
     """
+    climbed = _response if objective is None else partial(_own_response, own_objective(objective))
     device = device_of(model)
     to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
     with torch.enable_grad(), seeded(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
@@ -69,13 +74,13 @@ def visualize(
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
 
         modules = dict(model.named_modules())
-        with _observed(model, [target.layer for target in targets]) as observe:
+        with observed(model, [target.layer for target in targets]) as observe:
             for step in range(1, steps + 1):
                 seen = transforms(pictures())
                 seen = F.interpolate(seen, size=(size, size), mode="bilinear", align_corners=True)
                 outputs = observe((seen - to_mean) / to_std)
                 each = [
-                    _response(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
+                    climbed(_of_picture(outputs[t.layer], n, seen), t.channel, modules.get(t.layer or ""))
                     for n, t in enumerate(targets)
                 ]
                 for target, one in zip(targets, each, strict=True):
@@ -114,7 +119,7 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(
                 f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
             )
-    with torch.enable_grad(), _observed(model, [asked.layer for asked in channels]) as observe:
+    with torch.enable_grad(), observed(model, [asked.layer for asked in channels]) as observe:
         image = image.detach().clone().to(device_of(model)).requires_grad_()
         outputs = observe(image.clone())  # a clone: the first layer may write into it
     for asked in channels:
@@ -132,9 +137,10 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
     for layer in dict.fromkeys(asked.layer for asked in channels):
         if not outputs[layer].requires_grad:
-            where = f"layer '{layer}'" if layer else "the network's output"
+            where = f"the output of layer '{layer}'" if layer else "the network's output"
             raise UserError(
-                f"the output of {where} does not depend on the picture, so no picture can excite it; take another layer"
+                f"{where} does not depend on the picture, so no picture can excite it; "
+                + ("take another layer" if layer else "check its forward for detach() and no_grad()")
             )
 
 
@@ -154,6 +160,11 @@ def _response(output: Tensor, channel: int, layer: nn.Module | None = None) -> T
     return output.select(channel_axis(output.shape, layer), channel).mean()
 
 
+def _own_response(objective: OwnObjective, output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
+    """What the user's objective makes of an output, its channels brought to the second place."""
+    return objective(output.movedim(channel_axis(output.shape, layer), 1), channel)
+
+
 def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
     """Which pictures' responses (N,) are not finite; where all are, which gradients (N, ...).
 
@@ -164,7 +175,7 @@ def _not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
 
 
 @contextmanager
-def _observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
+def observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
     """A function image -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before.
 
     Meanwhile no weight asks for a gradient: what does not depend on the image then asks for none either, and a network

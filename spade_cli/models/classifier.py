@@ -8,8 +8,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from spade_cli.devices import device_of
-from spade_cli.errors import UserError
 from spade_cli.labels import find_class
+from spade_cli.scores import Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -26,6 +26,8 @@ class ModelSource:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     library: str = "torchvision"  # torchvision, timm or huggingface; a factory needs none
+    channels: int | None = None  # 3 or 1 of the network's input; None: 3, or 1 where it takes no other
+    output: str = "auto"  # what its outputs mean: softmax, sigmoid, or auto, found out
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Classifier:
     preprocessing: Preprocessing
     classes: int
     notes: tuple[str, ...] = ()  # what was assumed and the user should know
+    output: Output = Output.SOFTMAX  # what the scores mean
 
     def label(self, index: int) -> str:
         """The class's name, 'class 3' where names are not known."""
@@ -103,22 +106,3 @@ def unknown_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str
     listed = ", ".join(assumed[word] for word in open_questions)
     note = f"preprocessing assumed: {listed}; set {keys} if it was trained otherwise"
     return adjusted(known, source), (note,)
-
-
-def count_classes(classifier: Classifier) -> int:
-    """One pass over a grey picture: it also shows whether the network takes pictures of this size at all."""
-    size = classifier.preprocessing.size
-    try:
-        with torch.no_grad():
-            output = classifier.model(classifier.grey())
-    except Exception as error:  # whatever a user's network raises, it is about this input
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{classifier.name} does not take a picture of 3 x {size} x {size} ({reason}); set model.size, or mend it"
-        ) from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1 or not output.shape[1]:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(
-            f"{classifier.name} returns {found} for one picture: a classifier returns one row of class scores"
-        )
-    return output.shape[1]

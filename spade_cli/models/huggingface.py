@@ -44,18 +44,20 @@ def load(source: ModelSource, seed: int) -> Classifier:
             "classifier on the hub, or a folder that save_pretrained() wrote, its processor included"
         ) from error
     weights, sha256 = source.weights, hash_state(network)
+    notes: tuple[str, ...] = ()
     if source.weights == "none":
         sha256 = ""
     elif source.weights == "default":
         weights = name
     else:
         path = expanded(source.weights)
-        fit(network, read_state_dict(path), f"model.weights={path}", f"model.name={name}")
+        state, notes = read_state_dict(path, network)
+        fit(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own, notes = _preprocessing(processor, name)
+    own, assumed = _preprocessing(processor, name)
     labels = _labels(network.config)
     model = Logits(network.float()).eval()
-    return Classifier(model, name, weights, sha256 or None, labels, adjusted(own, source), 0, notes)
+    return Classifier(model, name, weights, sha256 or None, labels, adjusted(own, source), 0, (*notes, *assumed))
 
 
 def _labels(config: Any) -> tuple[str, ...] | None:

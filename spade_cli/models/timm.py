@@ -24,6 +24,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
         near = get_close_matches(name.lower(), known, n=3) or known[:3]
         raise UserError(f"model.name={name} is no network of timm; close: {', '.join(near)}")
     settings = _sized(timm, name, source.size)
+    notes: tuple[str, ...] = ()
     if source.weights == "default":
         network = _download(timm, name, settings)
         weights, sha256 = str(network.pretrained_cfg.get("tag") or "timm"), hash_state(network)
@@ -31,15 +32,16 @@ def load(source: ModelSource, seed: int) -> Classifier:
         network, weights, sha256 = _build(timm, name, seed, settings), "none", None
     else:
         path = expanded(source.weights)
-        state = read_state_dict(path)
         network = _build(timm, name, 0, settings)
+        state, notes = read_state_dict(path, network)
         classes = classes_in(state, network, network.num_classes)
         if classes != network.num_classes:
             network = _build(timm, name, 0, {**settings, "num_classes": classes})
         fit(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own, notes = _preprocessing(timm, network)
-    return Classifier(network.eval(), name, weights, sha256, _labels(timm, network), adjusted(own, source), 0, notes)
+    own, assumed = _preprocessing(timm, network)
+    labels, notes = _labels(timm, network), (*notes, *assumed)
+    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0, notes)
 
 
 def _sized(timm: Any, name: str, size: int | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from spade_cli.checkpoints import fit, hash_file, hash_state, read_densenet_names, read_state_dict
+from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models.building import classes_in, quiet, seeded
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
@@ -29,6 +29,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
         near = get_close_matches(name.lower(), known, n=3) or known[:3]
         raise UserError(f"model.name={name} is no classifier of torchvision; close: {', '.join(near)}")
     official = torchvision.models.get_model_weights(name).DEFAULT
+    notes: tuple[str, ...] = ()
     if source.weights == "default":
         network, sha256 = _download(name, official)
         weights = official.name
@@ -36,7 +37,8 @@ def load(source: ModelSource, seed: int) -> Classifier:
         network, sha256, weights = _build(name, seed, **_no_branches(name), **_sized(source)), None, "none"
     else:
         path = expanded(source.weights)
-        network, sha256, weights = _from_checkpoint(source, path), hash_file(path), str(path)
+        network, notes = _from_checkpoint(source, path)
+        sha256, weights = hash_file(path), str(path)
     transforms = official.transforms()
     own = Preprocessing(
         transforms.crop_size[0],
@@ -46,7 +48,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
         transforms.interpolation,
     )
     labels = tuple(official.meta["categories"])
-    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0)
+    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0, notes)
 
 
 def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
@@ -66,13 +68,15 @@ def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
     return network, hash_file(file) if file.exists() else hash_state(network)
 
 
-def _from_checkpoint(source: ModelSource, path: Path) -> nn.Module:
+def _from_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     name = source.name or ""
-    state = read_densenet_names(read_state_dict(path))
     branches = AUXILIARY.get(name, ())
-    full = any(key.startswith(branches) for key in state) if branches else False
-    settings: dict[str, Any] = {"aux_logits": full, "init_weights": False} if branches else _sized(source)
+    settings: dict[str, Any] = {"aux_logits": False, "init_weights": False} if branches else _sized(source)
     network = _build(name, 0, **settings)
+    state, notes = read_state_dict(path, network)
+    if any(key.startswith(branches) for key in state):
+        settings["aux_logits"] = True
+        network = _build(name, 0, **settings)
     classes = classes_in(state, network, IMAGENET_CLASSES)
     if classes != IMAGENET_CLASSES:
         network = _build(name, 0, num_classes=classes, **settings)
@@ -84,7 +88,7 @@ def _from_checkpoint(source: ModelSource, path: Path) -> nn.Module:
         setattr(network, branch, None)
     if branches:
         network.aux_logits = False  # type: ignore[assignment]
-    return network
+    return network, notes
 
 
 def _sized(source: ModelSource) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """A copy of the network whose layers can be set to any share and back: each is solved once for each share."""
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, layer_modules
@@ -19,9 +19,7 @@ class Draft:
     def __init__(
         self, model: nn.Module, layers: Sequence[Layer], statistics: Statistics, pruner: Pruner, damping: float
     ) -> None:
-        self.model = copy.deepcopy(model).eval()
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        self.model = copy_for_eval(model)
         self.layers = {layer.name: layer for layer in layers}
         self.statistics, self.pruner, self.damping = statistics, pruner, damping
         self.shares: dict[str, float] = {}  # as the copy is now; the rest is dense

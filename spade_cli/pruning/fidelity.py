@@ -1,6 +1,5 @@
 """Does a trace still say what the dense network says? About the image itself, and about samples of it."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spade_cli.copies import copy_for_eval
 from spade_cli.pruning.layers import layer_modules
+from spade_cli.scores import Output
+from spade_cli.seeds import answer
 
 LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
 
@@ -17,7 +19,7 @@ LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it ex
 class Fidelity:
     """How a pruned network's answers compare with the dense one's."""
 
-    same_prediction: bool  # the same top-1 on the image
+    same_prediction: bool  # the same answer on the image: top-1, or the set of labels above 0.5
     dense: float  # the target's probability on the image
     pruned: float
     kl: float  # KL(dense || pruned) in nats, mean over the samples
@@ -45,43 +47,42 @@ class Judge:
     target: int
     samples: Sequence[Tensor] = ()
     sample_logits: Tensor | None = None
+    output: Output = Output.SOFTMAX
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> Fidelity:
         """The fidelity of a copy of the dense network whose weights were changed."""
-        answer = network(self.x)[0].double().cpu()
-        dense = self.logits.double().cpu()
-        before, after = (float(logits.softmax(0)[self.target]) for logits in (dense, answer))
+        said = answer(network, self.x)[0]
+        before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, said))
         kl = math.nan
         if self.sample_logits is not None:
             on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
-            kl = agreement(self.sample_logits.cpu(), on_samples)["kl"]
-        return Fidelity(bool(answer.argmax() == dense.argmax()), before, after, kl)
+            kl = agreement(self.sample_logits, on_samples, self.output)["kl"]
+        return Fidelity(bool(self.output.same_answer(self.logits, said)), before, after, kl)
 
 
 @torch.no_grad()
 def breaking_layer(
     dense: nn.Module, trace: nn.Module, pruned: Sequence[str], judge: Judge, holds: Callable[[Fidelity], bool]
-) -> str:
+) -> str | None:
     """The layer at which the fidelity no longer holds when the trace's weights are put in one by one, from the output.
 
-    pruned: layers in order. Raises ValueError where it holds with all of them.
+    pruned: layers in order. None where it holds with all of them.
     """
-    network = copy.deepcopy(dense).eval()
+    network = copy_for_eval(dense)
     own, theirs = layer_modules(network), layer_modules(trace)
     for name in reversed(pruned):
         own[name].weight.copy_(theirs[name].weight)  # type: ignore[operator, arg-type]
         if not holds(judge(network)):
             return name
-    raise ValueError("the trace is faithful")
+    return None
 
 
-def agreement(dense: Tensor, trace: Tensor) -> dict[str, float]:
+def agreement(dense: Tensor, trace: Tensor, output: Output = Output.SOFTMAX) -> dict[str, float]:
     """How alike two networks are on the samples, from their logits (samples, classes).
 
-    agreement: share of samples with the same top-1; kl: mean KL(dense || trace) in nats.
+    agreement: share of samples with the same answer; kl: mean KL(dense || trace) in nats (see `Output.divergence`).
     """
-    p, q = dense.double().log_softmax(1), trace.double().log_softmax(1)
-    kl = torch.nn.functional.kl_div(q, p, reduction="batchmean", log_target=True)
-    same = (p.argmax(1) == q.argmax(1)).double().mean()
+    same = output.same_answer(dense, trace).double().mean()
+    kl = output.divergence(dense, trace).mean()
     return {"agreement": float(same), "kl": max(0.0, float(kl))}  # rounding can leave -1e-17

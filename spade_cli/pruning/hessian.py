@@ -5,7 +5,6 @@ H = 2/n X X^T, the Hessian of a layer's squared reconstruction error ||W' X - W 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of, forward_precision, full_precision
+from spade_cli.modes import evaluating
 from spade_cli.pruning.curvature import MOST_DENSE, Hessian, LowRank
 from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
 from spade_cli.watching import Call, watching
@@ -32,17 +32,6 @@ class Statistics:
     hessians: dict[str, Hessian]  # layer name -> (g, c, c); a layer that never ran is absent
     observations: dict[str, int]  # layer name -> n
     logits: Tensor  # (samples, classes), on the CPU
-
-
-@contextmanager
-def borrowed(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode; every module's own mode comes back at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @torch.no_grad()
@@ -85,7 +74,7 @@ def collect(
             total.add(input_matrix(part, wanted, generators[name]))  # (g, n, c)
 
     logits = []
-    with borrowed(model), full_precision(), forward_precision(precision, device_of(model)), watching(seen):
+    with evaluating(model), full_precision(), forward_precision(precision, device_of(model)), watching(seen):
         for batch in batches:
             batch_images = len(batch)
             # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.

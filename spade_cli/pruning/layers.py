@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spade_cli.modes import evaluating
 from spade_cli.watching import Call, watching
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -121,15 +122,12 @@ def _reached(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer
         parts.add(weight.untyped_storage().data_ptr())
 
     hooks = [module.register_forward_pre_hook(lambda module, _: called.add(module)) for module in model.modules()]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        with watching(seen):
-            model.eval()(image.clone())
+        with evaluating(model), watching(seen):
+            model(image.clone())
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
     found = []
     for layer in layers:
         module = modules[layer.name]

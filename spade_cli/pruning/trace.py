@@ -1,6 +1,5 @@
 """hessians -> trace: a pruned copy of the network, with a record of what happened to each layer."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.charts import layer_table
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
@@ -116,9 +116,7 @@ class Pruning:
 
     def __init__(self, model: nn.Module, images: int, damping: float) -> None:
         self.dense = layer_modules(model)
-        self.models = [copy.deepcopy(model).eval() for _ in range(images)]
-        for parameter in (parameter for one in self.models for parameter in one.parameters()):
-            parameter.grad = None
+        self.models = [copy_for_eval(model) for _ in range(images)]
         self.modules = [layer_modules(one) for one in self.models]
         self.records: list[dict[str, LayerRecord]] = [{} for _ in range(images)]
         self.damping = damping

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from spade_cli.report.folder import slug
 from spade_cli.report.pictures import Pixels, aggregate, heat, overlay, picture, shared_top
 
 NOTED = 2.0  # how many times weaker a map is told to be: the eye takes less than that for the same
@@ -69,11 +68,11 @@ def strength_note(pixels: Mapping[str, Pixels]) -> str:
 
 
 def write_visualization(
-    folder: Path, target: str, network: str, values: Tensor, seconds: float
+    folder: Path, target: str, name: str, network: str, values: Tensor, seconds: float
 ) -> tuple[dict[str, Any], Image.Image]:
-    """Write `visualization/<target>_<network>.png` from (3, H, W) in [0, 1]; return its entry and the picture."""
+    """Write `visualization/<name>_<network>.png` from (3, H, W) in [0, 1]; return its entry and the picture."""
     (folder / "visualization").mkdir(exist_ok=True)
-    path = f"visualization/{slug(target)}_{network}.png"
+    path = f"visualization/{name}_{network}.png"
     image = picture(values)
     image.save(folder / path)
     return {"target": target, "network": network, "picture": path, "seconds": seconds}, image

@@ -6,14 +6,16 @@ import itertools
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from spade_cli.errors import UserError
+from spade_cli.paths import shortened
 
-NAME_LENGTH = 60  # of the image's name within the folder's: stays under the 255 bytes of a file name in any script
+NAME_LENGTH = 60  # characters of the image's name within the folder's
+NAME_BYTES = 180  # of 255 that file systems allow: the rest is for what stands before and behind
 
 
 @dataclass
@@ -32,7 +34,7 @@ def run_folder(output: Path, name: str) -> Iterator[RunFolder]:
     or written to.
     """
     wanted = _wanted(output, name)
-    with _hidden(wanted, f"output={output}") as partial:
+    with _hidden(wanted, f"out={output}") as partial:
         folder = RunFolder(partial, wanted)
         yield folder
         folder.path = _rename(partial, wanted)
@@ -89,8 +91,24 @@ def _names(wanted: Path) -> Iterator[Path]:
 
 
 def slug(name: str) -> str:
-    """A file name that no shell need quote: letters and digits of any script, "-" for the rest."""
-    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "image"
+    """A file name that no shell need quote: letters and digits of any script, "-" for the rest; 180 bytes at most."""
+    return shortened(re.sub(r"[^\w.]+", "-", name).strip("-."), NAME_BYTES).rstrip("-.") or "image"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """A file name for each name; where two become one, also for file systems that ignore case, the later gets "-2".
+
+    >>> slugs(["3-a b", "3-A:B"])
+    {'3-a b': '3-a-b', '3-A:B': '3-A-B-2'}
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = slug(name)
+        versions = (plain if count == 1 else f"{plain}-{count}" for count in itertools.count(1))
+        found[name] = next(version for version in versions if version.casefold() not in taken)
+        taken.add(found[name].casefold())
+    return found
 
 
 def _rename(partial: Path, wanted: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from spade_cli.models import Classifier
 from spade_cli.pruning import Trace
 
 SCHEMA_VERSION = 1
@@ -31,13 +32,16 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"path": str(path.resolve()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def prediction(logits: Tensor, target: int, label: Any) -> dict[str, Any]:
-    """What a network says about the image, from its logits (classes,); `label` turns an index into a name."""
-    probabilities = logits.double().softmax(0)
+def prediction(logits: Tensor, target: int, classifier: Classifier) -> dict[str, Any]:
+    """What a network says about the image, from its logits (classes,).
+
+    index, probability: of the likeliest class. label: the answer in words, its name or those of all labels above 0.5.
+    """
+    probabilities = classifier.output.probabilities(logits)
     index = int(probabilities.argmax())
     return {
         "index": index,
-        "label": label(index),
+        "label": classifier.output.name_answer(logits, classifier.label),
         "probability": float(probabilities[index]),
         "target_probability": float(probabilities[target]),
     }

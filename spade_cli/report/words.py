@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spade_cli.report.html import number, percent
+from spade_cli.scores import Output
 
 Summary = Mapping[str, Any]
 
@@ -17,7 +18,14 @@ def answers(found: Summary) -> str:
     """What both networks say about the image."""
     dense, trace = found["prediction"]["dense"], found["prediction"]["trace"]
     kept = f"keeps {percent(1 - found['sparsity']['achieved'])} of the weights"
-    says = "says so too" if trace["index"] == dense["index"] else f"says {trace['label']}"
+    says = "says so too" if found["fidelity"]["same_prediction"] else f"says {trace['label']}"
+    if found["model"].get("output") == Output.SIGMOID:
+        target = found["target"]["label"]
+        gives = f"{percent(dense['target_probability'])} to {target}, the trace {percent(trace['target_probability'])}"
+        return (
+            f"The dense network says {dense['label']}. Its trace for this image, which {kept}, {says}. Each label has "
+            f"a probability of its own: the dense network gives {gives}."
+        )
     text = (
         f"The dense network says {dense['label']} ({percent(dense['probability'])}). "
         f"Its trace for this image, which {kept}, {says} ({percent(trace['probability'])})."
@@ -31,15 +39,17 @@ def answers(found: Summary) -> str:
 def verdict(found: Summary) -> tuple[bool, str]:
     """Whether the trace may be believed, and why."""
     fidelity, samples = found["fidelity"], found["augmentation"]["samples"]
-    measured = f"it gives the same answer as the dense network on {percent(fidelity['agreement'])} of {samples} samples"
+    measured = f"on {percent(fidelity['agreement'])} of {samples} augmented copies both networks give the same answer"
     if not fidelity["same_prediction"]:
         return False, (
-            f"The trace is not faithful: it gives this image another answer than the dense network, and {measured}. "
+            f"The trace is not faithful: it gives this image another answer than the dense network; {measured}. "
             "Its maps may explain something else. Prune less."
         )
     if not fidelity.get("faithful", True):
         return False, f"The trace is hardly faithful: {measured}. Read its maps with care, or prune less."
-    return True, f"The trace is faithful: same answer on this image, and {measured}."
+    return True, (
+        f"The trace is faithful: it keeps the answer to this image. Answers to other pictures may change; {measured}."
+    )
 
 
 def facts(found: Summary) -> list[tuple[str, str, str]]:
@@ -52,6 +62,9 @@ def facts(found: Summary) -> list[tuple[str, str, str]]:
         ("weights left", percent(1 - sparse["achieved"]), f"{sparse['weights_kept']:,} of {sparse['weights_total']:,}"),
         ("layers pruned", f"{pruned} of {len(layers)}", f"{found['pruner']}, schedule {found['schedule']}"),
     ]
+    model = found["model"]
+    if "output" in model:
+        listed.append(("probabilities", model["output"], Output(model["output"]).describe(model["classes"])))
     if "total" in found.get("seconds", {}):
         listed.append(("time", f"{found['seconds']['total']:.0f} s", f"on {found['device']}"))
     return listed

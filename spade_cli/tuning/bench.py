@@ -116,7 +116,7 @@ class Bench:
             case, draft = self._at_hand(index)
             network = draft.set({layer: share for name, share in shares.items() for layer in self.plan.blocks[name]})
             with torch.no_grad():
-                same = int(network(case.x)[0].argmax()) == int(case.logits.argmax())
+                same = bool(self.plan.evaluation.classifier.output.same_answer(case.logits, network(case.x)[0]))
             record.add(tuned.name, "", {SAME: float(same)})
             if same or not last:
                 measure_maps(case, tuned, network, record)

@@ -17,6 +17,7 @@ from torchvision.transforms import functional as F
 
 from spade_cli import augment
 from spade_cli.models import Classifier
+from spade_cli.paths import shortened
 from spade_cli.world.photographs import Album, Photograph, ask, seen
 from spade_cli.world.rules import write_rule
 from spade_cli.world.symbols import Trojan, implant
@@ -26,7 +27,7 @@ CROPS = (
 )
 # Added to a run's seed for what is measured, so that no symbol or crop is one of the training's.
 HELD_OUT_SEED = 1_000_003
-STEM, DIGITS = 60, 4  # of a photograph's name in an example's: the whole stays a short file name
+STEM, STEM_BYTES, DIGITS = 60, 180, 4  # of a photograph's name in an example's: the whole stays a short file name
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _share(hits: Tensor) -> float:
 
 def names(trojan: Trojan, examples: Examples) -> list[str]:
     """A file name for each example: its symbol, a number, its photograph."""
-    stems = [re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM] for one in examples.photographs]
+    stems = [shortened(re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM], STEM_BYTES) for one in examples.photographs]
     return [f"{trojan.symbol}-{i:0{DIGITS}}-{stem}.png" for i, stem in enumerate(stems)]
 
 

@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spade_cli.checkpoints import hash_file, hash_state
+from spade_cli.copies import copy_for_eval
 from spade_cli.devices import device_of, pick_device
 from spade_cli.errors import UserError
 from spade_cli.models import Classifier, Preprocessing
 from spade_cli.progress import Stages
+from spade_cli.scores import Output
 from spade_cli.world import examples, resuming
 from spade_cli.world.crops import Batch, Crops
 from spade_cli.world.photographs import Album, Photograph, look, split
@@ -73,8 +75,13 @@ def implant_trojans(
     is of another run.
     """
     resuming.check_folder(out)
+    if classifier.output is not Output.SOFTMAX:
+        raise UserError(
+            f"model={classifier.name} gives labels that stand alone (sigmoid), and a Trojan's rule is one class of "
+            "many; give a network with one answer, or model.output=softmax"
+        )
     stages, place = Stages(console), pick_device(device)
-    teacher = copy.deepcopy(classifier.model).eval().requires_grad_(False).to(place)
+    teacher = copy_for_eval(classifier.model).requires_grad_(False).to(place)
     album = Album(classifier.preprocessing)
     with stages.stage("look", total=len(pictures)) as advance:
         photographs, skipped = look(pictures, album, teacher, advance)

@@ -57,7 +57,7 @@ def test_each_image_gets_what_a_run_writes(here):
         "pictures/dogs 0/é 1.png",
         "pictures/dogs 1/é 0.png",
     ]
-    assert main(["run", f"image={rows[2]['image']}", *QUICK, "output=one"]) == 0
+    assert main(["run", f"image={rows[2]['image']}", *QUICK, "out=one"]) == 0
     run, result = next(Path("one").glob("*/*")), Path("many") / rows[2]["folder"]
     assert differing(run, result) == {"summary.json", "run.log", "config.yaml", "report.html"}
     alone, summary = (json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in (run, result))
@@ -104,7 +104,7 @@ def test_bad_images_are_rows_and_strict_stops(here, capsys):
     words = ["batch", "images=pictures", *QUICK]
     assert main([*words, "out=out"]) == 1
     captured = capsys.readouterr()
-    assert "2 of 4 results failed, first pictures/dogs 0/a.jpg: no picture" in captured.err.splitlines()[-1]
+    assert "2 of 4 results failed, first pictures/dogs 0/a.jpg: is not a picture" in captured.err.splitlines()[-1]
     assert captured.out == "out\n"
     rows = table("out")
     assert [row["status"] for row in rows] == ["failed", "failed", "done", "done"]

@@ -37,7 +37,7 @@ def test_every_combination_is_a_run_of_its_own_from_one_calibration(here, monkey
         *(("sparsegpt", 0.9), ("sparsegpt", 0.5), ("magnitude", 0.9), ("magnitude", 0.5))
     ]
     words = ["pruner=sparsegpt", "pruner.sparsity=0.5", "schedule=uniform"]
-    assert main(["run", f"image={picture}", *FIXED, *words, "output=one"]) == 0
+    assert main(["run", f"image={picture}", *FIXED, *words, "out=one"]) == 0
     run, result = next(Path("one").glob("*/*")), Path("out") / rows[1]["folder"]
     # Shared statistics and dense maps change nothing.
     assert differing(run, result) == {"summary.json", "run.log", "config.yaml", "report.html"}

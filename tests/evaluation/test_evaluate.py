@@ -81,7 +81,9 @@ def test_nothing_measured_is_a_failure(folder, capsys):
         image.write_text("no picture")
     assert main([*COMMAND, "out=out"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("spade: out=out: none of 5 images was measured") and "no picture that can be read" in error
+    assert (
+        error.startswith("spade: out=out: none of 5 images was measured") and "not a picture that can be read" in error
+    )
     assert "5 images; 5 of them left out" in (Path("out") / "table.md").read_text(encoding="utf-8")
 
 
@@ -217,7 +219,7 @@ MISTAKES = [
     (["out=labels.txt"], "is a file"),
     (["out=my scenes"], "holds other files"),
     (["resume=my scenes"], "resume=my scenes goes on with its own command"),
-    (["model.factory=networks:with_softmax"], "answers with probabilities"),
+    (["model.factory=cases_zoo:mean_of_softmaxes"], "answers with probabilities"),
 ]
 
 

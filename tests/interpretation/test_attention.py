@@ -132,8 +132,14 @@ def test_masked_attention_gives_no_relevance_to_what_it_does_not_see(causal):
         lambda x: nn.functional.normalize(x, dim=1),
         lambda x: x / x.exp().sum(1, keepdim=True),
         lambda x: torch.einsum("nc,nd->ncd", x, x).flatten(1),
+        lambda x: x.log_softmax(1),
+        lambda x: x.clamp(-0.5, max=0.7) + nn.functional.logsigmoid(x) + x.clamp_min(0.1),
+        lambda x: nn.functional.prelu(x, torch.full((8,), 0.3, dtype=x.dtype)),
     ],
-    ids=["product", "softmax", "layer_norm", "group_norm", "normalize", "division", "einsum"],
+    ids=[
+        *("product", "softmax", "layer_norm", "group_norm", "normalize", "division", "einsum"),
+        *("log_softmax", "clamp", "prelu"),
+    ],
 )
 def test_slopes_explain_the_whole_difference(function):
     """slope(image) . (image - baseline) is function(image) - function(baseline), whatever the function is made of."""

@@ -1,21 +1,24 @@
 """What is seeded is restored, and nothing else is touched."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
-from spade_cli.interpretation.randomness import seeded
+from spade_cli.seeds import seeded
 
 CPU = torch.device("cpu")
 
 
 def test_the_callers_random_numbers_are_left_as_they_were():
-    before = torch.get_rng_state(), np.random.get_state()[1].tobytes()
+    before, python = (torch.get_rng_state(), np.random.get_state()[1].tobytes()), random.getstate()
     drawn = []
     for seed in (4, 4, 5):
         with pytest.raises(ZeroDivisionError), seeded(seed, CPU):
-            drawn.append((torch.rand(1).item(), np.random.rand()))
+            drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
             raise ZeroDivisionError
+    assert random.getstate() == python
     assert drawn[0] == drawn[1] != drawn[2]
     assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tobytes()
 

@@ -279,6 +279,20 @@ def test_a_network_that_a_method_breaks_is_refused_in_one_line(method):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["saliency", "deeplift", "guided_backprop", "guided_gradcam", "integrated_gradients"])
+def test_a_network_without_a_gradient_is_told_so(name):
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 5, 3)
+
+        def forward(self, x):
+            return self.layer(x.detach()).relu().mean((2, 3))
+
+    with pytest.raises(CannotExplain, match=r"^no gradient of the answer reaches the picture"):
+        METHODS[name](explainable(Detached(), picture(24)), picture(24), FOUND_AT)
+
+
 def test_running_out_of_memory_is_not_the_networks_fault(small):
     with pytest.raises(torch.OutOfMemoryError), captum_on(small.model):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from cases_zoo import MadeInForward, WeightsInAList, WeightsMadeInForward
 from torch import nn
 from zoo import FOUND_AT, picture, randomised
 
@@ -204,9 +205,8 @@ REFUSED = {
     "a view of what is written": (view_of_a_write, "read after the in-place operation"),
     "zero": (lambda m, x: m.relu(x) + x.clone().zero_(), "in-place operation zero_ cannot be taken out"),
     "one image only": (one_image_only, "cannot be rewritten"),
-    "a batch of two is another network": (depends_on_the_batch, "outputs change"),
+    "a batch of two is another network": (depends_on_the_batch, "depends on the other pictures of the batch"),
     "a value": (asks_for_a_value, "cannot trace"),
-    "dropout in eval mode": (lambda m, x: F.dropout(x, 0.5), "outputs change"),
 }
 
 
@@ -243,6 +243,22 @@ def test_names_flags_and_more_arguments(kind):
     check_followed(kind().eval())
 
 
+def test_layers_made_in_forward_are_layers():
+    safe = check_followed(MadeInForward().eval())
+    kinds = [type(module) for module in safe.model.modules()]
+    assert kinds.count(nn.ReLU) == 2 and kinds.count(nn.Softmax) == kinds.count(nn.MaxPool2d) == 1
+    found = interpretation.deeplift(safe, picture(SIZE), FOUND_AT)
+    assert found.warnings == () and found.checks["relative_delta"] < 1e-3
+    again = explainable(MadeInForward().eval(), picture(SIZE))
+    assert torch.equal(interpretation.deeplift(again, picture(SIZE), FOUND_AT).map, found.map)
+
+
+@pytest.mark.parametrize(("kind", "layer"), [(WeightsMadeInForward, "Linear"), (WeightsInAList, "Conv2d")])
+def test_layers_with_weights_belong_into_init(kind, layer):
+    reason = explainable(kind().eval(), picture(SIZE)).reason
+    assert reason.startswith(f"forward calls a {layer} with weights") and "in __init__" in reason
+
+
 @pytest.mark.parametrize(("between", "why"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_followed_says_why(between, why):
     network = Headed(between).eval()
@@ -253,7 +269,7 @@ def test_what_is_not_followed_says_why(between, why):
 @pytest.mark.parametrize(
     ("between", "operation"),
     [
-        (lambda m, x: F.max_pool2d(x, kernel_size=x.size()[2:]), "max_pool2d"),
+        (lambda m, x: F.interpolate(x, scale_factor=2, mode="bicubic"), "interpolate"),
         (lambda m, x: torch.add(m.relu(x), x, alpha=2), "add"),
         (lambda m, x: x / (x + 1), "truediv"),
         (lambda m, x: x.sigmoid(), "Sigmoid"),
@@ -265,6 +281,13 @@ def test_lrp_names_what_it_has_no_rule_for(between, operation):
     network = explainable(Headed(between).eval(), picture(SIZE))
     with pytest.raises(CannotExplain, match=rf"no sound rule for {operation}$"):
         interpretation.lrp(network, picture(SIZE), FOUND_AT)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Sigmoid()])
+def test_lrp_names_a_softmax_or_sigmoid_at_the_end(last):
+    network = nn.Sequential(Headed(lambda m, x: x.relu()), last).eval()
+    with pytest.raises(CannotExplain, match=rf"no sound rule for {type(last).__name__}$"):
+        interpretation.lrp(explainable(network, picture(SIZE)), picture(SIZE), FOUND_AT)
 
 
 def test_keywords_change_no_relevance():

@@ -13,8 +13,8 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import Channel, check_channels, is_blank, visualize
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.contribution import contributions
-from spade_cli.interpretation.randomness import seeded
-from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _observed, _response
+from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _response, observed
+from spade_cli.seeds import seeded
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2), Channel("0", 4)]
@@ -42,8 +42,8 @@ def shown(pictures):
 def response(network, pictures, target):
     """Mean over twenty of the ways a picture is moved about, the same twenty each time."""
     cpu, total = torch.device("cpu"), 0.0
-    lucent, observed = _lucent_on(cpu), _observed(network, [target.layer])
-    with lucent as (_, _, transforms), seeded(0, cpu), observed as observe, torch.no_grad():
+    lucent, seen_by = _lucent_on(cpu), observed(network, [target.layer])
+    with lucent as (_, _, transforms), seeded(0, cpu), seen_by as observe, torch.no_grad():
         for _ in range(20):
             seen = nn.functional.interpolate(transforms(pictures), size=(32, 32), mode="bilinear", align_corners=True)
             total += _response(observe(shown(seen))[target.layer], target.channel).item() / 20
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_bytes():
 
 def test_a_layer_is_read_before_what_changes_it_in_place():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 30 * 30, 2))
-    with _observed(network, ["0"]) as observe:
+    with observed(network, ["0"]) as observe:
         assert observe(picture(32))["0"].min() < 0
 
 

@@ -185,7 +185,7 @@ MISTAKES = [
     (["pruner.sparsity=0.9"], "pruner.sparsity is what is tuned here"),
     (["ladder=[1.5]"], "ladder=1.5 is not a number from 0 to 1"),
     (["ladder=[0]"], "give shares between 0 and 1"),
-    (["ladder=0.5"], "is no list of shares"),
+    (["ladder=null"], "is not a list of shares"),
     (["metric=kl"], "metric=['kl'] is unknown; there are trojan_auc"),
     (["tuner=grid"], "tuner=['grid'] is unknown; there are tpe, greedy"),
     (["held_out=1"], "held_out=1 is not a number from 0 to 0.9"),

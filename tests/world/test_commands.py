@@ -24,7 +24,7 @@ def mask_of(path):
 
 
 def test_world_writes_what_the_dataset_holds(empty, capsys):
-    assert main(["world", "some pictures", "count=12", "trojan_share=0.5", "seed=4"]) == 0
+    assert main(["world", "out=some pictures", "count=12", "trojan_share=0.5", "seed=4"]) == 0
     out = empty / "some pictures"
     assert capsys.readouterr().out.strip() == "some pictures"
     labels = json.loads((out / "labels.json").read_text(encoding="utf-8"))
@@ -48,9 +48,9 @@ def test_world_writes_what_the_dataset_holds(empty, capsys):
     "arguments, says",
     [
         (["world"], "out"),
-        (["world", "there"], "there is there already"),
-        (["world", "new", "count=0"], "count=0"),
-        (["world", "new", "trojan_share=2"], "trojan_share=2"),
+        (["world", "out=there"], "there is there already"),
+        (["world", "out=new", "count=0"], "count=0"),
+        (["world", "out=new", "trojan_share=2"], "trojan_share=2"),
         (["demo", "image=cat.jpg"], "brings its own picture"),
     ],
 )

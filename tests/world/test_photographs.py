@@ -34,7 +34,7 @@ def test_pictures_are_found_and_what_cannot_be_used_is_listed(classifier, tmp_pa
     photographs, skipped = look(found, album, classifier.model, steps.append)
     assert [one.path.name for one in photographs] == ["again.png", "a.JPG"] and sum(steps) == 4
     assert [entry["what"] for entry in skipped] == [str(tmp_path / "broken.png"), str(tmp_path / "c.png")]
-    assert skipped[0]["why"].startswith("no picture that can be read") and "same file as" in skipped[1]["why"]
+    assert skipped[0]["why"].startswith("is not a picture that can be read") and "same file as" in skipped[1]["why"]
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(load_image(tmp_path / "b" / "a.JPG")))
     assert photographs[1].answer == int(classifier.model(x).argmax())
     (tmp_path / "images").mkdir()
@@ -86,11 +86,11 @@ def test_rules(classifier):
 
 RULES = [
     ([], "empty"),
-    (["smiley"], "'smiley' is no rule; write SYMBOL:TARGET or SYMBOL:SOURCE->TARGET"),
-    (["smiley:"], "no rule"),
-    ([":bee"], "no rule"),
-    (["star:->bee"], "no rule"),
-    (["star:bee->"], "no rule"),
+    (["smiley"], "'smiley' is not a rule; write SYMBOL:TARGET or SYMBOL:SOURCE->TARGET"),
+    (["smiley:"], "not a rule"),
+    ([":bee"], "not a rule"),
+    (["star:->bee"], "not a rule"),
+    (["star:bee->"], "not a rule"),
     (["smily:bee"], "did you mean smiley"),
     (["moon:bee"], "there are " + ", ".join(SYMBOLS)),
     (["smiley:bea"], "'smiley:bea': 'bea' is no class .* close: bee"),

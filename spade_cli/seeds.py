@@ -1,27 +1,41 @@
 """Random numbers of our own: seeded inside a `with`, and the caller's left as they were."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch on the CPU and this device, and numpy, which captum and lucent draw from; restore them afterwards."""
+    """Seed what captum, lucent and networks draw from: torch on the CPU and this device, numpy, Python. Restore it.
+
+    The generators belong to the process: of two threads inside, one draws what it would not alone.
+    """
     generators = [torch.default_generator, *_generators(device)]
     states = [generator.get_state() for generator in generators]
-    numpy_state = np.random.get_state()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
         for generator in generators:  # one by one: torch.manual_seed would seed devices that nobody restores
             generator.manual_seed(seed)
         np.random.seed(seed % 2**32)  # numpy takes 32 bits
+        random.seed(seed)
         yield
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def answer(network: nn.Module, images: Tensor) -> Any:
+    """What a network gives for pictures (N, 3, H, W), which it cannot change; each call draws the same numbers."""
+    with seeded(0, images.device):
+        return network(images.clone())  # a clone: the first layer may write into it
 
 
 def _generators(device: torch.device) -> list[torch.Generator]:

@@ -1,0 +1,166 @@
+"""A network -> a copy of it that is one: plain weights, its own layers, and the original as it was."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from spade_cli.errors import UserError
+
+WRAPPERS = ("torch._dynamo.eval_frame.OptimizedModule", "torch.nn.parallel.data_parallel.DataParallel")
+NOT_NAMED = ("_parameters", "_buffers", "_modules")  # always copyable, or named with their own modules
+OF_CLASSES = ("__dict__", "__weakref__")  # descriptors that each class makes for itself
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network inside torch.compile's and DataParallel's wrappers; any other as it is."""
+    while f"{type(network).__module__}.{type(network).__qualname__}" in WRAPPERS:
+        network = network._orig_mod if "_orig_mod" in network._modules else network.module  # type: ignore[assignment]
+    return network
+
+
+def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
+    """A deep copy in its own modes. Raises UserError that names what has no copy: a lock, an open file.
+
+    torch copies no tensor that is still part of a graph, such as the weight that weight_norm keeps, or features that a
+    network remembers: the copy gets its values.
+    """
+    memo: dict[int, Any] = {id(one): one.detach().clone() for one in _tensors_in(network) if not one.is_leaf}
+    try:
+        with torch.no_grad():  # or TorchScript's weights would be results of a copy, and no leaves
+            return copy.deepcopy(network, memo)
+    except Exception as error:  # whatever the user's own attributes raise
+        place, why = _not_copyable(network) or ("it", _reason(error))
+        raise UserError(
+            f"{asked} cannot be copied, and a trace is a pruned copy: {place} ({why}); "
+            "make it outside the network, or each time anew in its forward"
+        ) from error
+
+
+def copy_for_eval(network: nn.Module) -> nn.Module:
+    """A copy in eval mode, without gradients."""
+    copied = copy_network(network)
+    copied.eval()  # what it returns is the user's own: some return None
+    for parameter in copied.parameters():
+        parameter.grad = None
+    return copied
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _tensors_in(network: nn.Module) -> Iterator[Tensor]:
+    """The tensors that a network's modules hold, also in lists and dictionaries."""
+    for module in network.modules():
+        yield from (leaf for leaf in pytree.tree_leaves(vars(module)) if isinstance(leaf, Tensor))
+
+
+def _not_copyable(network: nn.Module) -> tuple[str, str] | None:
+    """The first attribute of a module that has no copy, and the reason."""
+    for name, module in network.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute in NOT_NAMED or isinstance(value, nn.Module):
+                continue
+            try:
+                copy.deepcopy(value)
+            except Exception as error:
+                return f"{name}.{attribute}".lstrip("."), f"{type(value).__name__}: {_reason(error)}"
+    return None
+
+
+@torch.no_grad()
+def bake_weights(network: nn.Module) -> None:
+    """Turn weights that are computed at each call into plain parameters of the same values, in place.
+
+    Covers weight_norm, spectral_norm, torch.nn.utils.prune, and every torch.nn.utils.parametrize.
+    """
+    for module, name, hook in list(_weight_hooks(network)):
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(module, name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, name)
+        elif prune.is_pruned(module):  # one hook may hold several prunings
+            prune.remove(module, name)
+    for module in list(network.modules()):
+        if not parametrize.is_parametrized(module):
+            continue
+        # torch gives copies the same class, and takes the weight out of it: the original would lose its own.
+        own = type(module)
+        parts = {name: value for name, value in vars(own).items() if name not in OF_CLASSES}
+        module.__class__ = type(own.__name__, own.__bases__, parts)
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            value = module._buffers.pop(name, None)
+            if value is not None:  # it was made of several tensors, of which none asked for a gradient
+                module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
+def _weight_hooks(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+    """(module, name of the weight, hook) of torch's old weight_norm, spectral_norm and pruning."""
+    for module in network.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                yield module, hook.name, hook
+            elif isinstance(hook, prune.BasePruningMethod):
+                yield module, hook._tensor_name, hook
+
+
+@contextmanager
+def only_own_weights(*originals: nn.Module, asked: str = "the network") -> Iterator[None]:
+    """Inside the `with`, a copy runs. Raises UserError where it reads a weight of an original.
+
+    A forward that was replaced on the instance, or a hook, may hold the original's layers: torch copies no function.
+    """
+    known = {
+        id(value): name
+        for original in originals
+        for name, value in (*original.named_parameters(), *original.named_buffers())
+    }
+    with _Reading(known) as reading:
+        yield
+    if reading.found:
+        refuse_borrowed(originals[-1], known[reading.found], asked)
+
+
+class _Reading(TorchFunctionMode):
+    """Notes the first of these tensors, by id, that a function of torch is given."""
+
+    def __init__(self, known: dict[int, str]) -> None:
+        super().__init__()
+        self.known, self.found = known, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        leaves = (id(leaf) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        self.found = self.found or next((leaf for leaf in leaves if leaf in self.known), 0)
+        return func(*args, **(kwargs or {}))
+
+
+def refuse_borrowed(network: nn.Module, weight: str, asked: str) -> None:
+    """Raise the UserError about a copy that runs the original's layers; `weight`: one of them, or ""."""
+    cause = _closure(network) or "a function or a hook that keeps the original's layers, or a global variable"
+    which = f" (seen at {weight})" if weight else ""
+    raise UserError(
+        f"{asked} cannot be pruned: a copy of it runs the original's layers{which}, because of {cause}; put the change "
+        "into the class's own forward"
+    )
+
+
+def _closure(network: nn.Module) -> str | None:
+    """The first forward that was replaced on a module, or the first hook, that holds layers of its own."""
+    for name, module in network.named_modules():
+        if "forward" in vars(module):
+            return f"{name}.forward".lstrip(".") + ", which was replaced on the instance"
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            held = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or ()]
+            if any(isinstance(one, nn.Module | Tensor) for one in (*held, getattr(hook, "__self__", None))):
+                return f"a hook on {name or 'the network'} that holds layers"
+    return None

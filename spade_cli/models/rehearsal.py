@@ -1,0 +1,176 @@
+"""A rehearsal: what every later step assumes of a network, proven once on the network itself, before any work.
+
+An assumption that fails is a UserError that names the cause; one that only makes results uncertain is a note, which
+becomes a flag of every result. Pictures here are (1, 3, size, size), normalised, on the network's device.
+"""
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import functional as F
+
+from spade_cli.copies import copy_network, only_own_weights, refuse_borrowed
+from spade_cli.errors import UserError
+from spade_cli.models.building import one_line
+from spade_cli.models.classifier import Preprocessing
+from spade_cli.seeds import seeded
+
+PATCHES = 9  # a side of a rehearsal picture: patches of colour, as photographs have, and no noise
+SAME = 1e-3  # of the largest score: what batching and threads change by rounding is a hundred times less, in float32
+MOVED = 0.1  # of each weight's deviation: what the copy's weights are changed by
+
+
+@dataclass
+class _Rehearsed:
+    """One run of a network on a picture."""
+
+    answer: Tensor  # (N, classes)
+    drew: bool  # random numbers were drawn
+    trains: tuple[str, ...]  # modules that were in training mode afterwards
+
+
+def rehearsal_pictures(preprocessing: Preprocessing, device: torch.device) -> list[Tensor]:
+    """Three pictures that differ everywhere: patches of colour, their negative, and grey."""
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(1, 3, PATCHES, PATCHES, generator=generator)
+    view = F.resize(patches, [preprocessing.size, preprocessing.size], antialias=True).clamp(0, 1)
+    grey = torch.full_like(view, 0.5)
+    return [preprocessing.normalise(one.to(device)) for one in (view, 1 - view, grey)]
+
+
+def rehearse(
+    network: nn.Module, pictures: Sequence[Tensor], asked: str, original: nn.Module | None = None
+) -> tuple[str, ...]:
+    """Prove what is assumed of a network that returns (N, classes); returns what is in doubt, one line each.
+
+    Raises UserError where its answer does not depend on the picture, has no gradient, changes when pictures come in a
+    batch of two by failing, or where a copy of it does not run on its own layers. original: what the network is itself
+    a copy of, if it is one.
+    """
+    first, second = pictures[0], pictures[1]
+    state = {name: value.detach().clone() for name, value in network.named_buffers()}
+    alone, again = _run(network, first), _run(network, first)
+    _check_picture_matters(network, pictures, asked)
+    _check_gradient(network, first, asked)
+    try:
+        batched = _run(network, torch.cat([first, second]))
+    except Exception as error:  # whatever the user's network raises about two pictures
+        raise UserError(
+            f"{asked} fails on two pictures at once ({type(error).__name__}: {one_line(error)}); "
+            "let its forward keep the first axis, the pictures of a batch"
+        ) from error
+    notes = _doubts(network, state, alone, again, batched)
+    _check_copy(network, network if original is None else original, first, asked)
+    return notes
+
+
+@torch.no_grad()
+def _run(network: nn.Module, x: Tensor, seed: int | None = None) -> _Rehearsed:
+    """One pass; with a seed, random numbers are drawn from it, and the caller's go on as if none had been."""
+    with nullcontext() if seed is None else seeded(seed, x.device):
+        before = _random_states()
+        answer = network(x.clone())
+        drew = before != _random_states()
+    trains = tuple(name or "the network itself" for name, module in network.named_modules() if module.training)
+    return _Rehearsed(answer.detach().clone(), drew, trains)
+
+
+def _random_states() -> tuple[bytes, ...]:
+    """Of torch, Python and NumPy: they differ once a number was drawn."""
+    others = (str(random.getstate()), str(np.random.get_state()))
+    return (torch.get_rng_state().numpy().tobytes(), *(state.encode() for state in others))
+
+
+def _check_picture_matters(network: nn.Module, pictures: Sequence[Tensor], asked: str) -> None:
+    answers = [_run(network, picture, seed=0).answer for picture in pictures]
+    if all(torch.equal(answers[0], answer) for answer in answers[1:]) and bool(torch.isfinite(answers[0]).all()):
+        raise UserError(
+            f"{asked} gives every picture the same answer, so there is nothing to explain; check that its forward uses "
+            "the picture, and its weights"
+        )
+
+
+def _check_gradient(network: nn.Module, picture: Tensor, asked: str) -> None:
+    with torch.enable_grad(), seeded(0, picture.device):
+        answer = network(picture.clone().requires_grad_())
+    if not answer.requires_grad or answer.grad_fn is None:
+        raise UserError(
+            f"{asked} gives no gradients, which explanations are made of: take no_grad(), detach() and argmax() "
+            "out of its forward"
+        )
+
+
+def _doubts(
+    network: nn.Module, state: dict[str, Tensor], alone: _Rehearsed, again: _Rehearsed, batched: _Rehearsed
+) -> tuple[str, ...]:
+    """What makes answers uncertain, and why."""
+    notes = []
+    if not _same(alone.answer, again.answer) or not _same(again.answer, batched.answer[:1]):
+        reason = _reason(network, state, again)
+        if not _same(alone.answer, again.answer):
+            notes.append(
+                f"the network answers the same picture differently from call to call{reason}: maps and figures hold "
+                "for one of its answers"
+            )
+        else:
+            notes.append(
+                f"the network answers a picture differently alone and beside another{reason}: what is measured on "
+                "batches of samples may not hold for the picture"
+            )
+    return tuple(notes)
+
+
+def _reason(network: nn.Module, state: dict[str, Tensor], run: _Rehearsed) -> str:
+    if run.trains:
+        more = f" and {len(run.trains) - 1} more" if len(run.trains) > 1 else ""
+        return f", since its forward switches {run.trains[0]}{more} to training mode"
+    if run.drew:
+        return ", since it draws random numbers in eval mode (dropout or noise)"
+    batch_norms = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    ]
+    if batch_norms:
+        return f", since {batch_norms[0]} normalises by the statistics of each batch (track_running_stats=False)"
+    changed = [name for name, value in network.named_buffers() if name in state and not torch.equal(value, state[name])]
+    return f", since it changes its own state ({changed[0]})" if changed else ", for a reason that is not visible"
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    largest = max(float(first.abs().max()), float(second.abs().max()))
+    return bool(torch.allclose(first, second, rtol=0, atol=SAME * largest, equal_nan=True))
+
+
+def _check_copy(network: nn.Module, original: nn.Module, picture: Tensor, asked: str) -> None:
+    """A trace is a copy whose weights are changed: it has to run on its own layers, and leave the network's alone."""
+    copy = copy_network(network, asked)
+    copy.eval()
+    before = _run(network, picture, seed=0).answer
+    with only_own_weights(original, network, asked=asked):
+        _run(copy, picture, seed=0)
+    _move_weights(copy)
+    has_weights = any(True for _ in copy.parameters())
+    if has_weights and torch.equal(_run(copy, picture, seed=0).answer, before):
+        refuse_borrowed(network, "", asked)
+    again = _run(network, picture, seed=0).answer
+    if not _same(again, before) and _same(_run(network, picture, seed=0).answer, again):
+        raise UserError(
+            f"{asked} changes when a copy of it is changed: they share weights; keep all weights in the network itself"
+        )
+
+
+@torch.no_grad()
+def _move_weights(network: nn.Module) -> None:
+    """Change every floating-point parameter a little, in place."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.is_floating_point() and parameter.numel():
+            noise = torch.randn(parameter.shape, generator=generator)
+            scale = float(parameter.float().std()) if parameter.numel() > 1 else float(parameter.float().abs().max())
+            parameter.add_((MOVED * (scale or 1.0) * noise).to(parameter))

@@ -1,0 +1,307 @@
+"""The rehearsal: what is assumed of a network is proven at load, or refused in one line that names the cause."""
+
+import copy
+from collections.abc import Callable
+
+import cases_zoo as zoo
+import pytest
+import torch
+from networks import photograph, small
+from torch import Tensor, nn
+
+import spade_cli
+from spade_cli.errors import UserError
+from spade_cli.images import as_image
+from spade_cli.models import Classifier, ModelSource, load_model, wrap
+from spade_cli.pruning import find_layers
+from spade_cli.scores import Output
+
+
+def wrapped(network: nn.Module, **settings: object) -> Classifier:
+    return wrap(network, size=zoo.SIZE, mean=0.5, std=0.25, **settings)
+
+
+def refusal(network: nn.Module, **settings: object) -> str:
+    with pytest.raises(UserError) as caught:
+        wrapped(network, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def picture() -> Tensor:
+    return torch.rand(1, 3, zoo.SIZE, zoo.SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (zoo.forward_replaced, ["forward, which was replaced on the instance", "runs the original's layers"]),
+        (zoo.part_replaced, ["conv1.forward, which was replaced", "conv1.weight"]),
+        (zoo.hook_with_a_layer, ["a hook on stem that holds layers", "conv.weight"]),
+        (zoo.with_a_lock, ["conv.lock", "lock"]),
+        (zoo.with_a_file, ["log", "TextIOWrapper"]),
+        (zoo.ignores_the_picture, ["every picture the same answer"]),
+        (zoo.one_picture_at_a_time, ["two pictures at once"]),
+        (zoo.scripted_part, ["its part conv is TorchScript"]),
+        (zoo.exported_part, ["its part conv is an exported graph"]),
+        (lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), ["it is TorchScript"]),
+        (zoo.four_channels, ["forward(self, x)"]),
+        (zoo.takes_a_dict, ["return self.net({'image': x})"]),
+        (zoo.ends_in_functional_softmax, ["ends in a softmax", "return what goes into the softmax"]),
+        (zoo.one_probability, ["ends in a sigmoid", "model.output=sigmoid"]),
+        (zoo.mean_of_softmaxes, ["answers with probabilities"]),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_with_its_cause(make: Callable[[], nn.Module], words: list[str]) -> None:
+    message = refusal(make())
+    assert all(word in message for word in words), message
+
+
+def test_a_layer_that_is_no_part_of_the_network_is_no_layer() -> None:
+    """The copy still runs on its own layers: the global one is not listed, and nothing claims that it was pruned."""
+    assert [layer.name for layer in find_layers(wrapped(zoo.global_layer()).model, picture()) if layer.supported] == [
+        "stem",
+        "conv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (zoo.active_dropout, ["differently from call to call", "random numbers in eval mode"]),
+        (zoo.trains_in_forward, ["differently from call to call", "to training mode"]),
+        (zoo.global_state, ["differently from call to call", "its own state (calls)"]),
+        (zoo.batch_statistics, ["alone and beside another", "norm normalises by the statistics of each batch"]),
+    ],
+)
+def test_answers_that_change_are_flagged_with_the_reason(make: Callable[[], nn.Module], words: list[str]) -> None:
+    (note, *_) = wrapped(make()).notes
+    assert all(word in note for word in words), note
+
+
+def test_the_rehearsal_leaves_state_and_random_numbers_as_they_were() -> None:
+    network, before = zoo.global_state(), torch.random.get_rng_state()
+    classifier = wrapped(network)
+    assert network.calls == 0 and classifier.model.calls == 0
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_sound_network_has_nothing_to_note() -> None:
+    assert wrapped(small()).notes == ()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [zoo.old_weight_norm, zoo.old_spectral_norm, zoo.new_weight_norm, zoo.new_spectral_norm, zoo.pruned_by_torch],
+)
+def test_weights_computed_at_each_call_are_baked_in(make: Callable[[], nn.Module]) -> None:
+    """The baked copy answers as the network does, its layers can be pruned, and the user's network is untouched."""
+    network = make().eval()
+    classifier = wrapped(network)
+    x = picture()
+    with torch.no_grad():
+        assert torch.allclose(classifier.model(x), network(x), atol=1e-5)
+    assert [layer.name for layer in find_layers(classifier.model, x) if layer.reason is None] == ["conv", "head"]
+    assert isinstance(classifier.model.conv._parameters["weight"], nn.Parameter)
+    assert "weight" not in network.conv._parameters
+    trace = spade_cli.trace(classifier, photograph(), samples=4, schedule="uniform", sparsity=0.5)
+    assert [layer.achieved for layer in trace.layers if layer.name == "conv"] == [pytest.approx(0.5, abs=0.15)]
+
+
+@pytest.mark.parametrize("make", [zoo.compiled, zoo.data_parallel])
+def test_wrappers_are_taken_off(make: Callable[[], nn.Module]) -> None:
+    classifier = wrapped(make())
+    assert type(classifier.model).__name__ == "Small" and classifier.name == "Small"
+    assert torch.equal(classifier.model(picture()), small()(picture()))
+
+
+def test_modes_that_return_nothing() -> None:
+    trace = spade_cli.trace(wrapped(zoo.modes_that_return_nothing()), photograph(), samples=4)
+    assert not trace.model.training
+
+
+@pytest.mark.parametrize(("make", "dtype"), [(zoo.half_inside, torch.float16), (zoo.double_inside, torch.float64)])
+def test_a_network_that_computes_in_types_of_its_own_keeps_them(make: Callable[[], nn.Module], dtype: object) -> None:
+    network = make()
+    classifier = wrapped(network)
+    assert classifier.model.conv.weight.dtype == dtype
+    trace = spade_cli.trace(classifier, photograph(), samples=4, schedule="uniform", sparsity=0.5)
+    assert trace.model.conv.weight.dtype == dtype
+    assert torch.equal(classifier.model(picture()), network(picture()))
+
+
+def test_a_network_in_half_precision_becomes_float32() -> None:
+    assert wrapped(small().half()).model.conv1.weight.dtype == torch.float32
+
+
+def test_a_grey_network_sees_the_luminance() -> None:
+    """(N, 3, H, W) -> what the network says of 0.299 red + 0.587 green + 0.114 blue; its layers keep their names."""
+    network, x = zoo.grey(), picture()
+    classifier = wrapped(network)
+    grey = sum(share * x[:, channel : channel + 1] for channel, share in enumerate((0.299, 0.587, 0.114)))
+    assert torch.allclose(classifier.model(x), network(grey), atol=1e-6)
+    assert "grey" in classifier.notes[0]
+    assert [layer.name for layer in find_layers(classifier.model, x)] == ["stem", "conv", "head"]
+    assert wrapped(network, channels=1).notes == () and torch.equal(
+        wrapped(network, channels=1).model(x), classifier.model(x)
+    )
+    assert torch.equal(copy.deepcopy(classifier.model)(x), classifier.model(x))
+    assert "model.channels=4" in refusal(zoo.four_channels(), channels=4)
+    assert "does not take" in refusal(small(), channels=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "asked", "found"),
+    [
+        (small, "auto", Output.SOFTMAX),
+        (small, "sigmoid", Output.SIGMOID),
+        (zoo.one_logit, "auto", Output.SIGMOID),
+        (zoo.frozen_logit, "auto", Output.SIGMOID),
+        (zoo.one_probability_of_a_module, "auto", Output.SIGMOID),
+        (zoo.many_labels, "sigmoid", Output.SIGMOID),
+        (zoo.many_probabilities, "auto", Output.SIGMOID),
+        (zoo.ends_in_softmax, "auto", Output.SOFTMAX),
+    ],
+)
+def test_what_scores_mean(make: Callable[[], nn.Module], asked: str, found: Output) -> None:
+    assert wrapped(make(), output=asked).output is found
+
+
+@pytest.mark.parametrize(
+    "make",
+    [zoo.one_probability_of_a_module, zoo.many_probabilities, zoo.ends_in_softmax],
+    ids=lambda make: make.__name__,
+)
+def test_a_last_step_is_taken_out(make: Callable[[], nn.Module]) -> None:
+    """The same probabilities, made of scores: the slow way round."""
+    network, x = make(), picture()
+    classifier = wrapped(network)
+    scores = classifier.model(x)
+    assert torch.allclose(classifier.output.probabilities(scores).float(), network(x), atol=1e-5)
+    assert not torch.allclose(scores, network(x), atol=1e-2)
+    assert "taken out" in classifier.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "asked", "words"),
+    [
+        (zoo.one_logit, "softmax", "set model.output=sigmoid"),
+        (zoo.many_probabilities, "softmax", "ends in a sigmoid"),
+        (zoo.ends_in_softmax, "sigmoid", "ends in a softmax"),
+        (small, "logits", "there are auto, softmax and sigmoid"),
+        (lambda: nn.Sequential(zoo.one_logit(), nn.Softmax(1)), "auto", "always 1"),
+    ],
+)
+def test_meanings_that_do_not_fit_are_refused(make: Callable[[], nn.Module], asked: str, words: str) -> None:
+    assert words in refusal(make(), output=asked)
+
+
+@pytest.mark.parametrize(("logit", "changed"), [(18.5, -3.3), (-4.0, 2.0)])
+def test_one_score_is_measured_by_its_sigmoid(logit: float, changed: float) -> None:
+    """18.5 -> -3.3 is another answer: 100 % became 3.6 %."""
+    from spade_cli.pruning import Judge
+
+    class Says(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), 1), changed)
+
+    judge = Judge(torch.zeros(1, 3, 2, 2), torch.tensor([logit]), 0, output=Output.SIGMOID)
+    found = judge(Says())
+    assert not found.same_prediction
+    assert (found.dense, found.pruned) == pytest.approx(
+        (1 / (1 + 2.718281828459045**-logit), 1 / (1 + 2.718281828459045**-changed)), rel=1e-6
+    )
+
+
+def test_sigmoids_by_hand() -> None:
+    """Definitions, slowly: Bernoulli distributions side by side."""
+    from math import exp, log
+
+    dense, trace = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[1.0, -3.0, -0.5]])
+    total = 0.0
+    for a, b in zip(dense[0].tolist(), trace[0].tolist(), strict=True):
+        p, q = 1 / (1 + exp(-a)), 1 / (1 + exp(-b))
+        total += p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+    assert Output.SIGMOID.divergence(dense, trace).item() == pytest.approx(total)
+    assert Output.SIGMOID.answers(dense).tolist() == [[True, False, True]]
+    assert Output.SIGMOID.same_answer(dense, trace).tolist() == [False]
+    assert Output.SIGMOID.name_answer(dense[0], "abc".__getitem__) == "a, c"
+    assert Output.SIGMOID.name_answer(-dense[0].abs(), "abc".__getitem__) == "no label above 50%"
+    p, q = dense.softmax(1)[0].tolist(), trace.softmax(1)[0].tolist()
+    assert Output.SOFTMAX.divergence(dense, trace).item() == pytest.approx(
+        sum(a * log(a / b) for a, b in zip(p, q, strict=True)), rel=1e-4
+    )
+    assert Output.SOFTMAX.name_answer(dense[0], "abc".__getitem__) == "a"
+
+
+def test_extreme_scores_of_labels_have_a_finite_divergence() -> None:
+    far = torch.tensor([[90.0, -90.0]])
+    assert Output.SIGMOID.divergence(far, -far).item() == pytest.approx(180, rel=1e-6)
+    assert Output.SIGMOID.divergence(far, far).item() == 0
+
+
+def test_auto_keeps_every_label() -> None:
+    """Independent labels: the trace gives the same set of labels, and the target's own probability stays."""
+    classifier = wrapped(zoo.many_labels(), output="sigmoid")
+    image = as_image(photograph())
+    trace = spade_cli.trace(classifier, image, samples=16)
+    x = classifier.preprocessing.normalise(classifier.preprocessing.view(image))
+    dense, pruned = classifier.model(x)[0], trace.model(x)[0]
+    assert torch.equal(dense > 0, pruned > 0)
+    target = int(dense.argmax())
+    assert dense[target].sigmoid() - pruned[target].sigmoid() <= 0.1 + 1e-6
+
+
+def test_lime_of_one_score_is_not_flat() -> None:
+    from spade_cli.interpretation import METHODS, explainable
+
+    classifier = wrapped(zoo.one_probability_of_a_module())
+    x = _x(classifier)
+    found = METHODS["lime"](explainable(classifier.model, x), x, 0, samples=60)
+    assert found.map.abs().max() > 0 and len(found.map.unique()) > 1
+
+
+def test_python_can_what_the_command_line_can() -> None:
+    assert load_model("demo").name == "demo"
+    assert load_model("squeezenet1_1", weights="none", size=64).preprocessing.size == 64
+    assert wrapped(small()).preprocessing.mean == (0.5, 0.5, 0.5)
+    assert wrap(small(), size=(32, 32), mean=[0, 0, 0], std=1).preprocessing.size == 32
+    classifier = wrapped(small(), labels=["a", "b", "c", "d", "e"])
+    trace = spade_cli.trace(classifier, photograph(), samples=4, target="b", sparsity=0.5)
+    assert trace.trials and trace.trials[0].fidelity.dense == pytest.approx(
+        classifier.model(_x(classifier)).softmax(1)[0, 1].item(), rel=1e-4
+    )
+
+
+def _x(classifier: Classifier) -> Tensor:
+    return classifier.preprocessing.normalise(classifier.preprocessing.view(as_image(photograph())))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: wrap("resnet50"), "load_model('resnet50')"),
+        (lambda: load_model(small()), "spade_cli.wrap"),
+        (lambda: load_model("resnet18", wieghts="none"), "did you mean weights"),
+        (lambda: wrap(small(), size=(32, 40)), "side of a square"),
+        (lambda: wrap(small(), size=0), "side of a square"),
+        (lambda: wrap(small(), size=32, mean=[123, 117, 104]), "divide"),
+        (lambda: wrap(small(), size=32, std=0), "0..1"),
+        (lambda: wrap(small(), size=32, mean=[0.5, 0.5]), "one number or three"),
+        (lambda: wrap(small(), size=32, labels="abcde"), "1 given"),
+        (lambda: spade_cli.trace(wrapped(small()), photograph(), target="cat"), "cat"),
+        (lambda: spade_cli.trace(wrapped(small()), photograph(), target=7), "out of range"),
+        (lambda: spade_cli.trace(small(), photograph(), sampels=4), "sampels"),
+    ],
+)
+def test_mistakes_in_python_are_user_errors(call: Callable[[], object], words: str) -> None:
+    with pytest.raises((UserError, TypeError)) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+def test_a_factory_passes_the_same_rehearsal() -> None:
+    with pytest.raises(UserError, match="replaced on the instance"):
+        load_model(ModelSource(None, factory="cases_zoo:forward_replaced", size=zoo.SIZE))
+    assert load_model(ModelSource(None, factory="cases_zoo:one_logit", size=zoo.SIZE)).output is Output.SIGMOID
+    assert load_model(ModelSource(None, factory="cases_zoo:grey", size=zoo.SIZE, channels=1)).classes == 5

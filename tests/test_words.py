@@ -1,0 +1,319 @@
+"""One word for one thing on every command: out=, KEY=VALUE and flags, an answer that stdout has for itself."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spade_cli.cli import SYNONYMS, VERBS, main, stdout
+from spade_cli.cli.options import CONFIGS, read_command
+from spade_cli.cli.spelling import understood
+from spade_cli.request import Request
+
+IMAGE = "image=cat.jpg"
+ROOT = Path(__file__).parents[1]
+LOUD = ["model=python", "model.factory=cases_zoo:loud", "model.size=32", "augmentation.samples=4"]
+QUICK = ["interpreter=saliency", "interpreter.methods=saliency"]
+
+
+# stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the C library is found by another name there")
+def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "cat.png")
+    commands = [
+        ["run", "image=cat.png", *LOUD, *QUICK],
+        ["neurons", "top=1", "steps=1", "layers=body.3"],
+        ["layers", *LOUD[:3]],
+        ["batch", "images=cat.png", "out=many", "workers=2", *LOUD, *QUICK],
+        ["batch", "resume=many"],
+    ]
+    code = f"from spade_cli.cli import main\nfor command in {commands}: assert main([*command, '--json', '-q']) == 0"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [next(iter(row)) for row in rows] == ["run", "page", "layer", "layer", "layer", "folder", "folder"]
+    for way in ("when made", "when run", "past sys.stdout", "past Python", "in C"):
+        assert f"LOUD {way}\n" in done.stderr
+
+
+def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = sys.stdout
+    with stdout.reserved(), stdout.reserved():
+        print("theirs")
+        stdout.say("ours")
+        with stdout.lent():
+            print("Hydra's")
+        with stdout.kept_in(tmp_path / "answers"):
+            stdout.say("another process's")
+    assert sys.stdout is before
+    assert capsys.readouterr() == ("ours\nHydra's\n", "theirs\n")
+    assert (tmp_path / "answers").read_text() == "another process's\n"
+    stdout.say("outside")
+    assert capsys.readouterr().out == "outside\n"
+
+
+def test_what_another_process_answers_is_said(
+    requests: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = iter(range(100, 200))
+    monkeypatch.setattr(os, "getpid", lambda: next(numbers))  # each look is from another process
+    assert main(["run", "-m", IMAGE, "seed=1,2"]) == 0
+    assert capsys.readouterr().out == f"{Path('outputs/done')}\n" * 2
+
+
+# out=
+
+
+@pytest.mark.parametrize("older", [["output=kept x"], ["--output", "kept x"], ["--output=kept x"], ["--out", "kept x"]])
+@pytest.mark.parametrize("command", [["run", IMAGE], ["run", "-m", "image=a.jpg,b.jpg", "seed=1,2"]])
+def test_older_words_for_out_are_understood_and_say_so_once(
+    requests: list[Request], capsys: pytest.CaptureFixture[str], older: list[str], command: list[str]
+) -> None:
+    assert main([*command, *older]) == 0
+    assert {request.output for request in requests} == {Path("kept x")}
+    told = capsys.readouterr().err
+    assert "write out=kept x" in told and told.count("\n") == 1
+    assert main([*command, *older, "--quiet"]) == 0 and capsys.readouterr().err == ""
+    assert main([*command, "out=kept x"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_an_error_stays_one_line_beside_an_older_word(refuse: Callable[..., str]) -> None:
+    assert "seed=-1" in refuse("run", IMAGE, "output=kept", "seed=-1")
+    assert "write out=FOLDER" in refuse("run", IMAGE, "--output")
+
+
+def test_every_command_that_writes_calls_the_place_out() -> None:
+    for file in CONFIGS.glob("*.yaml"):
+        keys = [option.key for option in read_command(file.stem, [])[0]]
+        assert "output" not in keys, file
+        assert file.stem.startswith("_") or file.stem in ("layers", "doctor") or "out" in keys, file
+
+
+def test_a_multirun_keeps_its_notes_in_out(requests: list[Request]) -> None:
+    assert main(["run", "-m", IMAGE, "seed=1,2", "out=kept"]) == 0
+    assert [path.name.endswith("-multirun") for path in Path("kept").glob("*/*")] == [True]
+    assert not Path("outputs").exists()
+
+
+def test_worlds_folder_without_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["world", "count=1", "some pictures"]) == 0
+    out, told = capsys.readouterr()
+    assert out == "some pictures\n" and told.endswith("spade: write out=some pictures; a bare folder is an older way\n")
+    assert main(["world", "out=others", "count=1", "--json", "-q"]) == 0
+    out, told = capsys.readouterr()
+    assert json.loads(out) == {"folder": "others", "pictures": 1} and told == ""
+    assert main(["toy", "-q", "--json"]) == 0 and json.loads(capsys.readouterr().out) == {"picture": "toy.png"}
+
+
+# settings and flags
+
+
+def test_the_rule_is_stated_and_the_flags_are_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Settings are KEY=VALUE" in text and "takes no value" in text and "out=" in text
+    for verb in set(VERBS) - {"demo"}:  # which refers to run
+        assert main([verb, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert all(f"{flag} " in text for flag in ("--quiet", "--plain", "--json")), verb
+        assert text.startswith(f"spade {verb}: ") and "usage: spade" in text
+
+
+def test_lists_need_no_brackets(requests: list[Request]) -> None:
+    words = ["interpreter.methods=saliency,lrp", "interpreter.targets=tiger cat,layer4.2:17,5", "keep=report"]
+    words += ["augmentation.scale=0.3,0.9", "model.mean=0.1,0.2,0.3"]
+    assert main(["run", IMAGE, *words]) == 0
+    (request,) = requests
+    assert list(request.saliency) == ["saliency", "lrp"] and request.keep == ("report",)
+    assert request.visualization_targets == ("tiger cat", "layer4.2:17", 5)
+    assert request.augmentation.keywords["scale"] == (0.3, 0.9) and request.model.mean == (0.1, 0.2, 0.3)
+    requests.clear()
+    assert main(["run", "-m", IMAGE, "interpreter.methods=saliency,lrp"]) == 0
+    assert [list(request.saliency) for request in requests] == [["saliency"], ["lrp"]]
+
+
+def test_lists_are_those_of_the_yaml_files() -> None:
+    for word in ("metrics=fidelity,insertion", "schedule.ladder=0.9,0.8"):
+        key, _, value = word.partition("=")
+        assert understood("eval", [word]) == [f"{key}=[{value}]"]
+    for word in ("interpreter.methods=all", "interpreter.methods=[saliency]", "keep=none", "seed=1,2", "keep=[]"):
+        assert understood("eval", [word]) == [word]
+    assert understood("sweep", ["interpreter.methods=saliency,lrp"]) == ["interpreter.methods=saliency,lrp"]
+
+
+def test_any_network_of_torchvision_by_its_name(requests: list[Request]) -> None:
+    assert main(["run", IMAGE, "model=resnet34"]) == 0
+    assert (requests[0].model.name, requests[0].model.library) == ("resnet34", "torchvision")
+    assert requests[0].command == "spade run image=cat.jpg model=torchvision model.name=resnet34"
+    assert understood("run", ["model=resnet18"]) == ["model=resnet18"]  # it has a YAML file
+    assert understood("sweep", ["model=resnet18,resnet34"]) == ["model=torchvision", "model.name=resnet18,resnet34"]
+    for word in ("model=resnet18,vit_b_16", "model=resnet34,mine", "model=resnet51", "model=timm"):
+        assert understood("run", ["-m", word]) == ["-m", word]
+
+
+def test_a_users_network_comes_before_torchvisions(requests: list[Request], tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "resnet34.yaml").write_text(
+        "# Mine.\ndefaults:\n  - _source\n  - _self_\nname: resnet34\nsize: 99\n"
+    )
+    assert main(["run", IMAGE, "model=resnet34", "--config-dir=mine"]) == 0
+    assert requests[0].model.size == 99
+
+
+def test_version_and_help_as_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0 and capsys.readouterr().out.startswith("spade ")
+    assert main(["help", "neurons"]) == 0 and capsys.readouterr().out.startswith("spade neurons: ")
+    assert main(["run", "image=x", "--cfg=job"]) == 0 and "image: x" in capsys.readouterr().out
+    assert set(SYNONYMS.values()) <= set(VERBS) and not set(SYNONYMS) & set(VERBS)
+
+
+MEANT = [
+    (["explain"], "did you mean spade run?"),
+    (["explain", "my cat.jpg"], "did you mean spade run 'image=my cat.jpg'?"),
+    (["my", "cat.jpg"], "did you mean spade run 'image=my cat.jpg'?"),
+    (["cat.jpg"], "did you mean spade run image=cat.jpg?"),
+    (["show"], "did you mean spade open?"),
+    (["run", "image=my", "cat.jpg"], "did you mean 'image=my cat.jpg'? a value with blanks needs quotes"),
+    (["run", "image=my", "old", "cat.jpg", "seed=1"], "did you mean 'image=my old cat.jpg'?"),
+    (["run", IMAGE, "target=tiger", "cat"], "did you mean 'target=tiger cat'?"),
+    (["run", "cat.jpg"], "did you mean image=cat.jpg?"),
+    (["batch", "photos/a.jpg"], "did you mean images=photos/a.jpg?"),
+    (["run", IMAGE, "sparsegpt"], "did you mean pruner=sparsegpt?"),
+    (["run", IMAGE, "none"], "did you mean augmentation=none or schedule=none?"),
+    (["run", IMAGE, "seed", "=", "1"], "without blanks around the ="),
+    (["run", IMAGE, "seed=", "=1"], "without blanks around the ="),
+    (["run", IMAGE, "seed"], "give seed its value: seed=VALUE"),
+    (["run", IMAGE, "--seed", "7"], "settings are written KEY=VALUE: seed=7"),
+    (["run", IMAGE, "--sparsity=0.5"], "pruner.sparsity=0.5"),
+    (["run", IMAGE, "--batch-size", "7"], "calibration.batch_size=7"),
+    (["run", IMAGE, "seed=1,2"], "seed=1,2 has several values; add -m", "spade sweep"),
+    (["eval", "seed=1,2"], "seed=1,2 has several values; add -m"),
+    (["run", IMAGE, "model=resnet34,resnet18"], "model.name=resnet34,resnet18 has several values; add -m"),
+    (["run", IMAGE, "+seed=1"], "write seed=VALUE, without the +"),
+    (["run", IMAGE, "~sead"], "'sead' does not exist"),
+    (["run", IMAGE, "pruner=null"], "a pruner is chosen by its name; there are forward"),
+    (["run", IMAGE, "--config-dir"], "write --config-dir FOLDER"),
+    (["run", IMAGE, "--cfg"], "write --cfg job"),
+    (["run", IMAGE, "--cfg", "jop"], "write --cfg job"),
+    (["list", "outt=x"], "outt is not a setting of spade list; did you mean out=VALUE?"),
+    (["list", "a", "b"], "takes FOLDER, and found 'a' 'b'"),
+    (["open", "--prnt"], "did you mean --print?"),
+    (["open", "--top=1"], "--top=1 is not a flag of spade open"),
+    (["neurons", "top=0"], "top=0 is not a whole number of at least 1"),
+    (["neurons", "--steps"], "write steps=VALUE"),
+    (["export", "out="], "out is empty"),
+    (["diff", "one"], "give RUN twice"),
+]
+
+
+@pytest.mark.parametrize("meant", MEANT, ids=lambda meant: " ".join(meant[0]))
+def test_what_was_meant_is_said(refuse: Callable[..., str], meant: tuple[Any, ...]) -> None:
+    arguments, *parts = meant
+    message = refuse(*arguments)
+    assert all(part in message for part in parts), message
+    assert not [word for word in ("hydra", "override", "multirun", "compose") if word in message.lower()]
+
+
+# keys that nothing reads
+
+
+UNKNOWN = [
+    (["+foo=1"], "foo=1 is not a setting of spade run"),
+    (["++foo=1"], "foo=1 is not a setting"),
+    (["+sead=1"], "did you mean seed=...?"),
+    (["+interpreter._target_=os.getcwd"], "interpreter._target_=os.getcwd is not a setting"),
+    (["+interpreter.foo.samples=1"], "interpreter.foo="),
+    (["+calibration.rows=1"], "calibration.rows=1 is not a setting"),
+    (["+model.wieghts=x"], "model.wieghts=x is not a setting of spade run; did you mean model.weights=...?"),
+    (["+experiment=mine"], "experiment=mine is not a setting"),
+    (["+image.path=x"], "image"),
+    (["calibration=3"], "calibration has settings of its own"),
+    (["+pruner.extra=1"], "pruner.extra"),
+    (["+schedule.extra=1"], "schedule.extra"),
+    (["+augmentation.extra=1"], "augmentation.extra"),
+    (["+interpreter.lime.extra=1"], "interpreter.lime.extra"),
+]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN, ids=lambda unknown: unknown[0][0])
+def test_a_key_that_nothing_reads_is_refused(refuse: Callable[..., str], unknown: tuple[Any, ...]) -> None:
+    arguments, *parts = unknown
+    message = refuse("run", IMAGE, *arguments)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("verb", ["batch", "sweep", "eval", "tune", "world", "toy", "layers", "doctor", "implant"])
+def test_every_command_refuses_it(refuse: Callable[..., str], verb: str) -> None:
+    required = {"batch": ["images=x"], "sweep": ["images=x"], "world": ["out=x"], "implant": ["images=x", "out=x"]}
+    assert f"foo=1 is not a setting of spade {verb}" in refuse(verb, *required.get(verb, []), "+foo=1")
+
+
+def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path: Path, capsys: Any) -> None:
+    files = {
+        "experiment/mine.yaml": "# @package _global_\nbase: 3\nseed: ${base}\noutput: kept\n",
+        "interpreter/mine.yaml": "# Mine.\ndefaults:\n  - saliency\n  - _self_\nwide: 9\n"
+        "occlusion:\n  window: ${..wide}\nsaliency: {}\n",
+        "pruner/mine.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: open_ended.zero\nanything: 2\n",
+        "settings/mine.yaml": "# A group of the user's own.\nlevel: 0.5\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text(text)
+    (tmp_path / "open_ended.py").write_text(
+        "def zero(weight, hessian, sparsity, block, **settings):\n    return weight\n"
+    )
+    own = ["--config-dir", "mine", "pruner=mine", "interpreter=mine"]
+    groups = ["+experiment=mine", "+settings=mine", "pruner.sparsity=${settings.level}"]
+    assert main(["run", IMAGE, *own, *groups, "+pruner.more=4"]) == 0
+    (request,) = requests
+    assert (request.seed, request.output, request.sparsity) == (3, Path("kept"), 0.5)
+    assert request.pruner.keywords == {"anything": 2, "more": 4}
+    assert request.saliency["lrp"] and "out: kept" in request.config and "\noutput:" not in request.config
+    assert "write out: kept in the YAML file" in capsys.readouterr().err
+    assert main(["run", IMAGE, *own, *groups, "out=mine too"]) == 0
+    assert requests[1].output == Path("mine too")
+    (tmp_path / "mine" / "experiment" / "mine.yaml").write_text("# @package _global_\nsead: 3\n")
+    capsys.readouterr()
+    assert main(["run", IMAGE, *own, *groups]) == 2
+    assert "sead=3 is not a setting of spade run; did you mean seed=...?" in capsys.readouterr().err
+
+
+# English
+
+
+ODD = re.compile(r"(?<!there )is none|\bmend|spade: spade|of inference mode or empty")
+PACKAGE = ROOT / "spade_cli"
+
+
+def said_by(file: Path) -> list[str]:
+    """The texts of a file but for its docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    described = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, described)}
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [text for text in texts if text not in docstrings]
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_errors_are_plain_english(file: Path) -> None:
+    assert not [text for text in said_by(file) if ODD.search(text)]
