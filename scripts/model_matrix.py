@@ -28,7 +28,7 @@ from spade_cli import augment
 from spade_cli.doctor import examine
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS, Channel, explainable, visualize
-from spade_cli.interpretation.visualization import observed, _response
+from spade_cli.interpretation.visualization import _response, observed
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
 from spade_cli.request import find_channels
