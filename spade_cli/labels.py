@@ -1,61 +1,130 @@
 """Class names: read from a text or JSON file, and found again by what the user calls them."""
 
+import ast
 import json
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from spade_cli.errors import UserError
 
+MAX_BYTES = 50_000_000  # names of a million classes; more was meant for another option
+BYTE_ORDERS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # how Windows' editors mark what they call Unicode
+NUMBERED = re.compile(r"\s*(?P<index>\d{1,9})(?:\s*[:,;=\t]\s*|\s+)(?P<name>.*\S)\s*")  # 0: tench
+NUMBERED_BEHIND = re.compile(r"\s*(?P<name>\S.*?)\s*[:,;=\t]\s*(?P<index>\d{1,9})\s*")  # tench,0
+SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # WordNet's number, which ImageNet's lists have before the names
+FORMS = "write a list of names, {index: name} or {name: index}"
+
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    """Names in the order of the classes: text, one a line, or JSON: a list, {index: name} or {index: [id, name]}."""
+    """Names in the order of the classes, from text or JSON in UTF-8.
+
+    Text has one name a line, or the index and the name. JSON (or a Python literal) is a list, {index: name},
+    {index: [id, name]}, {name: index}, or holds one of them under "id2label". Raises UserError for anything else, and
+    for another number of names than `classes`.
+    """
     asked = f"model.labels={path}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{asked}: no such file; give a text file with one class a line, or JSON") from None
-    except ValueError:  # not UTF-8, or a null byte in the path
-        raise UserError(f"{asked} is not UTF-8 text: save it as text with one class a line, or as JSON") from None
-    except OSError as error:
-        raise UserError(f"{asked} cannot be read ({error.strerror}): check the path and its permissions") from None
-    labels = _from_json(text, asked) if path.suffix.lower() == ".json" else _lines(text)
-    names = tuple(label.strip() or f"class {index}" for index, label in enumerate(labels))
+    text = _read_text(path, asked)
+    if path.suffix.lower() == ".json":
+        found = _from_content(_json(text, asked), asked)
+    elif text.lstrip().startswith(("{", "[")) and (content := _literal(text)) is not None:
+        found = _from_content(content, asked)
+    else:
+        found = _from_lines(text)
+    names = tuple(_plain(label) or f"class {index}" for index, label in enumerate(found))
     if len(names) != classes:
         raise UserError(f"{asked} names {len(names)} classes, but the network has {classes}: give one name a class")
     return names
 
 
-def _lines(text: str) -> list[str]:
-    # Only "\n" ends a line here: splitlines would also split a name at a form feed or at Unicode's separators.
-    return text.rstrip().split("\n") if text.strip() else []
-
-
-def _from_json(text: str, asked: str) -> list[str]:
+def _read_text(path: Path, asked: str) -> str:
     try:
-        content = json.loads(text)
+        if path.is_dir():
+            raise UserError(f"{asked} is a folder: give a text file with one class a line, or JSON")
+        if not path.exists():
+            raise UserError(f"{asked}: no such file; give a text file with one class a line, or JSON")
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{asked} is not a file of class names: give a text file with one class a line, or JSON")
+        content = path.read_bytes()
+        return content.decode(BYTE_ORDERS.get(content[:2], "utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError(f"{asked} is not UTF-8 text: save it as text with one class a line, or as JSON") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{asked} cannot be read ({reason}): check the path and its permissions") from None
+
+
+def _plain(label: str) -> str:
+    """In one line: control characters would break the lines that name a class."""
+    return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in label).strip()
+
+
+def _from_lines(text: str) -> list[str]:
+    # Only these end a line: splitlines would also split a name at a form feed or at Unicode's separators.
+    lines = re.split(r"\r\n|\n|\r", text.rstrip()) if text.strip() else []
+    for form in (NUMBERED, NUMBERED_BEHIND):
+        matches = [match for match in map(form.fullmatch, lines) if match]
+        if lines and len(matches) == len(lines):
+            by_index = {int(match["index"]): match["name"] for match in matches}
+            first = min(by_index)
+            if first in (0, 1) and set(by_index) == set(range(first, first + len(lines))):
+                lines = [by_index[index] for index in sorted(by_index)]
+                break
+    if lines and all(map(SYNSET.match, lines)):
+        lines = [SYNSET.sub("", line, count=1) for line in lines]
+    return lines
+
+
+def _json(text: str, asked: str) -> Any:
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
+        literal = _literal(text)
+        if literal is not None:
+            return literal
         raise UserError(
-            f"{asked} is not JSON (line {error.lineno}: {error.msg}): correct it, or give plain text"
+            f"{asked} is not JSON (line {error.lineno}: {error.msg}): put it right, or give plain text"
         ) from None
-    except RecursionError:
-        raise UserError(f"{asked} is nested too deeply: write a list of names or {{index: name}}") from None
-    if isinstance(content, dict):
-        if set(content) != {str(index) for index in range(len(content))}:
-            raise UserError(
-                f"{asked}: its keys are not 0 to {len(content) - 1}; write {{index: name}} or a list of names"
-            )
-        content = [content[str(index)] for index in range(len(content))]
-    if not isinstance(content, list):
-        raise UserError(f"{asked} holds {type(content).__name__}: write a list of names or {{index: name}}")
-    names = [entry[-1] if isinstance(entry, list) and entry else entry for entry in content]
+    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+        raise UserError(f"{asked} is nested too deeply or too long: {FORMS}") from None
+
+
+def _literal(text: str) -> Any:
+    """A dictionary or a list as Python or JSON writes it; None for what is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _from_content(content: Any, asked: str) -> list[str]:
+    if isinstance(content, Mapping) and isinstance(content.get("id2label"), Mapping):  # Hugging Face's config.json
+        content = content["id2label"]
+    if isinstance(content, Mapping):
+        content = _by_index(content, asked)
+    if not isinstance(content, list | tuple):
+        raise UserError(f"{asked} holds {type(content).__name__}: {FORMS}")
+    names = [entry[-1] if isinstance(entry, list | tuple) and entry else entry for entry in content]
     for name in names:
         if not isinstance(name, str):
-            raise UserError(
-                f"{asked} holds {name!r:.40} where a class name is expected: write a list of names or {{index: name}}"
-            )
+            raise UserError(f"{asked} holds {name!r:.40} where a class name is expected: {FORMS}")
     return names
+
+
+def _by_index(content: Mapping[Any, Any], asked: str) -> list[Any]:
+    """{"0": name} or {name: 0}, which torchvision calls class_to_idx, as a list."""
+    wanted = list(range(len(content)))
+    if all(isinstance(value, int) for value in content.values()):
+        content = {index: name for name, index in content.items()}
+    named = {str(key): value for key, value in content.items()}
+    if set(named) != set(map(str, wanted)):
+        raise UserError(f"{asked}: its indices are not 0 to {len(wanted) - 1}: {FORMS}")
+    return [named[str(index)] for index in wanted]
 
 
 def find_class(asked: str | int, labels: Sequence[str] | None, classes: int) -> int:

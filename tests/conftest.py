@@ -13,6 +13,12 @@ sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir())) if fol
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz", type=int, default=120, metavar="N", help="how many random inputs tests/test_fuzz.py gives"
+    )
+
+
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Requests that reached the pipeline, which does nothing here."""

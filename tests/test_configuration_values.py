@@ -64,6 +64,7 @@ ACCEPTED = {
     "model.factory": ANY_TEXT, "model=torchvision model.factory": ANY_TEXT | {"null"},
     "model.weights": ANY_TEXT, "model.labels": ANY_TEXT | {"null"},
     "model=demo model.factory": ANY_TEXT | {"null"},
+    "model.channels": {"1", "3", "null"}, "interpreter.objective": {"null"},
     "model.size": SIZES, "model.mean": {"null", "zeros"}, "model.std": {"null"},
     "augmentation.samples": FROM_ONE, "augmentation.std": SHARE, "augmentation.flip": SHARE,
     "augmentation.brightness": SHARE, "augmentation.hue": {"0", "0.5"}, "augmentation.erase": SHARE,

@@ -10,6 +10,7 @@ from spade_cli.cli.front import import_from_here
 from spade_cli.cli.values import MISSING, number, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
+from spade_cli.models.inputs import COLOURS, GREY
 from spade_cli.models.outputs import AUTO
 from spade_cli.scores import Output
 
@@ -41,7 +42,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         mean=_colour("model.mean", model.get("mean"), 0),
         std=_colour("model.std", model.get("std"), MIN_STD),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
-        channels=None if model.get("channels") is None else whole("model.channels", model["channels"], 1),
+        channels=None if model.get("channels") is None else _channels(model["channels"]),
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
 
@@ -77,3 +78,11 @@ def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
             f"{key}=[{divided}]"
         )
     return tuple(number(key, part, low, 1) for part in parts)
+
+
+def _channels(value: Any) -> int:
+    if value not in (COLOURS, GREY) or isinstance(value, bool):
+        raise UserError(
+            f"model.channels={value}: pictures have {COLOURS} channels, or {GREY} in grey; give one of these"
+        )
+    return int(value)

@@ -13,14 +13,21 @@ from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
 MISSING = "???"  # OmegaConf's word for what must be given
+SHOWN = 80  # characters of a value in an error
 MAX_WHOLE = 2**31 - 1  # torch counts no further in places
 
 
 def number(key: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
     """A finite number within bounds; `above`: more than `low`."""
     if not _is_number(value) or not low <= value <= high or (above and value == low):
-        raise UserError(f"{key}={value} is not {_bounds(low, high, above)}; give one")
+        raise UserError(f"{key}={shown(value)} is not {_bounds(low, high, above)}; give one")
     return float(value)
+
+
+def shown(value: Any) -> str:
+    """A value as YAML has it, cut off where nobody would read on."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _is_number(value: Any) -> bool:
@@ -43,7 +50,7 @@ def share_inside(key: str, value: Any) -> float:
     """A share that is neither nothing nor all: above 0 and below 1."""
     if not _is_number(value) or not 0 < value < 1:
         percent = f", such as {value / 100:g}" if _is_number(value) and 1 < value < 100 else ""
-        raise UserError(f"{key}={value} is not a share between 0 and 1; give one{percent}")
+        raise UserError(f"{key}={shown(value)} is not a share between 0 and 1; give one{percent}")
     return float(value)
 
 
@@ -52,7 +59,7 @@ def one_of(key: str, value: Any, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in known:
         near = get_close_matches(str(value), known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"{key}={value} is unknown; {hint}there are {', '.join(known)}")
+        raise UserError(f"{key}={shown(value)} is unknown; {hint}there are {', '.join(known)}")
     return value
 
 
@@ -71,7 +78,7 @@ def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
         known = high is not None or (isinstance(value, int) and value > top)
         bounds = f"from {low} to {top}" if known else f"of at least {low}"
-        raise UserError(f"{key}={value} is not a whole number {bounds}; give one")
+        raise UserError(f"{key}={shown(value)} is not a whole number {bounds}; give one")
     return value
 
 
