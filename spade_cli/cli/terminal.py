@@ -55,8 +55,7 @@ def console(views: Collection[str]) -> "Console":
 
 def hint(text: str) -> None:
     """What a person may like to know of the command line: kept for `tell_hints`."""
-    if text not in _hints:
-        _hints.append(text)
+    _hints.append(text)
 
 
 def tell_hints(views: Collection[str]) -> None:
