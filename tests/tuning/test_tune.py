@@ -184,7 +184,7 @@ def test_what_does_not_fit_into_memory_is_solved_anew_to_the_same_figures(folder
 MISTAKES = [
     (["pruner.sparsity=0.9"], "pruner.sparsity is what is tuned here"),
     (["ladder=[1.5]"], "ladder=1.5 is not a share between 0 and 1"),
-    (["ladder=[0]"], "give shares between 0 and 1"),
+    (["ladder=[0]"], "ladder=0 is not a share between 0 and 1"),
     (["ladder=null"], "is not a list of shares"),
     (["metric=kl"], "metric=['kl'] is unknown; there are trojan_auc"),
     (["tuner=grid"], "tuner=['grid'] is unknown; there are tpe, greedy"),
