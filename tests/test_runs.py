@@ -126,7 +126,7 @@ OLDER = [  # (as it was written once, as it is written, what is said of it)
 def test_older_spellings_do_the_same_and_say_so(here, capsys, older, newer, says):
     assert main(older) == 0
     answer, told = capsys.readouterr()
-    assert says in told and told.count("is an older") == told.count("spade: ") <= 2
+    assert says in told and told.count("is an older") == told.count("hint: ") <= 2
     assert main([*newer, "--quiet"]) == 0
     assert capsys.readouterr() == (answer, "")
     assert main([*newer, "--json", "-q"]) == 0

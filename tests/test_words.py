@@ -131,7 +131,7 @@ def test_worlds_folder_without_its_word(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert main(["world", "count=1", "some pictures"]) == 0
     out, told = capsys.readouterr()
-    assert out == "some pictures\n" and told.endswith("spade: write out=some pictures; a bare folder is an older way\n")
+    assert out == "some pictures\n" and told.endswith("hint: write out=some pictures; a bare folder is an older way\n")
     assert main(["world", "out=others", "count=1", "--json", "-q"]) == 0
     out, told = capsys.readouterr()
     assert json.loads(out) == {"folder": "others", "pictures": 1} and told == ""

@@ -62,7 +62,7 @@ def tell_hints(views: Collection[str]) -> None:
     """Say each hint once, on stderr; for the end of a command that went well, since an error is one line."""
     if not is_quiet(views):
         for text in _hints:
-            print(f"spade: {text}", file=sys.stderr)
+            print(f"hint: {text}", file=sys.stderr)
     forget_hints()
 
 
