@@ -238,7 +238,7 @@ def _right_files(home: Path) -> dict[str, bytes]:
 
 def _a_run(home: Path) -> None:
     """A finished run in `home`/done, for what reads runs."""
-    arguments = [f"image={home / 'picture.png'}", f"output={home / 'made'}", *TINY, *QUICK]
+    arguments = [f"image={home / 'picture.png'}", f"out={home / 'made'}", *TINY, *QUICK]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
         assert main(["run", *arguments]) == 0, told.getvalue()
     (run,) = (home / "made").glob("*/*")
