@@ -134,7 +134,7 @@ def saliency_methods(
         )
     own = {path: _own(path, interpreter, seed) for path in asked if isinstance(path, str) and ":" in path}
     for name in asked:
-        if name not in own and (not isinstance(name, str) or name not in METHODS):
+        if not isinstance(name, str) or (name not in own and name not in METHODS):
             near = get_close_matches(str(name), METHODS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")

@@ -21,7 +21,7 @@ PATHS = (
     "calibration.save",
     "schedule.file",
 )
-FREE_TEXT = (*PATHS, "target", "model.factory", "schedule.layers", "trojans", "conditions")
+FREE_TEXT = (*PATHS, "target", "model.factory", "interpreter.cam_layer", "schedule.layers", "trojans", "conditions")
 ONE_VALUE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, with -m as well
 CONFIG_DIRS = ("--config-dir", "-cd")
 FLAGS_WITH_VALUE = {  # and an example of the value

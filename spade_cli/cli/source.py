@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli.front import import_from_here
-from spade_cli.cli.values import MISSING, number, one_of, section, text, whole
+from spade_cli.cli.values import MISSING, number, one_of, section, shown, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
+from spade_cli.models.inputs import COLOURS, GREY
 from spade_cli.models.outputs import AUTO
 from spade_cli.scores import Output
 
@@ -41,7 +42,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         mean=_colour("model.mean", model.get("mean"), 0),
         std=_colour("model.std", model.get("std"), MIN_STD),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
-        channels=None if model.get("channels") is None else whole("model.channels", model["channels"], 1),
+        channels=None if model.get("channels") is None else _channels(model["channels"]),
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
 
@@ -59,6 +60,15 @@ def source_of_run(run: Path) -> ModelSource:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a finished run") from error
     import_from_here()
     return model_source(section(config if isinstance(config, dict) else {}, "model"))
+
+
+def _channels(value: Any) -> int:
+    if isinstance(value, bool) or value not in (GREY, COLOURS):
+        raise UserError(
+            f"model.channels={shown(value)}: pictures have 3 channels, or 1 in grey; for another input give a network "
+            "whose forward(self, x) makes it of x"
+        )
+    return int(value)
 
 
 def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
