@@ -86,8 +86,11 @@ def _members(path: Path) -> list[str]:
     """Names of what a zip file holds; empty for every other file."""
     if not zipfile.is_zipfile(path):
         return []
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:  # what is damaged is told by who reads it
+        return []
 
 
 def _read_safetensors(path: Path, asked: str) -> object:

@@ -56,7 +56,20 @@ ODD = (
     "9" * 5000,
     *("/dev/null", "nowhere", "picture.png", "pictures", "small.pth", "labels.txt", "shares.yaml", "choice(1,2)"),
 )
-FLAGS = ("--quiet", "--plain", "--json", "-q", "--cfg", "--help", "-m", "--nonsense", "--config-dir", "--resolve")
+OLDER_WAY = "is an older way"  # the end of a hint, which is no error
+FLAGS = (
+    "--quiet",
+    "--plain",
+    "--json",
+    "-q",
+    "--cfg",
+    "--help",
+    "-m",
+    "--nonsense",
+    "--config-dir",
+    "--config-name=run",
+    "--resolve",
+)
 
 
 @dataclass(frozen=True)
@@ -138,11 +151,14 @@ def _plain(chance: random.Random) -> Input:
     places = ["nowhere", "picture.png", "pictures", "done", ".", "", "..", *WORDS]
     numbers = ["0", "-1", "1", "nan", "x", "1e9"]
     lines: list[list[str]] = [
+        ["export", "done", f"out={chance.choice(['out.pth', 'out.safetensors', 'nowhere/x.pt', 'pictures', ''])}"],
         ["export", chance.choice(places), chance.choice(["out.pth", "out.txt", ".pth", "nowhere/out.pth", "pictures"])],
         ["neurons", chance.choice(places), "--top", chance.choice(numbers)],
+        ["neurons", "done", f"layers=[{chance.choice(WORDS)}]", f"steps={chance.choice(numbers)}", "top=1"],
         ["neurons", "done", "--layers", chance.choice(WORDS), "--steps", chance.choice(["1", "0", "x"])],
         ["diff", "done", chance.choice(places), "--steps", "1", "--top", "1"],
         ["list", chance.choice(places)],
+        ["list", f"out={chance.choice(places)}"],
         ["open", "--print", chance.choice(places)],
         [chance.choice(WORDS), chance.choice(places)],
         [chance.choice(list(BASES)), f"resume={chance.choice(places)}"],
@@ -151,7 +167,7 @@ def _plain(chance: random.Random) -> Input:
 
 
 PICTURES = ("png", "jpg", "webp", "tiff", "bmp", "gif", "txt", "avif", "ppm")
-DRAWN = ("--steps", "1", "--top", "1")  # channels of a finished run
+DRAWN = ("steps=1", "top=1")  # channels of a finished run
 # What reads a file: the command, the damaged file's name, and endings it may have in the place of {end}.
 FILES: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("run", "image=bad.{end}", *TINY, *QUICK), "bad.{end}", PICTURES),
@@ -164,15 +180,15 @@ FILES: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("batch", "images=bad.txt", "out=made", *TINY, *QUICK), "bad.txt", ("",)),
     (("run", "image=picture.png", "schedule=bad.yaml", *TINY, *QUICK), "bad.yaml", ("",)),
     (("run", "image=nowhere.png", "--config-dir", "own", "pruner=bad", *TINY), "own/pruner/bad.yaml", ("",)),
-    (("run", "image=nowhere.png", "--config-dir", "own", "--config-name", "bad"), "own/bad.yaml", ("",)),
+    (("run", "image=nowhere.png", "--config-dir", "own", "+experiment=bad", *TINY), "own/experiment/bad.yaml", ("",)),
     (("{end}", "resume=bad"), "bad/{end}.json", ("batch", "sweep")),
     (("eval", "resume=bad"), "bad/evaluation.json", ("",)),
     (("eval", "answers=bad.json", "study=bad"), "bad.json", ("",)),
     (("eval", "data=bad", "out=made", *TINY, *QUICK), "bad/labels.json", ("",)),
-    (("{end}", "bad"), "bad/summary.json", ("list", "neurons")),
-    (("{end}", "done"), "done/summary.json", ("list", "neurons")),
+    (("list", "out={end}"), "{end}/summary.json", ("bad", "done")),
+    (("neurons", "{end}", *DRAWN), "{end}/summary.json", ("bad", "done")),
     (("diff", "done", "done", *DRAWN), "done/summary.json", ("",)),
-    (("export", "bad", "out.pth"), "bad/trace.safetensors", ("",)),
+    (("export", "bad", "out=out.pth"), "bad/trace.safetensors", ("",)),
     (("neurons", "done", *DRAWN), "done/{end}", ("config.yaml", "image.png", "trace.safetensors")),
 )
 
@@ -294,6 +310,7 @@ def answer(arguments: list[str]) -> tuple[object, str, str]:
 
 def judge(given: Input, code: object, out: str, err: str, made: list[str]) -> str:
     lines = err.splitlines()
+    lines = [line for line in lines if not line.endswith(OLDER_WAY)]
     told = [line for line in lines if line.startswith("spade: ")]
     several = "-m" in given.arguments or "--multirun" in given.arguments
     shown = f"exit code {code}, stderr:\n{err[-3000:]}"

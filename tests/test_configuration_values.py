@@ -64,8 +64,7 @@ ACCEPTED = {
     "model.factory": ANY_TEXT, "model=torchvision model.factory": ANY_TEXT | {"null"},
     "model.weights": ANY_TEXT, "model.labels": ANY_TEXT | {"null"},
     "model=demo model.factory": ANY_TEXT | {"null"},
-    "model.channels": {"1", "3", "null"}, "interpreter.objective": {"null"},
-    "model.size": SIZES, "model.mean": {"null", "zeros"}, "model.std": {"null"},
+    "model.channels": {"1", "3", "null"}, "model.size": SIZES, "model.mean": {"null", "zeros"}, "model.std": {"null"},
     "augmentation.samples": FROM_ONE, "augmentation.std": SHARE, "augmentation.flip": SHARE,
     "augmentation.brightness": SHARE, "augmentation.hue": {"0", "0.5"}, "augmentation.erase": SHARE,
     "pruner.sparsity": {"0.5", "null"},  # schedule=auto finds nothing at 0 or 1
@@ -76,6 +75,7 @@ ACCEPTED = {
     "schedule.last_resort": {"list"}, "schedule.last": ABOVE_ZERO,
     "interpreter.targets": ANY_TEXT | {"list", "letters", "zeros"}, "interpreter.steps": FROM_ONE,
     "interpreter.learning_rate": {"1", "3", "0.5", "1.5"}, "interpreter.cam_layer": ANY_TEXT | {"null"},
+    "interpreter.objective": {"null"},
     "interpreter.lime.samples": {"3", "95"}, "interpreter.*.samples": FROM_ONE, "interpreter.*.batch_size": FROM_ONE,
     "interpreter.*.steps": FROM_ONE, "interpreter.gradient_shap.stdev": {"0", "1", "3", "0.5", "1.5"},
     "interpreter.occlusion.window": {"95"}, "interpreter.occlusion.stride": {"1", "3"},
@@ -261,6 +261,34 @@ def test_a_file_of_ones_own_that_is_no_yaml(refuse: Callable[..., str], tmp_path
     (tmp_path / "own" / "pruner").mkdir(parents=True)
     (tmp_path / "own" / "pruner" / "mine.yaml").write_bytes(content)
     assert "mine.yaml" in refuse("run", IMAGE, "--config-dir", "own", "pruner=mine")
+
+
+def test_settings_of_ones_own_in_a_file(refuse: Callable[..., str], requests: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "bad.yaml").write_text("image: cat.jpg\n")
+    for flag in (["--config-name", "bad"], ["--config-name=bad"], ["-cp", "own"]):
+        assert "+experiment=mine" in refuse("run", IMAGE, "--config-dir", "own", *flag)
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\ndefaults:\n  - override /pruner: obs\nseed: 5\n")
+    assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 0
+    assert (requests[0].pruner_name, requests[0].seed) == ("obs", 5)
+    file.write_text("# @package _global_\nsede: 5\n")
+    assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 2 and len(requests) == 1
+
+
+def test_settings_of_a_saliency_method_of_ones_own(tmp_path: Path, requests: list[Any], monkeypatch: Any) -> None:
+    (tmp_path / "own_method_here.py").write_text("def shine(network, image, target, *, width=3):\n    return image\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["interpreter.methods=[own_method_here:shine]", "+interpreter.shine.width=5"]
+    assert main(["run", IMAGE, *words]) == 0
+    assert requests[0].saliency["shine"].settings == {"width": 5}
+    assert main(["run", IMAGE, *words, "+interpreter.glow.width=5"]) == 2
+    assert main(["run", IMAGE, words[0], "+interpreter.shine.depth=5"]) == 2 and len(requests) == 1
+
+
+def test_a_layer_may_be_called_like_a_number(requests: list[Any]) -> None:
+    assert main(["run", IMAGE, "interpreter.cam_layer=1.10"]) == 0
+    assert requests[0].saliency["guided_gradcam"].keywords["layer"] == "1.10", "and not 1.1, which is another layer"
 
 
 def test_a_schedule_of_ones_own_has_no_limits_but_its_kinds() -> None:

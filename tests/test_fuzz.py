@@ -63,6 +63,7 @@ def test_a_wrong_answer_is_seen(wrong: tuple[object, str, str, list[str], str]) 
     assert problem in judge(Input(("run",), {}), *answer)
     assert not judge(Input(("run",), {}), 2, "", "load 0.1 s\nspade: image=x: no such file\n", [])
     assert not judge(Input(("run",), {}), 0, "outputs/x\n", "load 0.1 s\n", ["outputs", "outputs/x"])
+    assert not judge(Input(("list",), {}), 0, "", "spade: write out=x; a bare folder is an older way\n", [])
 
 
 def test_damage_comes_in_all_kinds() -> None:

@@ -114,6 +114,7 @@ def _locked(path: Path, out: str) -> Iterator[None]:
     except ImportError:  # Windows: nobody watches
         yield
         return
+    made = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
@@ -121,6 +122,10 @@ def _locked(path: Path, out: str) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"out={out}: another process is at work there; wait for its end, or stop it") from None
         yield
+    except UserError:
+        if made:  # a mistake leaves nothing in somebody's folder
+            path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
 

@@ -15,7 +15,7 @@ from spade_cli.cli.manual import manual
 from spade_cli.cli.options import CONFIGS
 from spade_cli.cli.overrides import MULTIRUN, arrange, config_dirs
 from spade_cli.cli.terminal import VIEWS
-from spade_cli.errors import SpadeError
+from spade_cli.errors import SpadeError, UserError
 
 HYDRA_PRINTS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 Task = Callable[[dict[str, Any], "Asked"], None]
@@ -76,7 +76,13 @@ def _check_flags(words: list[str], name: str, typed: list[str]) -> None:
 
     parser = get_args_parser()
     parser.error = complain  # type: ignore[method-assign]
-    parser.parse_args(words)
+    found = parser.parse_args(words)
+    if found.config_name or found.config_path:  # another root lacks the groups, and Hydra leaves files of its own then
+        raise UserError(
+            f"{name}: --config-name and --config-path are not options of spade; put your settings into "
+            "FOLDER/experiment/mine.yaml, which begins with # @package _global_, and give --config-dir FOLDER "
+            "+experiment=mine"
+        )
 
 
 def _under_hydra(name: str, arguments: list[str], command: str, task: Task, views: tuple[str, ...]) -> int:

@@ -76,6 +76,14 @@ def _is_method(key: str, config: Mapping[str, Any]) -> bool:
     return name in METHODS or any(re.split(r"[:.]", str(one))[-1] == name for one in named)
 
 
+def _own_methods(config: Mapping[str, Any]) -> list[str]:
+    """Sections of saliency methods of the user's own, whose functions say which settings there are."""
+    interpreter = config.get("interpreter")
+    methods = interpreter.get("methods") if isinstance(interpreter, Mapping) else None
+    listed = methods if isinstance(methods, list) else [methods]
+    return [f"interpreter.{name.rpartition(':')[2]}" for name in listed if isinstance(name, str) and ":" in name]
+
+
 @cache
 def _known(command: str) -> tuple[dict[str, None], dict[str, str]]:
     """Every key of the command's YAML files, of whatever choices; and every section, with a key in it."""
