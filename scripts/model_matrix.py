@@ -28,7 +28,7 @@ from spade_cli import augment
 from spade_cli.doctor import examine
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS, Channel, explainable, visualize
-from spade_cli.interpretation.visualization import _observed, _response
+from spade_cli.interpretation.visualization import _response, observed
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
 from spade_cli.request import find_channels
@@ -183,7 +183,7 @@ def excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str]) ->
         for channel in range(CHANNELS):
             with suppress(UserError):
                 found = find_channels([f"{name}:{channel}"], classifier, x)
-                with torch.enable_grad(), _observed(classifier.model, [name]) as observe:
+                with torch.enable_grad(), observed(classifier.model, [name]) as observe:
                     leaf = grey.clone().requires_grad_()
                     layer = dict(classifier.model.named_modules()).get(name)
                     _response(observe(leaf.clone())[name], channel, layer).backward()

@@ -81,8 +81,19 @@ def test_what_a_notebook_shows(tmp_path):
     assert "data:image/png;base64," in shown and "conservation 0.5" in shown and "lrp: &lt;off&gt;" in shown
     with pytest.raises(UserError, match="no run"):
         spade_cli.open_run(tmp_path / "nowhere")
-    (tmp_path / "summary.json").write_text(json.dumps({"prediction": {}}))
+    said = {"label": "cat", "probability": 0.9, "target_probability": 0.9}
+    summary = {
+        "prediction": {"dense": said, "trace": said},
+        "image": {"path": "cat.png"},
+        "model": {"name": "net"},
+        "target": {"label": "cat"},
+        "fidelity": {"same_prediction": True, "agreement": 1.0, "kl": 0.0},
+        "sparsity": {"achieved": 0.5},
+        "flags": [],
+        "seconds": {"total": 1.0},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
     (tmp_path / "report.html").write_text('<p class="x">')
     run = spade_cli.open_run(tmp_path)
-    assert run.summary == {"prediction": {}}
+    assert run.summary == summary
     assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;"' in run._repr_html_()

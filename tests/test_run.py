@@ -21,6 +21,7 @@ from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
 from spade_cli.report import export, load_trace
 from spade_cli.report.explanations import write_visualization
+from spade_cli.report.folder import slugs
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
 
@@ -287,8 +288,9 @@ def test_a_dead_channel_is_said_once_for_both_networks(picture, tmp_path, monkey
 
 
 def test_channels_of_long_layer_names_have_pictures_of_their_own(tmp_path):
-    names = [f"{'a.very.long.layer.name' * 5}-{channel}" for channel in (17, 18)]
-    written = [write_visualization(tmp_path, name, "dense", torch.rand(3, 4, 4), 0.0)[0] for name in names]
+    names = [f"{'a.very.long.layer.name' * 12}-{channel}" for channel in (17, 18)]
+    files = slugs(names)
+    written = [write_visualization(tmp_path, n, files[n], "dense", torch.rand(3, 4, 4), 0.0)[0] for n in names]
     assert written[0]["picture"] != written[1]["picture"]
 
 

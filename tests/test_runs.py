@@ -105,6 +105,44 @@ def test_mistakes_are_one_line(here, capsys, arguments, says):
     assert says in error and error.count("\n") == 1 and "Traceback" not in error
 
 
+OLDER = [  # (as it was written once, as it is written, what is said of it)
+    (["list", "outputs"], ["list", "out=outputs"], "write out=outputs; a bare folder"),
+    (["open", "one", "--print", "--output", "outputs"], ["open", "one", "--print"], "write out=outputs; --output"),
+    (["export", "one", "t.pth", "--force"], ["export", "one", "out=t.pth", "--force"], "write out=t.pth; a bare file"),
+    (
+        ["neurons", "one", "--top", "1", "--steps=1", "--layers", "fc", "layer4.5.conv2"],
+        ["neurons", "one", "top=1", "steps=1", "layers=[fc,layer4.5.conv2]"],
+        "write top=1 steps=1 layers=fc,layer4.5.conv2; --top is an older way",
+    ),
+    (
+        ["diff", "one", "two", "--output", "outputs/..", "--out", "d.html", "steps=1", "--force"],
+        ["diff", "outputs/one", "outputs/two", "out=d.html", "steps=1", "--force"],
+        "write outputs/../one; output is an older way to say where the runs are",
+    ),
+]
+
+
+@pytest.mark.parametrize(("older", "newer", "says"), OLDER, ids=lambda words: " ".join(words[:1]))
+def test_older_spellings_do_the_same_and_say_so(here, capsys, older, newer, says):
+    assert main(older) == 0
+    answer, told = capsys.readouterr()
+    assert says in told and told.count("is an older") == told.count("hint: ") <= 2
+    assert main([*newer, "--quiet"]) == 0
+    assert capsys.readouterr() == (answer, "")
+    assert main([*newer, "--json", "-q"]) == 0
+    for line, row in zip(answer.splitlines()[newer[0] == "list" :], capsys.readouterr().out.splitlines(), strict=True):
+        assert next(iter(json.loads(row).values())) == line.split(" ")[0]
+
+
+def test_a_run_is_named_by_a_part_of_its_name_in_any_folder(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["open", f"{here}/outputs/on", "--print"], ["open", "on", f"out={here}/outputs", "--print"]):
+        assert main(words) == 0
+        assert Path(capsys.readouterr().out.strip()).parent.name.endswith("-one")
+    assert main(["open", f"{here}/outputs/three", "--print"]) == 2
+    assert "has three in its name" in capsys.readouterr().err
+
+
 def test_old_and_damaged_runs_are_told(here, capsys, tmp_path):
     one = next((here / "outputs").glob("*/*-one"))
     old = shutil.copytree(one, tmp_path / "old")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from spade_cli import pipeline
 from spade_cli.cli import SYNONYMS, VERBS, main, stdout
 from spade_cli.cli.options import CONFIGS, read_command
 from spade_cli.cli.spelling import understood
@@ -46,7 +47,8 @@ def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
+        # What is held back until the end counts as well, and unbuffered nothing is.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -74,10 +76,21 @@ def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str],
 def test_what_another_process_answers_is_said(
     requests: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    said: list[str] = []
+
+    def run(request: Request, console: object) -> Path:
+        said.append(capsys.readouterr().out)
+        return request.output / str(request.seed)
+
+    monkeypatch.setattr(pipeline, "run", run)
+    command = ["run", "-m", IMAGE, "seed=1,2"]
+    assert main(command) == 0
+    assert said == ["", f"{Path('outputs/1')}\n"] and capsys.readouterr().out == f"{Path('outputs/2')}\n"
     numbers = iter(range(100, 200))
     monkeypatch.setattr(os, "getpid", lambda: next(numbers))  # each look is from another process
-    assert main(["run", "-m", IMAGE, "seed=1,2"]) == 0
-    assert capsys.readouterr().out == f"{Path('outputs/done')}\n" * 2
+    said.clear()
+    assert main(command) == 0
+    assert said == ["", ""] and capsys.readouterr().out == f"{Path('outputs/1')}\n{Path('outputs/2')}\n"
 
 
 # out=
@@ -118,7 +131,7 @@ def test_worlds_folder_without_its_word(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert main(["world", "count=1", "some pictures"]) == 0
     out, told = capsys.readouterr()
-    assert out == "some pictures\n" and told.endswith("spade: write out=some pictures; a bare folder is an older way\n")
+    assert out == "some pictures\n" and told.endswith("hint: write out=some pictures; a bare folder is an older way\n")
     assert main(["world", "out=others", "count=1", "--json", "-q"]) == 0
     out, told = capsys.readouterr()
     assert json.loads(out) == {"folder": "others", "pictures": 1} and told == ""
@@ -275,6 +288,7 @@ def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path
         "occlusion:\n  window: ${..wide}\nsaliency: {}\n",
         "pruner/mine.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: open_ended.zero\nanything: 2\n",
         "settings/mine.yaml": "# A group of the user's own.\nlevel: 0.5\n",
+        "notes/mine.yaml": "# Another, which nothing refers to.\nwhy: to see\n",
     }
     for name, text in files.items():
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -283,7 +297,7 @@ def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path
         "def zero(weight, hessian, sparsity, block, **settings):\n    return weight\n"
     )
     own = ["--config-dir", "mine", "pruner=mine", "interpreter=mine"]
-    groups = ["+experiment=mine", "+settings=mine", "pruner.sparsity=${settings.level}"]
+    groups = ["+experiment=mine", "+settings=mine", "+notes=mine", "pruner.sparsity=${settings.level}"]
     assert main(["run", IMAGE, *own, *groups, "+pruner.more=4"]) == 0
     (request,) = requests
     assert (request.seed, request.output, request.sparsity) == (3, Path("kept"), 0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli.front import import_from_here
-from spade_cli.cli.values import MISSING, number, one_of, section, shown, text, whole
+from spade_cli.cli.values import MISSING, number, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
 from spade_cli.models.inputs import COLOURS, GREY
@@ -62,15 +62,6 @@ def source_of_run(run: Path) -> ModelSource:
     return model_source(section(config if isinstance(config, dict) else {}, "model"))
 
 
-def _channels(value: Any) -> int:
-    if isinstance(value, bool) or value not in (GREY, COLOURS):
-        raise UserError(
-            f"model.channels={shown(value)}: pictures have 3 channels, or 1 in grey; for another input give a network "
-            "whose forward(self, x) makes it of x"
-        )
-    return int(value)
-
-
 def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
     """Three numbers of pictures whose values lie in [0, 1]."""
     if value is None:
@@ -87,3 +78,11 @@ def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
             f"{key}=[{divided}]"
         )
     return tuple(number(key, part, low, 1) for part in parts)
+
+
+def _channels(value: Any) -> int:
+    if value not in (COLOURS, GREY) or isinstance(value, bool):
+        raise UserError(
+            f"model.channels={value}: pictures have {COLOURS} channels, or {GREY} in grey; give one of these"
+        )
+    return int(value)

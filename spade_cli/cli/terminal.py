@@ -55,15 +55,14 @@ def console(views: Collection[str]) -> "Console":
 
 def hint(text: str) -> None:
     """What a person may like to know of the command line: kept for `tell_hints`."""
-    if text not in _hints:
-        _hints.append(text)
+    _hints.append(text)
 
 
 def tell_hints(views: Collection[str]) -> None:
     """Say each hint once, on stderr; for the end of a command that went well, since an error is one line."""
     if not is_quiet(views):
         for text in _hints:
-            print(f"spade: {text}", file=sys.stderr)
+            print(f"hint: {text}", file=sys.stderr)
     forget_hints()
 
 

@@ -15,6 +15,8 @@ SAME = 1e-4  # how far probabilities may move when their last step is taken out 
 ENOUGH = 16  # values that all lie in [0, 1] before it is no coincidence: half of all scores are negative
 # autograd's names of the last step, through steps that only reshape
 LAST_STEPS = {"SoftmaxBackward": Output.SOFTMAX, "SigmoidBackward": Output.SIGMOID}
+MEANS = ("Mean", "AdaptiveAvgPool", "AvgPool")
+CLIPS = ("Relu", "Hardtanh", "Clamp", "Threshold")
 RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Clone", "Alias", "ToCopy", "Slice", "Select")
 
 
@@ -54,7 +56,7 @@ def settle_output(network: nn.Module, pictures: Sequence[Tensor], wanted: str, a
             "take its softmax out"
         )
     output = Output.SIGMOID if classes == 1 and wanted == AUTO else Output(wanted if wanted != AUTO else "softmax")
-    if within and answers.numel() >= ENOUGH and len(answers.unique()) > 2:
+    if within and answers.numel() >= ENOUGH and len(answers.unique()) > 2 and not _clipped_below(network, pictures[0]):
         note = (
             "all its outputs lie between 0 and 1, as probabilities of independent labels do; every measure here starts "
             "from scores: if they are probabilities, return the scores before them, and set model.output=sigmoid"
@@ -92,6 +94,15 @@ def _last_step(network: nn.Module, picture: Tensor) -> Output | None:
             return None
         step = step.next_functions[0][0] if step.next_functions else None
     return None
+
+
+def _clipped_below(network: nn.Module, picture: Tensor) -> bool:
+    """Whether the output is a ReLU, or a mean of one, as SqueezeNet's: that no score is negative says nothing then."""
+    with torch.enable_grad():
+        step = network(picture.clone().requires_grad_()).grad_fn
+    while step is not None and step.name().startswith((*RESHAPES, *MEANS)):
+        step = step.next_functions[0][0] if step.next_functions else None
+    return step is not None and step.name().startswith(CLIPS)
 
 
 def _take_last_step_out(network: nn.Module, pictures: Sequence[Tensor], made_by: Output, asked: str) -> None:

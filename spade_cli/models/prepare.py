@@ -35,7 +35,8 @@ def prepare(
         classes = count_classes(classifier)
         pictures = rehearsal_pictures(classifier.preprocessing, device_of(network))
         settled = settle_output(network, pictures, output, asked)
-        doubts = rehearse(settled.network, pictures, asked, original)
+        trained = classifier.weights != "none"
+        doubts = rehearse(settled.network, pictures, asked, original=original, trained=trained)
     notes = (*doubts, *settled.notes, *notes)
     more = tuple(note for note in notes if note not in classifier.notes)
     return replace(

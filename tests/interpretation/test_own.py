@@ -128,7 +128,7 @@ def test_what_a_method_does_wrong_is_one_line(function, line):
         (needs_more, "missing a required argument: 'steps'.* a default for each setting"),
         (lambda network, image, target: image, "is not a function with a name"),
         ("test_own:nothing", "test_own:nothing: test_own has no nothing"),
-        ("test_own:SETTINGS", r"is dict: give a function \(network, image, target\)"),
+        ("test_own:SETTINGS", r"is an object of type dict: give a function \(network, image, target\)"),
         ("nowhere:at_all", "no module nowhere"),
         ("test_own:", "package.module:function; write for example mypackage.mymodule:mymethod"),
     ],

@@ -57,7 +57,8 @@ def test_command_writes_the_figure_and_the_numbers(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(
-    "argument, says", [("out=toy.txt", "no picture"), ("out=no/toy.png", "no folder"), ("seed=-1", "seed=-1")]
+    "argument, says",
+    [("out=toy.txt", "not a kind of picture"), ("out=no/toy.png", "no folder"), ("seed=-1", "seed=-1")],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, argument, says):
     monkeypatch.chdir(tmp_path)
