@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import random
 import shutil
 import signal
@@ -51,7 +52,7 @@ ODD = (
         "a,b",
         "1,2",
     ),
-    *("${seed}", "${nothing}", "${oc.env:NOWHERE}", "$(x)", "a=b", "=", ":", "#", "%", "*", "~", "~/x", "..", "/", "."),
+    *("${seed}", "${nothing}", "${oc.env:NOWHERE}", "$(x)", "a=b", "=", ":", "#", "%", "*", "~", "~/x", "..", "."),
     *("'", '"', "\\", "a'b", "é", "0x10", "1e3", "1_000", "01", "+1", "12:30", "yes", "default", "none", "auto", "all"),
     "9" * 5000,
     *("/dev/null", "nowhere", "picture.png", "pictures", "small.pth", "labels.txt", "shares.yaml", "choice(1,2)"),
@@ -284,7 +285,7 @@ def _given(given: Input, folder: Path) -> Outcome:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     before = set(folder.rglob("*"))
-    with contextlib.chdir(folder), _patience():
+    with contextlib.chdir(folder), _home(folder), _patience():
         code, out, err = answer(list(given.arguments))
     made = sorted(str(path.relative_to(folder)) for path in set(folder.rglob("*")) - before)
     return Outcome(code, judge(given, code, out, err, made))
@@ -328,6 +329,20 @@ def judge(given: Input, code: object, out: str, err: str, made: list[str]) -> st
     if left or (code == 2 and made and not several):
         return f"left behind: {left or made}; {shown}"
     return ""
+
+
+@contextlib.contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    """`~` means the folder: no input is to read or write whoever's home."""
+    before = {name: os.environ.get(name) for name in ("HOME", "USERPROFILE")}
+    os.environ.update(dict.fromkeys(before, str(folder)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

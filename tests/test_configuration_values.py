@@ -223,6 +223,7 @@ ON_THE_COMMAND_LINE = [
     ("interpreter.occlusion.stride=16", "interpreter.occlusion.window=15", "a stride from 1 to 15"),
     ("schedule=paper_resnet50 schedule.method=lpr", "did you mean lrp?"),
     ("model.size=1000 augmentation.samples=100000", "do not fit into the memory", "at most 5017"),
+    (f"model={'x' * 300}", "is unknown; there are"),
     (f"image={'x' * 300}", "longer than the path of any file"),
     (f"seed={'9' * 5000}", "the command line or a YAML file does not compose"),
 ]  # fmt: skip

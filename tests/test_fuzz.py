@@ -66,6 +66,13 @@ def test_a_wrong_answer_is_seen(wrong: tuple[object, str, str, list[str], str]) 
     assert not judge(Input(("list",), {}), 0, "", "spade: write out=x; a bare folder is an older way\n", [])
 
 
+def test_no_input_knows_the_home_or_the_root_of_the_disk(generator: Generator, tmp_path: Path) -> None:
+    words = {word for number in range(3000) for word in generator.input(number).arguments}
+    assert not [word for word in words if word.partition("=")[2] == "/"]
+    give(Input(("world", "out=~/made", "count=1"), {}), generator.home, tmp_path / "here")
+    assert not Path("~/made").expanduser().exists()
+
+
 def test_damage_comes_in_all_kinds() -> None:
     content = bytes(range(256)) * 8
     made = [damage(random.Random(seed), content) for seed in range(200)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli.front import import_from_here
-from spade_cli.cli.values import MISSING, number, one_of, section, shown, text, whole
+from spade_cli.cli.values import MISSING, number, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
 from spade_cli.models.inputs import COLOURS, GREY
@@ -60,15 +60,6 @@ def source_of_run(run: Path) -> ModelSource:
         raise UserError(f"{path} cannot be read ({error}); give the folder of a finished run") from error
     import_from_here()
     return model_source(section(config if isinstance(config, dict) else {}, "model"))
-
-
-def _channels(value: Any) -> int:
-    if isinstance(value, bool) or value not in (GREY, COLOURS):
-        raise UserError(
-            f"model.channels={shown(value)}: pictures have 3 channels, or 1 in grey; for another input give a network "
-            "whose forward(self, x) makes it of x"
-        )
-    return int(value)
 
 
 def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:

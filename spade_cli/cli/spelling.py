@@ -59,8 +59,8 @@ def _known_model(word: str, folders: Sequence[Path]) -> list[str]:
     """`model=resnet34`, which has no YAML file, as the network of torchvision that it names; several, likewise."""
     match = MODEL.fullmatch(word)
     names = match[1].split(",") if match else []
-    files = [[folder / "model" / f"{name}.yaml" for folder in (*folders, CONFIGS)] for name in names]
-    if all(any(file.is_file() for file in places) for places in files):
+    there = {file.stem for folder in (*folders, CONFIGS) for file in (folder / "model").glob("*.yaml")}
+    if set(names) <= there:
         return [word]
     import torchvision  # seconds; such a run needs it in any case
 
