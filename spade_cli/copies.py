@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from spade_cli.errors import UserError
+from spade_cli.errors import UserError, one_line
 
 WRAPPERS = ("torch._dynamo.eval_frame.OptimizedModule", "torch.nn.parallel.data_parallel.DataParallel")
 NOT_NAMED = ("_parameters", "_buffers", "_modules")  # always copyable, or named with their own modules
@@ -38,7 +38,7 @@ def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
         with torch.no_grad():  # or TorchScript's weights would be results of a copy, and no leaves
             return copy.deepcopy(network, memo)
     except Exception as error:  # whatever the user's own attributes raise
-        place, why = _not_copyable(network) or ("it", _reason(error))
+        place, why = _not_copyable(network) or ("it", one_line(error))
         raise UserError(
             f"{asked} cannot be copied, and a trace is a pruned copy: {place} ({why}); "
             "make it outside the network, or each time anew in its forward"
@@ -52,10 +52,6 @@ def copy_for_eval(network: nn.Module) -> nn.Module:
     for parameter in copied.parameters():
         parameter.grad = None
     return copied
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _tensors_in(network: nn.Module) -> Iterator[Tensor]:
@@ -73,7 +69,7 @@ def _not_copyable(network: nn.Module) -> tuple[str, str] | None:
             try:
                 copy.deepcopy(value)
             except Exception as error:
-                return f"{name}.{attribute}".lstrip("."), f"{type(value).__name__}: {_reason(error)}"
+                return f"{name}.{attribute}".lstrip("."), f"{type(value).__name__}: {one_line(error)}"
     return None
 
 
@@ -144,7 +140,7 @@ class _Reading(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def refuse_borrowed(network: nn.Module, weight: str, asked: str) -> None:
+def refuse_borrowed(network: nn.Module, weight: str, asked: str) -> NoReturn:
     """Raise the UserError about a copy that runs the original's layers; `weight`: one of them, or ""."""
     cause = _closure(network) or "a function or a hook that keeps the original's layers, or a global variable"
     which = f" (seen at {weight})" if weight else ""

@@ -15,3 +15,8 @@ class UserError(SpadeError):
     """The user's mistake: one line that says what was asked, what was found and what to do; exit code 2."""
 
     exit_code = 2
+
+
+def one_line(error: Exception) -> str:
+    """The start of an error's message, without its line breaks."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

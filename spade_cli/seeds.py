@@ -16,7 +16,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
     The generators belong to the process: of two threads inside, one draws what it would not alone.
     """
-    generators = [torch.default_generator, *_generators(device)]
+    generators = generators_of(device)
     states = [generator.get_state() for generator in generators]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
@@ -38,11 +38,13 @@ def answer(network: nn.Module, images: Tensor) -> Any:
         return network(images.clone())  # a clone: the first layer may write into it
 
 
-def _generators(device: torch.device) -> list[torch.Generator]:
-    """The generator a device draws from, where it is not the CPU's."""
+def generators_of(device: torch.device) -> list[torch.Generator]:
+    """What torch draws from: the CPU's generator, and this device's own where it has one."""
+    found = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()  # there are no generators before
-        return [torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]]
-    if device.type == "mps":
-        return [torch.mps._get_default_mps_generator()]  # private to torch (seen in 2.14)
-    return []
+        index = torch.cuda.current_device() if device.index is None else device.index
+        found.append(torch.cuda.default_generators[index])
+    elif device.type == "mps":
+        found.append(torch.mps._get_default_mps_generator())  # private to torch (seen in 2.14)
+    return found

@@ -133,7 +133,7 @@ def _read_torch(path: Path, asked: str) -> object:
         raise UserError(f"{_unopened(asked)}; {_convert_pickle(path, load)}")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
-            warnings.simplefilter("ignore")  # torch muses about pickle protocols
+            warnings.simplefilter("ignore")  # torch warns about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))

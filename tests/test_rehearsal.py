@@ -13,6 +13,7 @@ import spade_cli
 from spade_cli.errors import UserError
 from spade_cli.images import as_image
 from spade_cli.models import Classifier, ModelSource, load_model, wrap
+from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
 from spade_cli.pruning import find_layers
 from spade_cli.scores import Output
 
@@ -77,6 +78,15 @@ def test_a_layer_that_is_no_part_of_the_network_is_no_layer() -> None:
 def test_answers_that_change_are_flagged_with_the_reason(make: Callable[[], nn.Module], words: list[str]) -> None:
     (note, *_) = wrapped(make()).notes
     assert all(word in note for word in words), note
+
+
+def test_a_rehearsal_asks_no_more_than_it_needs() -> None:
+    """The first picture twice, two pictures, a gradient, a pair; then the network and its copy, twice."""
+    network, asked = small().eval(), list[int]()
+    network.register_forward_hook(lambda module, inputs, output: asked.append(len(output)))
+    classifier = wrapped(small())
+    rehearse(network, rehearsal_pictures(classifier.preprocessing, torch.device("cpu")), "model=small")
+    assert asked == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
 
 
 def test_the_rehearsal_leaves_state_and_random_numbers_as_they_were() -> None:

@@ -12,9 +12,8 @@ from spade_cli.cli.values import section, shares
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceSettings
 
-NAMED = re.compile(
-    r"(?P<name>[\w][\w .@-]*):\s+(?P<words>.+)", re.DOTALL
-)  # before any word of Hydra's, which has a "="
+# A name comes before any word of Hydra's, which has a "=".
+NAMED = re.compile(r"(?P<name>[\w][\w .@-]*):\s+(?P<words>.+)", re.DOTALL)
 SHORT = re.compile(r"(?P<pruner>\w+)(?:@(?P<sparsity>[\d.]+))?")
 QUOTED = re.compile(r"""^(['"])((?:(?!\1).)*)\1$""", re.DOTALL)
 OTHER = "image=other"

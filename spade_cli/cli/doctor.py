@@ -30,19 +30,18 @@ def main(arguments: list[str]) -> int:
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from dataclasses import replace
 
+    from spade_cli.cli.conditions import trace_settings
     from spade_cli.cli.door import (
         MAX_SEED,
-        damping,
         device_name,
         function_of,
         saliency_methods,
         sample_count,
-        schedule_of,
         visualization,
         visualization_targets,
     )
     from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import level, section, shares, whole
+    from spade_cli.cli.values import section, whole
     from spade_cli.devices import device_of, full_precision, pick_device
     from spade_cli.doctor import examine
     from spade_cli.errors import UserError
@@ -52,15 +51,12 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.pruning import Auto, find_layers, schedule
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, pruner, plan = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
-    interpreter = section(config, "interpreter")
+    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
     model = model_source(section(config, "model"), asked.choices.get("model"))
     samples = sample_count(augmentation, model.size)
-    sparsity, amount = level(pruner.pop("sparsity", None)), damping(pruner)
-    named = shares("schedule.layers", plan.pop("layers", None))
+    settings = trace_settings(config)
     methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
-    solver, planned = function_of("pruner", pruner), schedule_of(plan, sparsity)
-    augmented = function_of("augmentation", augmentation)
+    augment = function_of("augmentation", augmentation)
     device = pick_device(device_name(config.get("device")))
     image, notes = _image(config.get("image"), seed)
     with full_precision():
@@ -70,7 +66,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         x = own.normalise(own.view(image).to(device_of(classifier.model)))
         check_cam_layer(methods, classifier.model)
         layers = find_layers(classifier.model, x)
-        asked_shares = schedule.settle(planned, layers, sparsity, named)
+        asked_shares = schedule.settle(settings.schedule, layers, settings.sparsity, settings.layer_shares)
         if isinstance(asked_shares, Auto):
             raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
         channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
@@ -80,15 +76,15 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         found = examine(
             classifier,
             x,
-            augmented(image, samples, own, seed),
+            augment(image, samples, own, seed),
             layers,
             asked_shares,
-            {asked.choices["pruner"]: solver},
+            {asked.choices["pruner"]: settings.pruner},
             methods,
             visualize,
             channels,
             seed=seed,
-            damping=amount,
+            damping=settings.damping,
             on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
         )
     if terminal.as_json(asked.views):

@@ -58,9 +58,7 @@ class Takes:
     verb: str
     doc: str | None  # of its module: the first line says what it does
     usage: str
-    words: tuple[
-        tuple[str, str], ...
-    ] = ()  # (name, meaning) of what is given without a key, in order; "" as for a setting
+    words: tuple[tuple[str, str], ...] = ()  # (name, meaning) of what has no key, in order; "" as for a setting
     settings: tuple[Setting, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
     examples: tuple[str, ...] = ()

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from spade_cli.charts import map_picture
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation.explainable import Explainable, answer, one_line
-from spade_cli.seeds import seeded
+from spade_cli.interpretation.explainable import Explainable, one_line
+from spade_cli.seeds import answer, seeded
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output

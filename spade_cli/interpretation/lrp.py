@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spade_cli.interpretation.explainable import Explainable, answer
+from spade_cli.interpretation.explainable import Explainable
 from spade_cli.interpretation.explanation import (
     CONSERVATION_ERROR,
     CannotExplain,
@@ -44,6 +44,7 @@ from spade_cli.interpretation.lrp_choice import KEEP, kind_of, rule_of
 from spade_cli.interpretation.lrp_rules import Absorbing
 from spade_cli.interpretation.rewriting import module_of, replace_call
 from spade_cli.interpretation.sources import sources_forgotten
+from spade_cli.seeds import answer
 
 TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
 

@@ -1,4 +1,4 @@
-"""Lets go of the sources that torch.fx keeps."""
+"""Frees the source code that torch.fx caches."""
 
 import linecache
 from collections.abc import Iterator

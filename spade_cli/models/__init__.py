@@ -8,7 +8,7 @@ from typing import Any
 from spade_cli.errors import UserError
 from spade_cli.labels import read_labels
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing
-from spade_cli.models.factory import wrap
+from spade_cli.models.factory import colour, side, wrap
 from spade_cli.models.prepare import prepare
 from spade_cli.paths import expanded
 
@@ -60,8 +60,6 @@ def source_of(source: ModelSource | str, settings: dict[str, Any]) -> ModelSourc
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    from spade_cli.models.factory import colour, side
-
     own = dict(settings)
     own |= {name: colour(name, own[name]) for name in ("mean", "std") if own.get(name) is not None}
     own |= {name: side(name, own[name]) for name in ("size",) if own.get(name) is not None}

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from spade_cli.errors import UserError
+from spade_cli.errors import UserError, one_line
 
 
 @contextmanager
@@ -50,8 +50,3 @@ def library(name: str, asked: str, extra: str | None = None) -> ModuleType:
             f"{asked} needs {name}, which cannot be imported ({one_line(error)}); "
             f"pip install 'spade-cli[{extra or name}]'"
         ) from None
-
-
-def one_line(error: Exception) -> str:
-    """The start of an error's message, without its line breaks."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of
-from spade_cli.errors import UserError
-from spade_cli.models.building import one_line
+from spade_cli.errors import UserError, one_line
 from spade_cli.models.classifier import Preprocessing
 
 COLOURS, GREY = 3, 1  # channels of a network's input

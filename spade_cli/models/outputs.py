@@ -83,10 +83,8 @@ def _last_step(network: nn.Module, picture: Tensor) -> Output | None:
         step = network(picture.clone().requires_grad_()).grad_fn
     while step is not None:
         name = step.name()
-        if name.startswith("LogSoftmax"):
-            return (
-                None  # the softmax of logarithms of probabilities gives the same probabilities: scores as good as any
-            )
+        if name.startswith("LogSoftmax"):  # its own softmax gives the same probabilities: these are scores already
+            return None
         found = next((output for start, output in LAST_STEPS.items() if name.startswith(start)), None)
         if found is not None:
             return found

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
 from spade_cli.copies import copy_network, only_own_weights, refuse_borrowed
-from spade_cli.errors import UserError
-from spade_cli.models.building import one_line
+from spade_cli.errors import UserError, one_line
 from spade_cli.models.classifier import Preprocessing
-from spade_cli.seeds import seeded
+from spade_cli.seeds import generators_of, seeded
 
 PATCHES = 9  # a side of a rehearsal picture: patches of colour, as photographs have, and no noise
 SAME = 1e-3  # of the largest score: what batching and threads change by rounding is a hundred times less, in float32
-RUNS = 4  # of the same picture: dropout on a few scores may draw the same twice
+RUNS = 4  # of the same picture, where random numbers are drawn: dropout on a few scores may draw the same twice
 MOVED = 0.1  # of each weight's deviation: what the copy's weights are changed by
 
 
@@ -54,9 +53,9 @@ def rehearse(
 ) -> tuple[str, ...]:
     """Prove what is assumed of a network that returns (N, classes); returns what is in doubt, one line each.
 
-    Raises UserError where its answer does not depend on the picture, has no gradient, changes when pictures come in a
-    batch of two by failing, or where a copy of it does not run on its own layers. original: what the network is itself
-    a copy of, if it is one. trained: an untrained network may answer every picture alike, as vision transformers do.
+    Raises UserError where its answer does not depend on the picture or has no gradient, where it fails on two pictures
+    at once, or where a copy of it does not run on its own layers. original: what the network is itself a copy of, if it
+    is one. trained: an untrained network may answer every picture alike, as vision transformers do.
     """
     with seeded(0, pictures[0].device):  # what is drawn goes on from run to run, and is the same in every rehearsal
         return _rehearse(network, pictures, asked, network if original is None else original, trained)
@@ -67,8 +66,10 @@ def _rehearse(
 ) -> tuple[str, ...]:
     first, second = pictures[0], pictures[1]
     state = {name: value.detach().clone() for name, value in network.named_buffers()}
-    alone, *more = [_run(network, first) for _ in range(RUNS)]
-    again = next((one for one in more if not _same(one.answer, alone.answer)), more[-1])
+    alone, again = _run(network, first), _run(network, first)
+    for _ in range(RUNS - 2):
+        if again.drew and _same(again.answer, alone.answer):
+            again = _run(network, first)
     if trained:
         _check_picture_matters(network, pictures, asked)
     _check_gradient(network, first, asked)
@@ -88,22 +89,24 @@ def _rehearse(
 def _run(network: nn.Module, x: Tensor, seed: int | None = None) -> _Rehearsed:
     """One pass; with a seed, random numbers are drawn from it, and the caller's go on as if none had been."""
     with nullcontext() if seed is None else seeded(seed, x.device):
-        before = _random_states()
+        before = _random_states(x.device)
         answer = network(x.clone())
-        drew = before != _random_states()
+        drew = before != _random_states(x.device)
     trains = tuple(name or "the network itself" for name, module in network.named_modules() if module.training)
     return _Rehearsed(answer.detach().clone(), drew, trains)
 
 
-def _random_states() -> tuple[bytes, ...]:
-    """Of torch, Python and NumPy: they differ once a number was drawn."""
+def _random_states(device: torch.device) -> tuple[bytes, ...]:
+    """Of torch on the CPU and this device, Python and NumPy: they differ once a number was drawn."""
     others = (str(random.getstate()), str(np.random.get_state()))
-    return (torch.get_rng_state().numpy().tobytes(), *(state.encode() for state in others))
+    states = [generator.get_state().numpy().tobytes() for generator in generators_of(device)]
+    return (*states, *(state.encode() for state in others))
 
 
 def _check_picture_matters(network: nn.Module, pictures: Sequence[Tensor], asked: str) -> None:
-    answers = [_run(network, picture, seed=0).answer for picture in pictures]
-    if all(torch.equal(answers[0], answer) for answer in answers[1:]) and bool(torch.isfinite(answers[0]).all()):
+    first = _run(network, pictures[0], seed=0).answer
+    same = all(torch.equal(first, _run(network, picture, seed=0).answer) for picture in pictures[1:])
+    if same and bool(torch.isfinite(first).all()):
         raise UserError(
             f"{asked} gives every picture the same answer, so there is nothing to explain; check that its forward uses "
             "the picture, and its weights"
@@ -123,21 +126,20 @@ def _check_gradient(network: nn.Module, picture: Tensor, asked: str) -> None:
 def _doubts(
     network: nn.Module, state: dict[str, Tensor], alone: _Rehearsed, again: _Rehearsed, batched: _Rehearsed
 ) -> tuple[str, ...]:
-    """What makes answers uncertain, and why."""
-    notes = []
-    if not _same(alone.answer, again.answer) or not _same(again.answer, batched.answer[:1]):
-        reason = _reason(network, state, again)
-        if not _same(alone.answer, again.answer):
-            notes.append(
-                f"the network answers the same picture differently from call to call{reason}: maps and figures hold "
-                "for one of its answers"
-            )
-        else:
-            notes.append(
-                f"the network answers a picture differently alone and beside another{reason}: what is measured on "
-                "batches of samples may not hold for the picture"
-            )
-    return tuple(notes)
+    """What makes answers uncertain, and why: one line, or none."""
+    changes = not _same(alone.answer, again.answer)
+    if not changes and _same(again.answer, batched.answer[:1]):
+        return ()
+    reason = _reason(network, state, again)
+    if changes:
+        return (
+            f"the network answers the same picture differently from call to call{reason}: maps and figures hold for "
+            "one of its answers",
+        )
+    return (
+        f"the network answers a picture differently alone and beside another{reason}: what is measured on batches of "
+        "samples may not hold for the picture",
+    )
 
 
 def _reason(network: nn.Module, state: dict[str, Tensor], run: _Rehearsed) -> str:

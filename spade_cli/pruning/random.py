@@ -1,4 +1,4 @@
-"""Random: weights go by lot. A baseline: a map that is as good on this trace owes nothing to the pruning."""
+"""Random weights are pruned. A baseline: a map that is as good on this trace owes nothing to the pruning."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from spade_cli.pruning.ranking import without_least
 
 @handles("low_rank")
 def random(weight: Tensor, hessian: Hessian, sparsity: float, block: int, *, seed: int = 0) -> Tensor:
-    """Remove weights by lot: weight (g, r, c), sparsity 0 to 1 of the layer -> (g, r, c).
+    """Remove random weights: weight (g, r, c), sparsity 0 to 1 of the layer -> (g, r, c).
 
     Exactly round(weights * sparsity) are zero; the same seed draws the same weights of a layer of this shape.
     """
