@@ -78,3 +78,11 @@ def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
             f"{key}=[{divided}]"
         )
     return tuple(number(key, part, low, 1) for part in parts)
+
+
+def _channels(value: Any) -> int:
+    if value not in (COLOURS, GREY) or isinstance(value, bool):
+        raise UserError(
+            f"model.channels={value}: pictures have {COLOURS} channels, or {GREY} in grey; give one of these"
+        )
+    return int(value)
