@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from torchvision import models
 
 import spade_cli
-from spade_cli import augment
-from spade_cli.calibration import Calibration, Samples, calibrate
-from spade_cli.images import as_image
+from spade_cli.images import augment
+from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import find_layers, prune, schedule
-from spade_cli.pruning.curvature import damp, relative_error
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import block_of, weight_matrix
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers.curvature import damp, relative_error
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
+from spade_cli.run.calibrate import Calibration, Samples, calibrate
 from spade_cli.world import draw
 
 COMMAND = "python scripts/bench_run.py"

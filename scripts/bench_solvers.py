@@ -20,16 +20,16 @@ import torch
 from benchmark_page import PAGE, table, write_section
 from torch import Tensor, nn
 
-from spade_cli import augment
-from spade_cli.calibration import Calibration, calibrate
-from spade_cli.images import as_image
+from spade_cli.images import augment
+from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import find_layers
-from spade_cli.pruning.curvature import LowRank, damp, relative_error
-from spade_cli.pruning.forward import forward
 from spade_cli.pruning.layers import block_of, weight_matrix
-from spade_cli.pruning.obs import obs
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.pruning.solvers.obs import obs
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
+from spade_cli.run.calibrate import Calibration, calibrate
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -24,14 +24,14 @@ import torch
 from models_page import write_page
 from torch import nn
 
-from spade_cli import augment
-from spade_cli.doctor import examine
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.images import augment
+from spade_cli.inspection.examine import examine
 from spade_cli.interpretation import METHODS, Channel, explainable, visualize
 from spade_cli.interpretation.visualization import _response, observed
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
-from spade_cli.request import find_channels
+from spade_cli.run.request import find_channels
 
 PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "random")
 SMALL = 64  # pixels, where the network takes any size: everything costs a tenth of 224

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS
+from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS
 from spade_cli.interpretation import METHODS
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"

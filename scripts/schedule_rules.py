@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spade_cli import augment
-from spade_cli.calibration import Calibration, calibrate
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
-from spade_cli.evaluation.insertion import area, curve
-from spade_cli.evaluation.localisation import ranks, roc_auc
-from spade_cli.finding import judge_of, subject_of
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.measures.insertion import area, curve
+from spade_cli.evaluation.measures.localisation import ranks, roc_auc
+from spade_cli.images import augment
 from spade_cli.interpretation import METHODS, explainable
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Draft, Fidelity, blocks, find_layers
-from spade_cli.pruning.forward import forward
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.run.calibrate import Calibration, calibrate
+from spade_cli.run.find_trace import judge_of, subject_of
 from spade_cli.world import demo_classifier
 
 SEED = 77  # of the world's pictures: none of those that docs/results.md reports on

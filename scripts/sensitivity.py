@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spade_cli import augment
-from spade_cli.calibration import Calibration, calibrate
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
 from spade_cli.evaluation.figures import COLOURS, DPI
-from spade_cli.evaluation.localisation import roc_auc
-from spade_cli.finding import candidates, judge_of, subject_of
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.measures.localisation import roc_auc
+from spade_cli.images import augment
 from spade_cli.interpretation import METHODS, explainable
 from spade_cli.pruning import Draft, Fidelity, Search, find_layers, schedule
-from spade_cli.pruning.forward import forward
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.run.calibrate import Calibration, calibrate
+from spade_cli.run.find_trace import candidates, judge_of, subject_of
 from spade_cli.world import demo_classifier
 
 SEED = 77  # none of the pictures that docs/results.md reports on

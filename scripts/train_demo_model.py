@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spade_cli.world.measure import Figures, measure
+from spade_cli.world.measure_network import Figures, measure
 from spade_cli.world.network import WEIGHTS, DemoNetwork, demo_network, load_demo_network, prepare
 from spade_cli.world.pictures import SIZE, draw
 from spade_cli.world.training import late_batch, shifted, wrong_labels

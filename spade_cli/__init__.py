@@ -7,7 +7,8 @@
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from spade_cli.version import __version__
+
 __all__ = [
     "Calibration",
     "Classifier",
@@ -23,23 +24,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from spade_cli.calibration import Calibration
-    from spade_cli.images import load_image
+    from spade_cli.images.load import load_image
     from spade_cli.models import Classifier, load_model, wrap
-    from spade_cli.pipeline import trace, traces
     from spade_cli.pruning import Trace
-    from spade_cli.runs import Run, open_run
+    from spade_cli.report.runs import Run, open_run
+    from spade_cli.run.calibrate import Calibration
+    from spade_cli.run.pipeline import trace, traces
 
 _HOME = {
-    "Calibration": "spade_cli.calibration",
+    "Calibration": "spade_cli.run.calibrate",
     "Classifier": "spade_cli.models",
-    "Run": "spade_cli.runs",
+    "Run": "spade_cli.report.runs",
     "Trace": "spade_cli.pruning",
-    "load_image": "spade_cli.images",
+    "load_image": "spade_cli.images.load",
     "load_model": "spade_cli.models",
-    "open_run": "spade_cli.runs",
-    "trace": "spade_cli.pipeline",
-    "traces": "spade_cli.pipeline",
+    "open_run": "spade_cli.report.runs",
+    "trace": "spade_cli.run.pipeline",
+    "traces": "spade_cli.run.pipeline",
     "wrap": "spade_cli.models",
 }
 
@@ -50,4 +51,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'spade_cli' has no attribute {name!r}")
     from importlib import import_module
 
+    import_module("spade_cli.report.notebook").show_in_notebooks()
     return getattr(import_module(_HOME[name]), name)

@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Requests that reached the pipeline, which does nothing here."""
-    from spade_cli import pipeline  # here: tests of the pruning alone run without Hydra and captum
+    from spade_cli.run import pipeline
 
     seen: list[Any] = []
     monkeypatch.chdir(tmp_path)

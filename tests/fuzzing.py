@@ -17,7 +17,7 @@ from networks import photograph, small
 from safetensors.torch import save_file
 
 from spade_cli.cli import main
-from spade_cli.cli.options import read_command
+from spade_cli.cli.config.options import read_command
 
 PATIENCE = 120  # seconds that one input may take on a busy machine; none of them needs ten
 TINY = ("model=python", "model.factory=networks:small", "model.size=32")
@@ -237,7 +237,7 @@ def _right_files(home: Path) -> dict[str, bytes]:
         "list.txt": "picture.png\nnowhere.png\n\n# not a picture\nhttp://127.0.0.1:9/x.png\n",
         "shares.yaml": "shares:\n  conv1: 0.5\n  conv2: 0.9\n",
         "wrong.yaml": "shares: {conv1: 95, head: -1, 3: x}\nmore: ${nothing}\n",
-        "pruner.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: spade_cli.pruning.obs.obs\n",
+        "pruner.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: spade_cli.pruning.solvers.obs.obs\n",
         "target.yaml": "_target_: os.system\nsparsity: [1]\n",
         "batch.json": json.dumps({"identity": {}, "arguments": ["images=nowhere"], "images": 1, "folder": "."}),
         "about.json": json.dumps({"identity": [], "arguments": 3, "images": "x", "folder": 5, "command": None}),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spade_cli import augment
+from spade_cli.images import augment
 from spade_cli.models import Preprocessing
 
 IMAGE = (torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0)) * 255).byte()

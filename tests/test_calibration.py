@@ -7,10 +7,10 @@ import torch
 from networks import photograph, small
 
 import spade_cli
-from spade_cli import augment
-from spade_cli.calibration import Calibration, calibrate, passes, store_for
 from spade_cli.errors import UserError
-from spade_cli.images import as_image
+from spade_cli.images import augment
+from spade_cli.images.load import as_image
+from spade_cli.run.calibrate import Calibration, calibrate, passes, store_for
 
 NAMES = ["conv1", "conv2", "head"]
 EXACT = Calibration(precision="float32")

@@ -6,7 +6,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.report.checkpoint import load_trace, save_trace, write_whole
+from spade_cli.files import write_whole
+from spade_cli.report.checkpoint import load_trace, save_trace
 
 
 def test_every_tensor_comes_back(tmp_path):

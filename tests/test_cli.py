@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from spade_cli import __version__, pipeline
 from spade_cli.cli import VERBS, main, terminal
-from spade_cli.cli.overrides import arrange, quote
+from spade_cli.cli.config.quoting import arrange, quote
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS
-from spade_cli.request import Request
+from spade_cli.run import pipeline
+from spade_cli.run.request import Request
+from spade_cli.version import __version__
 
 IMAGE = "image=cat.jpg"
 

@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from spade_cli.cli.door import GIVEN
-from spade_cli.cli.options import CONFIGS, describe, read_command, read_options
-from spade_cli.cli.values import bound
+from spade_cli.cli.config.options import CONFIGS, describe, read_command, read_options
+from spade_cli.cli.config.settings import GIVEN
+from spade_cli.cli.config.values import bound
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
 

@@ -16,11 +16,11 @@ from networks import photograph
 from omegaconf import OmegaConf
 
 from spade_cli.cli import _verb, main
-from spade_cli.cli.front import Asked
-from spade_cli.cli.keys import check_keys
-from spade_cli.cli.limits import LIMITS, check_limits
-from spade_cli.cli.options import CONFIGS, read_command
-from spade_cli.cli.values import find_function
+from spade_cli.cli.config.compose import Asked
+from spade_cli.cli.config.keys import check_keys
+from spade_cli.cli.config.limits import LIMITS, check_limits
+from spade_cli.cli.config.options import CONFIGS, read_command
+from spade_cli.cli.config.values import find_function
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
 
@@ -106,10 +106,10 @@ def reached(*_: Any, **__: Any) -> None:
 def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where work would begin, every command ends; an empty folder but for one picture."""
     for place in (
-        *("spade_cli.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.models.load_model"),
-        *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study"),
-        *("spade_cli.evaluation.answers.score", "spade_cli.tuning.tune.tune", "spade_cli.world.toy.train"),
-        "spade_cli.report.folder.new_folder",
+        *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.models.load_model"),
+        *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study.build_study"),
+        *("spade_cli.evaluation.study.score_answers.score", "spade_cli.tuning.tune.tune", "spade_cli.world.toy.train"),
+        "spade_cli.report.run_folder.new_folder",
     ):
         module, _, name = place.rpartition(".")
         monkeypatch.setattr(import_module(module), name, reached)

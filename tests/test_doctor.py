@@ -8,11 +8,11 @@ import torch
 from networks import small
 
 from spade_cli.cli import main
-from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS, _judged, _visualized, examine
+from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS, _judged, _visualized, examine
 from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanation, visualize
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune
-from spade_cli.pruning.magnitude import magnitude
+from spade_cli.pruning.solvers.magnitude import magnitude
 
 QUICK = ("augmentation.samples=2", "interpreter.steps=2", "interpreter.methods=[saliency,lrp,guided_backprop]")
 

@@ -14,10 +14,10 @@ import fsspec
 import pytest
 from networks import photograph
 
-from spade_cli import downloads
 from spade_cli.cli import main
-from spade_cli.downloads import local_copy, name_in
 from spade_cli.errors import UserError
+from spade_cli.images import download
+from spade_cli.images.download import local_copy, name_in
 from spade_cli.report.summary import file_record
 
 QUICK = (
@@ -114,7 +114,7 @@ def test_names_of_servers_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it listens, and says nothing
-        monkeypatch.setattr(downloads, "PATIENCE", 0.2)
+        monkeypatch.setattr(download, "PATIENCE", 0.2)
         started = time.perf_counter()
         refused(f"http://127.0.0.1:{server.getsockname()[1]}/cat.png", tmp_path, "no answer for 0.2 seconds")
         assert time.perf_counter() - started < 2
@@ -123,7 +123,7 @@ def test_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_what_is_larger_than_any_picture(
     memory: Any, website: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "MAX_BYTES", 3_000_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 3_000_000)
     memory.pipe("/three.bin", bytes(3_000_000))
     assert local_copy("memory://three.bin", tmp_path).stat().st_size == 3_000_000
     memory.pipe("/more.bin", bytes(3_000_001))

@@ -11,8 +11,8 @@ from test_models import built, refused, tiny
 from torch import nn
 
 from spade_cli.cli import main
-from spade_cli.factories import make
 from spade_cli.models import ModelSource, load_model, wrap
+from spade_cli.user_functions import make
 
 __all__ = ["tiny"]  # a factory whose layers are lazy
 

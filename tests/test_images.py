@@ -13,7 +13,7 @@ from PIL import Image
 
 from spade_cli.cli import main
 from spade_cli.errors import UserError
-from spade_cli.images import MAX_ASPECT, MIN_SIDE, as_image, load_image, read_image
+from spade_cli.images.load import MAX_ASPECT, MIN_SIDE, as_image, load_image, read_image
 
 
 @pytest.fixture

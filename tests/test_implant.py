@@ -7,8 +7,8 @@ import pytest
 from networks import photograph
 
 from spade_cli.cli import main
+from spade_cli.cli.config.quoting import quote
 from spade_cli.cli.implant import _rules
-from spade_cli.cli.overrides import quote
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from test_models import built, refused
 
-from spade_cli import labels
 from spade_cli.errors import UserError
-from spade_cli.labels import read_labels
-from spade_cli.models import ModelSource, load_model, wrap
+from spade_cli.models import ModelSource, labels, load_model, wrap
+from spade_cli.models.labels import read_labels
 
 
 def test_labels_that_are_odd(tmp_path: Path) -> None:

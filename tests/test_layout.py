@@ -10,50 +10,14 @@ PACKAGE = ROOT / "spade_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 300
 
-# The reading order: a part may import the parts before it.
+# The reading order: a room may import the rooms before it. Rooms are folders, or files that stand alone.
 ORDER = (
-    *(
-        "errors",
-        "paths",
-        "devices",
-        "downloads",
-        "images",
-        "weight_files",
-        "checkpoints",
-        "labels",
-        "factories",
-        "watching",
-        "scores",
-        "modes",
-        "copies",
-        "seeds",
-        "models",
-        "augment",
-        "progress",
-        "colours",
-        "charts",
-        "runs",
-    ),
-    *(
-        "pruning",
-        "calibration",
-        "finding",
-        "interpretation",
-        "report",
-        "world",
-        "request",
-        "explaining",
-        "concluding",
-        "pipeline",
-        "reopening",
-        "neurons",
-        "differences",
-        "doctor",
-        "evaluation",
-        "tuning",
-        "batch",
-        "cli",
-    ),
+    *("version", "errors", "paths", "devices", "files", "progress", "user_functions"),
+    *("networks", "models", "images"),  # what is explained: any torch network, a classifier, a picture
+    *("pruning", "interpretation"),  # the two halves of the method, which never import each other
+    *("report", "run", "inspection"),  # one run, and what can be made of it afterwards
+    *("world", "trojans", "evaluation", "tuning", "batch"),  # known answers, measures, many images
+    "cli",
 )
 
 

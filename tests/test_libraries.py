@@ -10,7 +10,7 @@ from spade_cli.interpretation import CannotExplain, explainable
 from spade_cli.models import ModelSource, load_model
 from spade_cli.models.building import library
 from spade_cli.pruning import collect, find_layers, prune
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 
 def test_what_is_not_installed_says_how_to_install_it():

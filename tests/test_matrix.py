@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spade_cli.doctor import FAILS, FLAGGED, SKIPPED, WORKS
+from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS
 from spade_cli.interpretation import METHODS
 from spade_cli.models import ModelSource, load_model
 

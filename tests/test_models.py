@@ -11,9 +11,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from spade_cli.checkpoints import fit, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, Preprocessing, load_model, wrap
+from spade_cli.models.checkpoints import fit, read_state_dict
 
 NAME = "squeezenet1_1"  # the smallest of torchvision's
 RAN = Path("ran")  # a file that a malicious pickle would make

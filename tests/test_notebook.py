@@ -36,7 +36,7 @@ def test_the_users_network_stays_as_it_is():
 
 
 def test_seeded_and_functions_or_names():
-    from spade_cli.pruning.obs import obs
+    from spade_cli.pruning.solvers.obs import obs
 
     classifier = spade_cli.wrap(small(), size=32)
     traces = [

@@ -6,8 +6,8 @@ import torch
 from networks import photograph
 from PIL import Image
 
-from spade_cli.colours import SIGNED, STRENGTH, palette
 from spade_cli.interpretation import Explanation
+from spade_cli.report.colours import SIGNED, STRENGTH, palette
 from spade_cli.report.explanations import write_saliency
 from spade_cli.report.overview import GAP, MARGIN, TILE, WARNING, Pair, overview
 from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top

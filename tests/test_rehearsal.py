@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 import spade_cli
 from spade_cli.errors import UserError
-from spade_cli.images import as_image
+from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, ModelSource, load_model, wrap
 from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
+from spade_cli.networks.scores import Output
 from spade_cli.pruning import find_layers
-from spade_cli.scores import Output
 
 
 def wrapped(network: nn.Module, **settings: object) -> Classifier:

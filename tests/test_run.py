@@ -13,15 +13,17 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from spade_cli import augment, interpretation, pipeline
-from spade_cli.calibration import Calibration
+from spade_cli import interpretation
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.explaining import _said_once
+from spade_cli.images import augment
 from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
 from spade_cli.report import export, load_trace
 from spade_cli.report.explanations import write_visualization
-from spade_cli.report.folder import slugs
+from spade_cli.report.run_folder import slugs
+from spade_cli.run import pipeline
+from spade_cli.run.calibrate import Calibration
+from spade_cli.run.explain import _said_once
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
 
@@ -137,7 +139,7 @@ def test_two_runs_in_the_same_second_get_two_folders(picture, tmp_path, monkeypa
 
             return datetime(2030, 1, 1, 12)
 
-    monkeypatch.setattr("spade_cli.report.folder.datetime", Noon)
+    monkeypatch.setattr("spade_cli.report.run_folder.datetime", Noon)
     quick = dict(saliency={}, visualize=None, samples=2)
     folders = [pipeline.run(request(picture, tmp_path, **quick)) for _ in range(3)]
     assert [folder.name for folder in folders] == ["12-00-00-héron-1-x" + suffix for suffix in ("", "-2", "-3")]

@@ -13,10 +13,10 @@ import torch
 from browser import PHONE, opened, overflows
 
 from spade_cli.cli import main
-from spade_cli.differences import CARRIED, Overlap, carriers, check_same_network, overlaps
 from spade_cli.errors import UserError
-from spade_cli.neurons import choose_layers
-from spade_cli.runs import find_runs
+from spade_cli.inspection.compare_traces import CARRIED, Overlap, carriers, check_same_network, overlaps
+from spade_cli.inspection.rank_channels import choose_layers
+from spade_cli.report.runs import find_runs
 from spade_cli.world.demo import PICTURE
 
 QUICK = ["augmentation.samples=8", "interpreter=saliency", "interpreter.methods=[saliency]", "model=demo"]
@@ -173,10 +173,10 @@ def test_neurons_ranks_what_carries_the_answer(here, capsys):
 
 
 def test_taking_the_first_channel_away_costs_the_answer_more_than_taking_a_late_one(here):
-    from spade_cli.cli.source import source_of_run
-    from spade_cli.neurons import rank
-    from spade_cli.reopening import reopen
-    from spade_cli.runs import find_run
+    from spade_cli.cli.config.model import source_of_run
+    from spade_cli.inspection.rank_channels import rank
+    from spade_cli.inspection.reopen import reopen
+    from spade_cli.report.runs import find_run
 
     folder = find_run("one", Path("outputs"))
     run = reopen(folder, source_of_run(folder))
@@ -200,9 +200,9 @@ def silence(output, channel):
 
 
 def test_diff_counts_what_both_kept(here, capsys):
-    from spade_cli.cli.source import source_of_run
-    from spade_cli.reopening import reopen
-    from spade_cli.runs import find_run
+    from spade_cli.cli.config.model import source_of_run
+    from spade_cli.inspection.reopen import reopen
+    from spade_cli.report.runs import find_run
 
     folders = {"A": find_run("one", Path("outputs")), "B": find_run("two", Path("outputs"))}
     runs = {name: reopen(folder, source_of_run(folder)) for name, folder in folders.items()}

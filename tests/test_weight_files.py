@@ -19,9 +19,9 @@ from networks import small
 from safetensors.torch import save_file
 from torch import nn
 
-from spade_cli.checkpoints import fit, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
+from spade_cli.models.checkpoints import fit, read_state_dict
 
 RAN = Path("ran")  # a file that code in a checkpoint would make
 State = dict[str, torch.Tensor]

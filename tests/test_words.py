@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from spade_cli import pipeline
-from spade_cli.cli import SYNONYMS, VERBS, main, stdout
-from spade_cli.cli.options import CONFIGS, read_command
-from spade_cli.cli.spelling import understood
-from spade_cli.request import Request
+from spade_cli.cli import SYNONYMS, VERBS, main, own_stdout
+from spade_cli.cli.config.options import CONFIGS, read_command
+from spade_cli.cli.config.spelling import understood
+from spade_cli.run import pipeline
+from spade_cli.run.request import Request
 
 IMAGE = "image=cat.jpg"
 ROOT = Path(__file__).parents[1]
@@ -59,17 +59,17 @@ def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
 
 def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = sys.stdout
-    with stdout.reserved(), stdout.reserved():
+    with own_stdout.reserved(), own_stdout.reserved():
         print("theirs")
-        stdout.say("ours")
-        with stdout.lent():
+        own_stdout.say("ours")
+        with own_stdout.lent():
             print("Hydra's")
-        with stdout.kept_in(tmp_path / "answers"):
-            stdout.say("another process's")
+        with own_stdout.kept_in(tmp_path / "answers"):
+            own_stdout.say("another process's")
     assert sys.stdout is before
     assert capsys.readouterr() == ("ours\nHydra's\n", "theirs\n")
     assert (tmp_path / "answers").read_text() == "another process's\n"
-    stdout.say("outside")
+    own_stdout.say("outside")
     assert capsys.readouterr().out == "outside\n"
 
 

@@ -10,17 +10,17 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from spade_cli import __version__
-from spade_cli.batch.folder import LIST, Folder
+from spade_cli.batch.batch_folder import LIST, Folder
+from spade_cli.batch.batch_request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.index import JSONL, Index
-from spade_cli.batch.listing import find_images
-from spade_cli.batch.request import TOGETHER, BatchRequest, Worker, tasks_of
 from spade_cli.batch.rows import FAILED, Row
-from spade_cli.downloads import is_url
 from spade_cli.errors import ImagesFailedError, SpadeError, UserError
+from spade_cli.images.download import is_url
+from spade_cli.images.find import find_images
 from spade_cli.progress import Stages
 from spade_cli.report import summary
-from spade_cli.report.gallery import write_gallery
+from spade_cli.report.gallery_page import write_gallery
+from spade_cli.version import __version__
 
 FIGURE = "curves.png"
 GALLERY_MOST = 10_000  # results in one page; a browser is slow with more, and all rows are in memory

@@ -9,7 +9,7 @@ from typing import Any
 from spade_cli.batch.axes import Axes, axes_of
 from spade_cli.batch.rows import DONE, Row
 from spade_cli.evaluation.figures import COLOURS, DENSE_COLOUR
-from spade_cli.evaluation.statistics import estimate
+from spade_cli.evaluation.measures.intervals import estimate
 
 DPI = 130
 ACROSS = 4  # panels beside one another

@@ -12,8 +12,8 @@ from spade_cli.batch.rows import DONE, Row
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.aggregation import AGGREGATIONS, OWN, aggregate
-from spade_cli.evaluation.localisation import roc_auc
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, OWN, aggregate
+from spade_cli.evaluation.measures.localisation import roc_auc
 from spade_cli.models import Classifier
 
 

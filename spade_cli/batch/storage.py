@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spade_cli.downloads import filesystem, is_url
 from spade_cli.errors import SpadeError
+from spade_cli.files import write_whole
+from spade_cli.images.download import filesystem, is_url
 from spade_cli.paths import shortened
-from spade_cli.world.resuming import write_whole
 
 PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
 LAST = "summary.json"  # uploaded last: where it is, a result is complete

@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
-from spade_cli import __version__
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.overrides import PICTURE
-from spade_cli.cli.spelling import understood
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.quoting import PICTURE
+from spade_cli.cli.config.spelling import understood
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.version import __version__
 
 VERBS = (
     *("run", "batch", "sweep", "open", "list", "neurons", "diff"),
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        with stdout.reserved():
+        with own_stdout.reserved():
             terminal.forget_hints()
             code = _dispatch(arguments)
         if code == 0:
@@ -64,10 +64,10 @@ def _dispatch(argv: list[str]) -> int:
     if first == "help" and rest and rest[0] in VERBS:
         first, rest = rest[0], ["--help"]
     if first in ("-h", "--help", "help"):
-        stdout.say(_help())
+        own_stdout.say(_help())
         return 0
     if first == "version" or "--version" in argv:
-        stdout.say(f"spade {__version__}")
+        own_stdout.say(f"spade {__version__}")
         return 0
     if first in VERBS:
         return _verb(first).main(understood(first, rest))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.resuming import go_on, key, own_words, split_resume
+from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.resume import go_on, key, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -36,7 +36,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     resumed, rest = split_resume(arguments)
     if not resumed or {"-h", "--help"} & set(rest):
         return run_command(verb, arguments, task, usage, examples)
-    from spade_cli.batch.folder import read_about
+    from spade_cli.batch.batch_folder import read_about
     from spade_cli.cli import _verb
 
     other = [word for word in rest if word not in terminal.VIEWS and key(word).split(".")[0] not in FREE]
@@ -51,8 +51,8 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
 
 def _task(arguments: list[str]) -> Any:
     def task(config: dict[str, Any], asked: Asked) -> None:
-        from spade_cli.batch.working import BatchWork
-        from spade_cli.cli.values import section
+        from spade_cli.batch.explain_images import BatchWork
+        from spade_cli.cli.config.values import section
 
         shared = run_request(config, asked)
         out = where(config.get("out"), "batch", config.get("images"))
@@ -85,7 +85,7 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
     """What `spade run` would be asked for, but for the image."""
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.door import request
+    from spade_cli.cli.config.settings import request
 
     shared = {name: value for name, value in config.items() if name not in OWN}
     yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
@@ -103,10 +103,10 @@ def batch_request(
     **more: Any,
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.batch.request import BatchRequest
-    from spade_cli.cli.door import function_of
-    from spade_cli.cli.values import path, section, text
-    from spade_cli.downloads import is_url
+    from spade_cli.batch.batch_request import BatchRequest
+    from spade_cli.cli.config.settings import function_of
+    from spade_cli.cli.config.values import path, section, text
+    from spade_cli.images.download import is_url
 
     how = section(config, "batch")
     images = text("images", config.get("images"), "FOLDER")
@@ -129,7 +129,7 @@ def batch_request(
 
 def auto(name: str, value: Any) -> int | None:
     """A whole number from 1, or auto as None."""
-    from spade_cli.cli.values import whole
+    from spade_cli.cli.config.values import whole
 
     return None if value == "auto" else whole(f"{name} (or auto)", value, 1, MOST)
 
@@ -143,20 +143,20 @@ def switch(name: str, value: Any) -> bool:
 
 def where(value: Any, kind: str, images: Any) -> str:
     """The folder to write: as told, or a new one."""
-    from spade_cli.cli.values import path, text
-    from spade_cli.downloads import is_url
+    from spade_cli.cli.config.values import path, text
+    from spade_cli.images.download import is_url
 
     if value not in (None, ""):
         written = text("out", value, "FOLDER")
         return written if is_url(written) else str(path("out", written, "FOLDER"))
-    from spade_cli.report.folder import free_path
+    from spade_cli.report.run_folder import free_path
 
     return str(free_path(Path("outputs"), f"{kind}-{Path(str(images)).stem}"))
 
 
 def absolute(out: str) -> str:
     """A path of the user's from the root on; URLs stay."""
-    from spade_cli.downloads import is_url
+    from spade_cli.images.download import is_url
 
     if is_url(out):
         return out

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.errors import UserError
 
 HELP = """\
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
     given = {argument.partition("=")[0] for argument in arguments}
     if {"-h", "--help"} & given:
-        stdout.say(HELP + "\n".join(f"  {setting}" for setting in settings(set())))
+        own_stdout.say(HELP + "\n".join(f"  {setting}" for setting in settings(set())))
         return 0
     if "image" in given:
         raise UserError("spade demo brings its own picture; to explain yours use spade run image=PATH")
@@ -45,9 +45,9 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
 
     import numpy as np
 
-    from spade_cli import pipeline
-    from spade_cli.cli.door import request
-    from spade_cli.runs import OVERVIEW, REPORT
+    from spade_cli.cli.config.settings import request
+    from spade_cli.report.runs import OVERVIEW, REPORT
+    from spade_cli.run import pipeline
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
     console = terminal.console(asked.views)

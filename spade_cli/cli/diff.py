@@ -4,10 +4,10 @@ import shlex
 from pathlib import Path
 
 from spade_cli.cli import terminal
+from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
 from spade_cli.cli.neurons import drawn
-from spade_cli.cli.plain import Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
-from spade_cli.runs import find_run
+from spade_cli.report.runs import find_run
 
 TOP = 2  # channels of each layer and run: the page is to be read, and every picture takes seconds
 RUN = ("RUN", "folder of a run, or a part of its name; FOLDER/PART where the runs are not in outputs")
@@ -41,24 +41,24 @@ def main(arguments: list[str]) -> int:
     if not out.parent.is_dir():
         raise UserError(f"out={out}: there is no folder {out.parent}; make it first")
     folders = {name: find_run(asked.word(number), runs_in) for number, name in enumerate("AB")}
-    from spade_cli import differences, neurons
-    from spade_cli.cli.source import source_of_run
+    from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
+    from spade_cli.inspection import compare_traces, rank_channels
+    from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
-    from spade_cli.reopening import reopen
-    from spade_cli.report.difference import write_difference
+    from spade_cli.report.difference_page import write_difference
 
     stages, device = Stages(terminal.console(asked.views)), asked.settings["device"]
     with full_precision():
         with stages.stage("load"):
             runs = {name: reopen(folder, source_of_run(folder), device) for name, folder in folders.items()}
-            differences.check_same_network(runs)
-            layers = neurons.choose_layers(runs["A"], asked.settings["layers"])
-            overlaps = differences.overlaps(runs)
-            only = differences.only_one(runs, layers, asked.settings["top"])
+            compare_traces.check_same_network(runs)
+            layers = rank_channels.choose_layers(runs["A"], asked.settings["layers"])
+            overlaps = compare_traces.overlaps(runs)
+            only = compare_traces.only_one(runs, layers, asked.settings["top"])
         networks = {name: run.trace for name, run in runs.items()}
         own, everyone = runs["A"].classifier.preprocessing, [one for listed in only.values() for one in listed]
-        neurons.draw(networks, everyone, own, asked.settings["steps"], runs["A"].found["seed"], stages)
+        rank_channels.draw(networks, everyone, own, asked.settings["steps"], runs["A"].found["seed"], stages)
     found = {name: {**run.found, "run": str(run.run)} for name, run in runs.items()}
     photographs = {name: run.photograph for name, run in runs.items()}
     page = write_difference(out, found, photographs, overlaps, only, shlex.join(["spade", "diff", *arguments]))

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.compose import Asked, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spade_cli.doctor import Finding
+    from spade_cli.inspection.examine import Finding
     from spade_cli.pruning import Layer
 
 USAGE = "spade doctor [model=NAME] [KEY=VALUE ...]"
@@ -30,8 +30,9 @@ def main(arguments: list[str]) -> int:
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from dataclasses import replace
 
-    from spade_cli.cli.conditions import trace_settings
-    from spade_cli.cli.door import (
+    from spade_cli.cli.config.conditions import trace_settings
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.settings import (
         MAX_SEED,
         device_name,
         function_of,
@@ -40,15 +41,14 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         visualization,
         visualization_targets,
     )
-    from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import section, whole
+    from spade_cli.cli.config.values import section, whole
     from spade_cli.devices import device_of, full_precision, pick_device
-    from spade_cli.doctor import examine
     from spade_cli.errors import UserError
-    from spade_cli.finding import check_finite
+    from spade_cli.inspection.examine import examine
     from spade_cli.interpretation import check_cam_layer
     from spade_cli.models import load_model
     from spade_cli.pruning import Auto, find_layers, schedule
+    from spade_cli.run.find_trace import check_finite
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
@@ -72,7 +72,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
         check_finite(classifier.model(x)[0].detach().cpu(), classifier)
         console = terminal.console(asked.views)
-        _tell_layers(classifier, layers, notes, console.print if terminal.as_json(asked.views) else stdout.say)
+        _tell_layers(classifier, layers, notes, console.print if terminal.as_json(asked.views) else own_stdout.say)
         found = examine(
             classifier,
             x,
@@ -98,9 +98,9 @@ def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
     import torch
     from torchvision.transforms.functional import resize
 
-    from spade_cli.cli.values import path, text
-    from spade_cli.downloads import is_url
-    from spade_cli.images import read_image
+    from spade_cli.cli.config.values import path, text
+    from spade_cli.images.download import is_url
+    from spade_cli.images.load import read_image
 
     if picture is not None:
         written = text("image", picture, "PATH")
@@ -111,7 +111,7 @@ def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
 
 def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
     """The visualizations asked for; by default the class, and a channel of a layer in the middle."""
-    from spade_cli.request import find_channels
+    from spade_cli.run.request import find_channels
 
     if targets:
         return find_channels(targets, classifier, x)

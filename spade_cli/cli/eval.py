@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.resuming import go_on, own_words, split_resume
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.resume import go_on, own_words, split_resume
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
 
 def _resume(folder: Path, rest: list[str]) -> int:
     """The folder's own command, from where it was given."""
-    from spade_cli.evaluation.folder import read_about
+    from spade_cli.evaluation.records_folder import read_about
 
     other = [word for word in rest if word not in terminal.VIEWS]
     if other:
@@ -44,12 +44,12 @@ def _task(arguments: list[str]) -> Any:
         console = terminal.console(asked.views)
         study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
         if answers is not None:
-            from spade_cli.evaluation.answers import as_text, score
+            from spade_cli.evaluation.study.score_answers import as_text, score
 
             found = score(answers, study)
-            terminal.print_objects([found]) if terminal.as_json(asked.views) else stdout.say(as_text(found))
+            terminal.print_objects([found]) if terminal.as_json(asked.views) else own_stdout.say(as_text(found))
         elif study is not None:
-            from spade_cli.evaluation.study import build_study
+            from spade_cli.evaluation.study.build_study import build_study
 
             page = build_study(_request(config, asked, arguments), study, console)
             terminal.print_made("page", page, asked.views)
@@ -63,15 +63,16 @@ def _task(arguments: list[str]) -> Any:
 
 
 def _path(key: str, value: Any) -> Path | None:
-    from spade_cli.cli.values import path
+    from spade_cli.cli.config.values import path
 
     return None if value is None else path(key, value, "PATH")
 
 
 def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.conditions import read_conditions, trace_settings
-    from spade_cli.cli.door import (
+    from spade_cli.cli.config.conditions import read_conditions, trace_settings
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.settings import (
         MAX_SAMPLES,
         MAX_SEED,
         calibration_settings,
@@ -81,9 +82,8 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         sample_count,
         visualization,
     )
-    from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import number, path, section, text, whole
-    from spade_cli.evaluation.request import BEST, FAMILIES, FIXED, EvaluationRequest
+    from spade_cli.cli.config.values import number, path, section, text, whole
+    from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
@@ -128,11 +128,11 @@ def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def out_folder(value: Any, data: str, verb: str) -> Path:
     """`out`, or a new folder in outputs/ that is named after the moment, the command and the data."""
-    from spade_cli.cli.values import path
+    from spade_cli.cli.config.values import path
 
     if value not in (None, ""):
         return path("out", value, "FOLDER")
-    from spade_cli.report.folder import free_path
+    from spade_cli.report.run_folder import free_path
 
     return free_path(Path("outputs"), f"{verb}-{Path(data).name}")
 

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from spade_cli.cli import terminal
-from spade_cli.cli.plain import Given, Setting, Takes, parsed, read_path
+from spade_cli.cli.arguments import Given, Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
-from spade_cli.runs import find_run
+from spade_cli.report.runs import find_run
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TRACE = "trace.safetensors"
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     run = find_run(asked.word(0), RUNS)
     if not (run / TRACE).is_file():
         raise UserError(f"{run} holds no {TRACE}: the run did not keep its trace; make it again with keep=[trace]")
-    from spade_cli.report import export  # torch comes with it
+    from spade_cli.report.checkpoint import export  # torch comes with it
 
     export(run, out)
     terminal.print_made("file", out, asked.views)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.values import number, path, section, share_inside, whole
+from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.values import number, path, section, share_inside, whole
 from spade_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _implant(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.door import MAX_SEED, device_name
-    from spade_cli.cli.source import model_source
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.settings import MAX_SEED, device_name
+    from spade_cli.images.find import find_pictures
     from spade_cli.models import load_model
     from spade_cli.report import summary
-    from spade_cli.world.finetune import Settings, implant_trojans
-    from spade_cli.world.photographs import find_pictures
-    from spade_cli.world.resuming import check_folder
-    from spade_cli.world.rules import check_rules, read_rules
+    from spade_cli.trojans.fine_tuning_folder import check_out
+    from spade_cli.trojans.implant import Settings, implant_trojans
+    from spade_cli.trojans.rules import check_rules, read_rules
 
     settings = Settings(
         steps=whole("steps", config.get("steps"), 1),
@@ -48,7 +48,7 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
     rules, device = check_rules(_rules(config.get("trojans"))), device_name(config.get("device"))
     source = model_source(section(config, "model"), asked.choices.get("model"))
     out = path("out", config.get("out"), "FOLDER")
-    check_folder(out)
+    check_out(out)
     pictures = find_pictures(path("images", config.get("images"), "FOLDER"), out)
     classifier = load_model(source, seed=settings.seed)
     console = terminal.console(asked.views)

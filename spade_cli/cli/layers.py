@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.compose import Asked, run_command
 
 if TYPE_CHECKING:
     from spade_cli.pruning.layers import Layer
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _layers(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import section
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.values import section
     from spade_cli.models import load_model
     from spade_cli.pruning.layers import find_layers
 
@@ -37,7 +37,7 @@ def _layers(config: dict[str, Any], asked: Asked) -> None:
         return
     terminal.print_table(HEADER, [_row(layer, total) for layer in layers], asked.views, right=("share",))
     share = sum(layer.parameters for layer in prunable) / max(total, 1)
-    stdout.say(
+    own_stdout.say(
         f"{classifier.name}: {len(prunable)} of {len(layers)} layers can be pruned; "
         f"they hold {share:.1%} of {total:,} parameters"
     )

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli import stdout, terminal
-from spade_cli.cli.plain import Setting, Takes, parsed, read_path
+from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
 from spade_cli.paths import expanded
-from spade_cli.runs import find_runs, key_figures, read_summary
+from spade_cli.report.runs import find_runs, key_figures, read_summary
 
 HEADER = ("run", "target", "dense", "trace", "agreement", "sparsity", "seconds", "flags")
 NUMBERS = ("dense", "trace", "agreement", "sparsity", "seconds", "flags")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     elif runs:
         terminal.print_table(HEADER, [_row(run, figures) for run, figures in runs], asked.views, right=NUMBERS)
     else:
-        stdout.say(f"{folder} holds no run yet")
+        own_stdout.say(f"{folder} holds no run yet")
     return 0
 
 

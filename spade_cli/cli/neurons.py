@@ -3,8 +3,8 @@
 import shlex
 
 from spade_cli.cli import terminal
-from spade_cli.cli.plain import Setting, Takes, parsed, read_count, read_list, read_path
-from spade_cli.runs import find_run
+from spade_cli.cli.arguments import Setting, Takes, parsed, read_count, read_list, read_path
+from spade_cli.report.runs import find_run
 
 TOP, STEPS = 4, 256  # half of spade run's steps: there are many pictures, and channels need fewer than classes
 
@@ -38,21 +38,21 @@ def main(arguments: list[str]) -> int:
     if asked is None:
         return 0
     run = find_run(asked.word(0), asked.settings["out"])
-    from spade_cli import neurons
-    from spade_cli.cli.source import source_of_run
+    from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
+    from spade_cli.inspection import rank_channels
+    from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
-    from spade_cli.reopening import reopen
-    from spade_cli.report.neurons import write_neurons
+    from spade_cli.report.neurons_page import write_neurons
 
     stages = Stages(terminal.console(asked.views))
     with full_precision():
         with stages.stage("load"):
             reopened = reopen(run, source_of_run(run), asked.settings["device"])
-            layers = neurons.choose_layers(reopened, asked.settings["layers"])
-            ranked = neurons.rank(reopened, layers, asked.settings["top"])
+            layers = rank_channels.choose_layers(reopened, asked.settings["layers"])
+            ranked = rank_channels.rank(reopened, layers, asked.settings["top"])
         own, seed = reopened.classifier.preprocessing, reopened.found["seed"]
-        neurons.draw(reopened.networks, ranked, own, asked.settings["steps"], seed, stages)
+        rank_channels.draw(reopened.networks, ranked, own, asked.settings["steps"], seed, stages)
     page = write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments]))
     terminal.print_made("page", page, asked.views, run=str(run))
     return 0

@@ -3,8 +3,8 @@
 import sys
 
 from spade_cli.cli import terminal
-from spade_cli.cli.plain import Setting, Takes, parsed, read_path
-from spade_cli.runs import find_page
+from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
+from spade_cli.report.runs import find_page
 
 TAKES = Takes(
     "open",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.cli.terminal import console, print_run
 
 USAGE = "spade run image=PATH|URL [KEY=VALUE ...]"
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli import pipeline
-    from spade_cli.cli.door import request
+    from spade_cli.cli.config.settings import request
+    from spade_cli.run import pipeline
 
     print_run(pipeline.run(request(config, asked), console(asked.views)), asked.views)

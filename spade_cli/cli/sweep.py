@@ -9,9 +9,9 @@ from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.batch import OWN, batch_request, command, finish, run_request, where
-from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.overrides import MULTIRUN, arrange, quote
-from spade_cli.cli.resuming import key, split_resume
+from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.quoting import MULTIRUN, arrange, quote
+from spade_cli.cli.config.resume import key, split_resume
 from spade_cli.errors import UserError
 
 USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
@@ -48,7 +48,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str], dict[str, lis
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
+    from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
 
     flags, overrides = arrange(["images=" + word[6:] if word.startswith("image=") else word for word in arguments])
     fixed: list[str] = []
@@ -78,8 +78,8 @@ def _sweep(
     config: dict[str, Any], asked: Asked, *, arguments: list[str], fixed: list[str], words: list[tuple[str, ...]]
 ) -> None:
     from spade_cli.batch.curves import draw_curves
-    from spade_cli.batch.sweeping import SweepWork
-    from spade_cli.cli.values import path
+    from spade_cli.batch.sweep_image import SweepWork
+    from spade_cli.cli.config.values import path
 
     asked.command = shlex.join(["spade", "sweep", *arguments])
     jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(words))
@@ -104,8 +104,8 @@ def _sweep(
 
 
 def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) -> Any:
-    from spade_cli.batch.sweeping import Job
-    from spade_cli.report.folder import slug
+    from spade_cli.batch.sweep_image import Job
+    from spade_cli.report.run_folder import slug
 
     config, choices = _composed(fixed, own)
     yaml = Asked(asked.command, choices, "", asked.overrides)
@@ -138,7 +138,7 @@ def _composed(fixed: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any],
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.mistakes import COMPOSING_ERRORS, translate
+    from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
 
     words = [*fixed, *own]
     try:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spade_cli.cli import stdout
+from spade_cli.cli import own_stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,12 +73,12 @@ def forget_hints() -> None:
 
 def print_made(kind: str, path: Path | str, views: Collection[str], **figures: Any) -> None:
     """What a command made: its path, or with --json an object that has it under `kind`, and figures beside it."""
-    stdout.say(_object({kind: str(path), **figures}) if as_json(views) else str(path))
+    own_stdout.say(_object({kind: str(path), **figures}) if as_json(views) else str(path))
 
 
 def print_run(folder: Path, views: Collection[str]) -> None:
     """A finished run: its folder, or with --json its key figures as well."""
-    from spade_cli.runs import key_figures, read_summary
+    from spade_cli.report.runs import key_figures, read_summary
 
     found = read_summary(folder) if as_json(views) else None
     figures = {} if found is None else {**key_figures(found), "skipped": found["skipped"]}
@@ -88,17 +88,17 @@ def print_run(folder: Path, views: Collection[str]) -> None:
 def print_objects(rows: Collection[Mapping[str, Any]]) -> None:
     """JSON, one object a line."""
     for row in rows:
-        stdout.say(_object(row))
+        own_stdout.say(_object(row))
 
 
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], views: Collection[str], right: Sequence[str] = ()
 ) -> None:
     """A table for people, and columns that nothing cuts off for a pipe; columns named in `right` are ranged right."""
-    if is_plain(views) or not stdout.stream().isatty():
+    if is_plain(views) or not own_stdout.stream().isatty():
         widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
         for row in (header, *rows):
-            stdout.say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+            own_stdout.say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
         return
     from rich.console import Console
     from rich.table import Table
@@ -108,7 +108,7 @@ def print_table(
         table.add_column(title, overflow="fold", justify="right" if title in right else "left")
     for row in rows:
         table.add_row(*row)
-    Console(file=stdout.stream(), highlight=False, markup=False).print(table)
+    Console(file=own_stdout.stream(), highlight=False, markup=False).print(table)
 
 
 def _object(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.config.compose import Asked, run_command
 
 USAGE = "spade toy [out=PICTURE.png] [seed=NUMBER]"
 EXAMPLES = ("spade toy", "spade toy seed=3 out=seed3.png")
@@ -16,10 +16,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _toy(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.values import path, whole
+    from spade_cli.cli.config.values import path, whole
     from spade_cli.errors import UserError
+    from spade_cli.files import write_whole
     from spade_cli.progress import Stages
-    from spade_cli.report.checkpoint import write_whole
     from spade_cli.world import toy
 
     out = path("out", config.get("out"), "toy.png")
@@ -34,7 +34,7 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
         model = toy.train(seed, advance)
     with stages.stage("visualize"):
         shown = toy.visualizations(model, seed)
-    write_whole(out, lambda path: toy.draw_toy(shown, path))
+    write_whole(out, lambda path: toy.draw_toy(shown, path, out.suffix[1:].lower()))
     console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
     for one in shown:
         console.print(f"{one.title:<38}{one.share(toy.LARGE):>12.0%}{one.share(toy.SMALL):>12.0%}")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.front import Asked, run_command
+from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.errors import UserError
 
 USAGE = "spade tune [data=world|FOLDER] [KEY=VALUE ...]"
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _tune(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.tuning.report import SCHEDULE
     from spade_cli.tuning.tune import tune
+    from spade_cli.tuning.write_tuning import SCHEDULE
 
     out = tune(_request(config, asked), terminal.console(asked.views))
     terminal.print_made("folder", out, asked.views, schedule=str(out / SCHEDULE))
@@ -32,10 +32,10 @@ def _tune(config: dict[str, Any], asked: Asked) -> None:
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.door import damping, function_of
+    from spade_cli.cli.config.settings import damping, function_of
+    from spade_cli.cli.config.values import number, section, share_inside, whole
     from spade_cli.cli.eval import some_of
-    from spade_cli.cli.values import number, section, share_inside, whole
-    from spade_cli.tuning.request import MEASURED, TUNERS, TuningRequest
+    from spade_cli.tuning.tuning_plan import MEASURED, TUNERS, TuningRequest
 
     metric = some_of("metric", [config.get("metric")], tuple(MEASURED))[0]
     pruner, blocks = section(config, "pruner"), config.get("blocks")
@@ -60,7 +60,8 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
 
 def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
     """The pictures, the network and what is measured, as `spade eval` takes them."""
-    from spade_cli.cli.door import (
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.settings import (
         MAX_SEED,
         calibration_settings,
         device_name,
@@ -69,11 +70,10 @@ def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
         sample_count,
         visualization,
     )
+    from spade_cli.cli.config.values import number, path, section, text, whole
     from spade_cli.cli.eval import out_folder
-    from spade_cli.cli.source import model_source
-    from spade_cli.cli.values import number, path, section, text, whole
-    from spade_cli.evaluation.request import EvaluationRequest
-    from spade_cli.tuning.request import MEASURED
+    from spade_cli.evaluation.evaluation_plan import EvaluationRequest
+    from spade_cli.tuning.tuning_plan import MEASURED
 
     seed = whole("seed", config.get("seed"), 0, MAX_SEED)
     augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")

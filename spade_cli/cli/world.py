@@ -3,8 +3,8 @@
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.front import Asked, run_command
-from spade_cli.cli.overrides import arrange
+from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.quoting import arrange
 
 USAGE = "spade world out=FOLDER [KEY=VALUE ...]"
 EXAMPLES = ("spade world out=pictures count=1000", "spade world out=pictures trojan_share=1 seed=7")
@@ -25,10 +25,10 @@ def _with_out(arguments: list[str]) -> list[str]:
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.values import number, path, whole
+    from spade_cli.cli.config.values import number, path, whole
     from spade_cli.progress import Stages
-    from spade_cli.report.folder import new_folder
-    from spade_cli.world.files import write_world
+    from spade_cli.report.run_folder import new_folder
+    from spade_cli.world.write_world import write_world
 
     out = path("out", config.get("out"), "FOLDER")
     count = whole("count", config.get("count"), 1)

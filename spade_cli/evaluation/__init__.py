@@ -3,12 +3,12 @@
 The measures are functions of tensors; `evaluate.py` is the experiment in the order it happens.
 """
 
-from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
-from spade_cli.evaluation.fidelity import fidelity
-from spade_cli.evaluation.insertion import area, curve
-from spade_cli.evaluation.localisation import mass_inside, pointing_game, rank_accuracy, roc_auc
-from spade_cli.evaluation.sanity import kept_overlap, randomised, rank_correlation
-from spade_cli.evaluation.statistics import compare, estimate
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.measures.fidelity import fidelity
+from spade_cli.evaluation.measures.insertion import area, curve
+from spade_cli.evaluation.measures.intervals import compare, estimate
+from spade_cli.evaluation.measures.localisation import mass_inside, pointing_game, rank_accuracy, roc_auc
+from spade_cli.evaluation.measures.sanity import kept_overlap, randomised, rank_correlation
 
 __all__ = [
     "AGGREGATIONS",

@@ -6,14 +6,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from spade_cli.calibration import Samples
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
 from spade_cli.evaluation.data import Example, network_mask, partner
-from spade_cli.evaluation.request import Plan
-from spade_cli.finding import check_finite
-from spade_cli.seeds import answer
+from spade_cli.evaluation.evaluation_plan import Plan
+from spade_cli.networks.seeds import answer
+from spade_cli.run.calibrate import Samples
+from spade_cli.run.find_trace import check_finite
 
 # Added to the seed for the augmentations that fidelity is measured on: none of them made a trace.
 HELD_OUT_SEED = 1_000_003

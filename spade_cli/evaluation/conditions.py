@@ -6,12 +6,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from spade_cli.calibration import Calibration, calibrate, store_for
 from spade_cli.errors import UserError
-from spade_cli.finding import Subject, judge_of, search_of, subject_of
 from spade_cli.models import Classifier
 from spade_cli.pruning import Auto, Layer, Statistics, prune
 from spade_cli.pruning import schedule as schedules
+from spade_cli.run.calibrate import Calibration, calibrate, store_for
+from spade_cli.run.find_trace import Subject, judge_of, search_of, subject_of
 
 DENSE, SPARSE_FC = "dense", "sparse_fc"  # the conditions that are no traces
 

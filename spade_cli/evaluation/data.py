@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spade_cli.checkpoints import hash_file
 from spade_cli.errors import UserError
-from spade_cli.images import load_image
+from spade_cli.images.find import find_pictures
+from spade_cli.images.load import load_image
 from spade_cli.models import Classifier
+from spade_cli.models.checkpoints import hash_file
 from spade_cli.world import CONCEPTS, TROJANS, Trojan, draw, poison
-from spade_cli.world.photographs import find_pictures
 
 # Added to a run's seed: pictures that neither the bundled network's training (seeds near 0) nor its held-out figures
 # (near 1,000,000) nor the bundled picture (2,000,000) come from.

@@ -13,22 +13,22 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor, nn
 
-from spade_cli import __version__
 from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation import tables
-from spade_cli.evaluation.concepts import ConceptStudy
 from spade_cli.evaluation.conditions import SPARSE_FC
+from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan, decide
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.folder import Folder, check_folder, open_folder
-from spade_cli.evaluation.measuring import Record, measure
-from spade_cli.evaluation.probe import EPOCHS, probe_at
-from spade_cli.evaluation.request import EvaluationRequest, Plan, decide
+from spade_cli.evaluation.measure_image import Record, measure
+from spade_cli.evaluation.records_folder import Folder, check_out, open_folder
 from spade_cli.evaluation.sparse_fc import sparse_fc
+from spade_cli.evaluation.study.concepts import ConceptStudy
+from spade_cli.evaluation.study.probe import EPOCHS, probe_at
+from spade_cli.files import write_whole
 from spade_cli.progress import Stages
 from spade_cli.report import summary
-from spade_cli.world.resuming import write_whole
+from spade_cli.version import __version__
 
 # Added to the seed for the pictures that Sparse FC learns from: none of them is measured on.
 FIT_SEED = 1_000_000
@@ -42,7 +42,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
     written where the request cannot be met, SpadeError where nothing at all could be measured.
     """
     stages = Stages(console)
-    check_folder(request.out)
+    check_out(request.out)
     with full_precision():
         with stages.stage("load"):
             plan = decide(request)

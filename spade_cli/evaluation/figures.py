@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from spade_cli.evaluation.measuring import Record
-from spade_cli.evaluation.metrics import METRICS
-from spade_cli.world.resuming import write_whole
+from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.measures.metrics import METRICS
+from spade_cli.files import write_whole
 
 GAINS = ("trojan_auc", "trojan_auc_best", "object_auc", "insertion", "deletion")
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey is dense.

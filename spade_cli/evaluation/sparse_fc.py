@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spade_cli.copies import copy_for_eval
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.models import Classifier
+from spade_cli.networks.copies import copy_for_eval
+from spade_cli.networks.scores import Output
 from spade_cli.pruning import find_layers
-from spade_cli.scores import Output
 
 # The elastic net is nearly a lasso, and the path is walked until accuracy has lost 5 %: both as in the paper (its
 # appendix A.2 and section 3.1).

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.evaluation.conditions import DENSE
-from spade_cli.evaluation.measuring import Record
-from spade_cli.evaluation.metrics import METRICS, Metric
-from spade_cli.evaluation.statistics import compare, estimate
+from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.measures.intervals import compare, estimate
+from spade_cli.evaluation.measures.metrics import METRICS, Metric
 
 AVERAGE = "average"  # over the methods, image by image
 BEST_OF_TWO = ("trojan_auc_signed", "trojan_auc_absolute")

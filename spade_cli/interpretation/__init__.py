@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from spade_cli.interpretation.blank import why_blank
-from spade_cli.interpretation.deeplift import deeplift
-from spade_cli.interpretation.explainable import Explainable, explainable
 from spade_cli.interpretation.explanation import CannotExplain, Explanation
-from spade_cli.interpretation.feature_maps import check_cam_layer
-from spade_cli.interpretation.gradients import (
+from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
+from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
+from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
+from spade_cli.interpretation.saliency.deeplift import deeplift
+from spade_cli.interpretation.saliency.gradients import (
     gradient_shap,
     guided_backprop,
     guided_gradcam,
@@ -15,9 +16,8 @@ from spade_cli.interpretation.gradients import (
     integrated_gradients,
     saliency,
 )
-from spade_cli.interpretation.lrp import lrp
-from spade_cli.interpretation.own import OwnMethod, OwnObjective, own_method, own_objective
-from spade_cli.interpretation.perturbation import check_window, lime, occlusion
+from spade_cli.interpretation.saliency.lrp import lrp
+from spade_cli.interpretation.saliency.perturbation import check_window, lime, occlusion
 from spade_cli.interpretation.visualization import Channel, check_channels, is_blank, visualize
 
 # In the order of the paper's tables; a method's name is its function's.

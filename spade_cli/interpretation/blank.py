@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from spade_cli.devices import device_of
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.visualization import Channel, observed, visualize
-from spade_cli.seeds import seeded
+from spade_cli.networks.seeds import seeded
 
 DEAD = "the channel is dead, no picture excites it"
 UNLUCKY = "the noise that it starts from does not excite the channel, take another seed"

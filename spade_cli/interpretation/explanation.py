@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spade_cli.charts import map_picture
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation.explainable import Explainable, one_line
-from spade_cli.seeds import answer, seeded
+from spade_cli.interpretation.rewrite.explainable import Explainable, one_line
+from spade_cli.networks.seeds import answer, seeded
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output
@@ -40,11 +39,6 @@ class Explanation:
     map: Tensor
     checks: dict[str, float]
     warnings: tuple[str, ...]
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the map, its checks and what is wrong with it."""
-        checks = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in self.checks.items()]
-        return map_picture(self.map, "absolute channel sum", [*checks, *self.warnings])
 
 
 def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.interpretation.own import OwnObjective, own_objective
-from spade_cli.seeds import seeded
-from spade_cli.watching import watching
+from spade_cli.interpretation.own_methods import OwnObjective, own_objective
+from spade_cli.networks.seeds import seeded
+from spade_cli.networks.watch import watching
 
 # The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
 BLANK = 0.01

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from spade_cli.errors import UserError
-from spade_cli.labels import read_labels
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing
-from spade_cli.models.factory import colour, side, wrap
+from spade_cli.models.labels import read_labels
 from spade_cli.models.prepare import prepare
+from spade_cli.models.python import colour, side, wrap
 from spade_cli.paths import expanded
 
 LIBRARIES = ("torchvision", "timm", "huggingface")  # a file of this folder each, with load(source, seed) -> Classifier
@@ -29,7 +29,7 @@ def load_model(source: ModelSource | str, *, seed: int = 0, **settings: Any) -> 
     source = source_of(source, settings)
     if source.library not in LIBRARIES:
         raise UserError(f"model.library={source.library} is unknown; there are {', '.join(LIBRARIES)}")
-    home = import_module(f"{__name__}.{'factory' if source.factory else source.library}")
+    home = import_module(f"{__name__}.{'python' if source.factory else source.library}")
     classifier: Classifier = home.load(source, seed)
     classifier = prepare(classifier, source.channels, source.output)
     labels = classifier.labels

@@ -8,8 +8,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from spade_cli.devices import device_of
-from spade_cli.labels import find_class
-from spade_cli.scores import Output
+from spade_cli.models.labels import find_class
+from spade_cli.networks.scores import Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
-from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.errors import UserError, one_line
 from spade_cli.models.building import library, quiet, seeded
+from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
 from spade_cli.paths import expanded
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import UserError
-from spade_cli.scores import Output
+from spade_cli.networks.scores import Output
 
 AUTO = "auto"
 SUM_ERROR = 1e-3  # how far probabilities in half precision can be from a sum of 1

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx, nn
 
-from spade_cli.copies import bake_weights, unwrap
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.models.classifier import Classifier
 from spade_cli.models.inputs import settle_input
 from spade_cli.models.outputs import AUTO, settle_output
 from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
+from spade_cli.networks.copies import bake_weights, unwrap
 
 
 def prepare(

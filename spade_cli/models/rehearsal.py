@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
-from spade_cli.copies import copy_network, only_own_weights, refuse_borrowed
 from spade_cli.errors import UserError, one_line
 from spade_cli.models.classifier import Preprocessing
-from spade_cli.seeds import generators_of, seeded
+from spade_cli.networks.copies import copy_network, only_own_weights, refuse_borrowed
+from spade_cli.networks.seeds import generators_of, seeded
 
 PATCHES = 9  # a side of a rehearsal picture: patches of colour, as photographs have, and no noise
 SAME = 1e-3  # of the largest score: what batching and threads change by rounding is a hundred times less, in float32

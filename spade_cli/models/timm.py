@@ -6,9 +6,9 @@ from typing import Any
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import InterpolationMode
 
-from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.errors import UserError, one_line
 from spade_cli.models.building import classes_in, library, quiet, seeded
+from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
 from spade_cli.paths import expanded
 

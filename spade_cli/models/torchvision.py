@@ -9,9 +9,9 @@ import torch
 import torchvision
 from torch import nn
 
-from spade_cli.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.errors import UserError
 from spade_cli.models.building import classes_in, quiet, seeded
+from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
 from spade_cli.paths import expanded
 

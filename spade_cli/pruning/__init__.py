@@ -1,12 +1,12 @@
 """Samples in, trace out: everything from a layer's statistics to a pruned copy of the network."""
 
-from spade_cli.pruning.auto import Auto, Search
 from spade_cli.pruning.blocks import blocks, body
 from spade_cli.pruning.draft import Draft
 from spade_cli.pruning.fidelity import Fidelity, Judge, Trial, breaking_layer
 from spade_cli.pruning.hessian import Statistics, collect
 from spade_cli.pruning.layers import Layer, find_layers
-from spade_cli.pruning.pruner import Pruner, pruner_named
+from spade_cli.pruning.search import Auto, Search
+from spade_cli.pruning.solvers.pruner import Pruner, pruner_named
 from spade_cli.pruning.trace import LayerRecord, Pruning, Trace, prune, prune_many
 
 __all__ = [

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from spade_cli.copies import copy_for_eval
+from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, layer_modules
-from spade_cli.pruning.pruner import Pruner
+from spade_cli.pruning.solvers.pruner import Pruner
 from spade_cli.pruning.trace import LayerRecord, Trace, left_dense, settled, solve
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spade_cli.copies import copy_for_eval
+from spade_cli.networks.copies import copy_for_eval
+from spade_cli.networks.scores import Output
+from spade_cli.networks.seeds import answer
 from spade_cli.pruning.layers import layer_modules
-from spade_cli.scores import Output
-from spade_cli.seeds import answer
 
 LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
 

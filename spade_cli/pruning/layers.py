@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spade_cli.modes import evaluating
-from spade_cli.watching import Call, watching
+from spade_cli.networks.modes import evaluating
+from spade_cli.networks.watch import Call, watching
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 SOLVED = (nn.Conv1d, nn.Conv2d)

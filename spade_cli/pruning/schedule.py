@@ -11,9 +11,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.auto import LADDER, LAST_RESORT, Auto
 from spade_cli.pruning.blocks import blocks, body
 from spade_cli.pruning.layers import Layer
+from spade_cli.pruning.search import LADDER, LAST_RESORT, Auto
 
 LEVEL = 0.95  # where none is asked for
 

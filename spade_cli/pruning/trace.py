@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 
 import torch
 from torch import Tensor, nn
 
-from spade_cli.charts import layer_table
-from spade_cli.copies import copy_for_eval
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
-from spade_cli.pruning.curvature import Hessian, LowRank, damp, relative_error
+from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
-from spade_cli.pruning.pruner import Pruner, can
+from spade_cli.pruning.solvers.curvature import Hessian, LowRank, damp, relative_error
+from spade_cli.pruning.solvers.pruner import Pruner, can
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
 
@@ -66,10 +64,6 @@ class Trace:
             f"Trace({type(self.model).__name__}, {pruned} of {len(self.layers)} layers pruned, "
             f"{self.weights_kept:,} of {self.weights_total:,} weights kept)"
         )
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the line above, and a chart of the layers."""
-        return f"<p>{escape(repr(self))}</p>{layer_table(self.layers)}"
 
 
 def prune(

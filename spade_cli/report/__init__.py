@@ -1,6 +1,1 @@
-"""A run's folder: pictures, summary, checkpoint."""
-
-from spade_cli.report.checkpoint import export, load_trace
-from spade_cli.report.folder import run_folder
-
-__all__ = ["export", "load_trace", "run_folder"]
+"""A run's folder, its pictures, summary and checkpoint; and pages that are made of such folders."""

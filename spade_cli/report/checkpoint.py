@@ -7,8 +7,7 @@ eight to a byte, row-major) with
 
 import json
 import math
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from spade_cli.errors import SpadeError, UserError
+from spade_cli.errors import UserError
+from spade_cli.files import write_whole
 
 FORMAT = "spade trace 1"
 CHECKPOINT = "trace.safetensors"
@@ -82,14 +82,3 @@ def export(run: Path, out: Path) -> None:
         write_whole(out, lambda path: path.write_bytes(save(state, {"format": "pt"})))
     else:
         write_whole(out, lambda path: torch.save(state, path))
-
-
-def write_whole(out: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `out` and rename, so that `out` is never half a file. Raises SpadeError where that fails."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            partial = Path(folder) / out.name
-            write(partial)
-            partial.replace(out)
-    except (OSError, SafetensorError) as error:
-        raise SpadeError(f"cannot write {out}: {error}; give another path or free some space") from error

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from spade_cli.colours import STRENGTH, Pixels, aggregate, heat, level, palette, shared_top
+from spade_cli.report.colours import STRENGTH, Pixels, aggregate, heat, level, palette, shared_top
 
 __all__ = ["Pixels", "aggregate", "heat", "overlay", "picture", "shared_top"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spade_cli.report.html import number, percent
-from spade_cli.scores import Output
+from spade_cli.networks.scores import Output
+from spade_cli.report.render import number, percent
 
 Summary = Mapping[str, Any]
 

@@ -13,14 +13,14 @@ import torch
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
-from spade_cli.evaluation.folder import Folder, as_record
-from spade_cli.evaluation.measuring import Record, measure_maps
+from spade_cli.evaluation.measure_image import Record, measure_maps
+from spade_cli.evaluation.records_folder import Folder, as_record
+from spade_cli.files import write_whole
 from spade_cli.pruning import Draft
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules, weight_matrix
-from spade_cli.tuning.request import METRICS, TuningPlan
 from spade_cli.tuning.space import Score, Shares
-from spade_cli.world.resuming import write_whole
+from spade_cli.tuning.tuning_plan import METRICS, TuningPlan
 
 TRIALS = "trials"
 SAME = "same_prediction"

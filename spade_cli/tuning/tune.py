@@ -14,16 +14,16 @@ from rich.text import Text
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.evaluate import about, identity
-from spade_cli.evaluation.folder import Folder, check_folder, open_folder
-from spade_cli.evaluation.measuring import Record
+from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.records_folder import Folder, check_out, open_folder
+from spade_cli.files import PART
 from spade_cli.progress import Stages
 from spade_cli.tuning.bench import Bench, gain, score
 from spade_cli.tuning.greedy import greedy
-from spade_cli.tuning.report import Found, write
-from spade_cli.tuning.request import TuningPlan, TuningRequest, decide
 from spade_cli.tuning.space import Score, Shares, Space, Try
 from spade_cli.tuning.tpe import tpe
-from spade_cli.world.resuming import PART
+from spade_cli.tuning.tuning_plan import TuningPlan, TuningRequest, decide
+from spade_cli.tuning.write_tuning import Found, write
 
 TUNING = "tuning"  # what the folder is of
 
@@ -46,7 +46,7 @@ def tune(request: TuningRequest, console: Console | None = None) -> Path:
     """
     stages = Stages(console)
     out = request.evaluation.out
-    check_folder(out, TUNING)
+    check_out(out, TUNING)
     with full_precision():
         with stages.stage("load"):
             plan = decide(request)

@@ -2,7 +2,7 @@
 
 from spade_cli.world.classes import CLASSES, CONCEPTS, ClassInfo, Concept
 from spade_cli.world.dataset import Sample, WorldDataset
-from spade_cli.world.measure import Figures, TrojanFigures, measure
+from spade_cli.world.measure_network import Figures, TrojanFigures, measure
 from spade_cli.world.network import DemoNetwork, demo_classifier, demo_network, load_demo_network, prepare
 from spade_cli.world.pictures import SIZE, Pictures, draw
 from spade_cli.world.sheet import contact_sheet, trojan_sheet, world_sheet

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from spade_cli.checkpoints import hash_file
 from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier, wrap
+from spade_cli.models.checkpoints import hash_file
 from spade_cli.world.classes import CLASSES
 from spade_cli.world.pictures import SIZE
 

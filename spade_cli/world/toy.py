@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.pruning import collect, find_layers, prune
-from spade_cli.pruning.obs import obs
+from spade_cli.pruning.solvers.obs import obs
 
 SIDE = 9.0
 WIDTH = 100  # neurons of a hidden layer
@@ -128,8 +128,11 @@ def visualize(model: nn.Module, seed: int) -> Tensor:
     return points.detach()
 
 
-def draw_toy(shown: list[Shown], path: Path) -> None:
-    """One panel a network, as in the paper's figure: the disks, and where the visualizations ended."""
+def draw_toy(shown: list[Shown], path: Path, kind: str | None = None) -> None:
+    """One panel a network, as in the paper's figure: the disks, and where the visualizations ended.
+
+    kind: png, pdf or svg; None: as the path ends.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
@@ -141,4 +144,4 @@ def draw_toy(shown: list[Shown], path: Path) -> None:
         axes.set(xlim=(0, SIDE), ylim=(0, SIDE), aspect="equal", xlabel="first feature", ylabel="second feature")
         shares = ", ".join(f"{one.share(disk):.0%} in the {disk.name} disk" for disk in DISKS)
         axes.set_title(f"{one.title}\n{shares}", fontsize=10.5)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format=kind)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from networks import photograph
 
-from spade_cli import augment
+from spade_cli.images import augment
 from spade_cli.report import load_trace
 
 QUICK = (

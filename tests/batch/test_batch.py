@@ -16,13 +16,14 @@ from networks import photograph
 from PIL import Image
 from test_run import request as run_request
 
-from spade_cli import augment, interpretation
+from spade_cli import interpretation
 from spade_cli.batch import batch
+from spade_cli.batch.batch_request import BatchRequest
 from spade_cli.batch.engines import local as engine
-from spade_cli.batch.request import BatchRequest
-from spade_cli.batch.working import BatchWork, Size
+from spade_cli.batch.explain_images import BatchWork, Size
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError
+from spade_cli.images import augment
 from spade_cli.models import ModelSource
 from spade_cli.pruning import pruner_named
 

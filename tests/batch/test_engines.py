@@ -9,12 +9,12 @@ from many import alike, dies_once, pictures
 from PIL import Image
 from test_batch import asked
 
-from spade_cli import augment
 from spade_cli.batch import batch
+from spade_cli.batch.batch_request import BatchRequest
 from spade_cli.batch.engines.local import auto_workers, cores, device_of
-from spade_cli.batch.request import BatchRequest
 from spade_cli.cli import main
 from spade_cli.errors import UserError
+from spade_cli.images import augment
 
 
 def through(engine, out, **changes):

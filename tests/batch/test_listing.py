@@ -5,8 +5,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from spade_cli.batch.listing import find_images
 from spade_cli.errors import UserError
+from spade_cli.images.find import find_images
 
 
 @pytest.fixture

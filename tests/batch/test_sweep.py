@@ -10,7 +10,7 @@ from many import QUICK, differing, pictures, table
 from PIL import Image
 from scenes import write_scenes
 
-from spade_cli.batch import sweeping
+from spade_cli.batch import sweep_image
 from spade_cli.batch.axes import axes_of
 from spade_cli.cli import main
 from spade_cli.cli.sweep import split
@@ -28,8 +28,8 @@ def here(tmp_path, monkeypatch):
 def test_every_combination_is_a_run_of_its_own_from_one_calibration(here, monkeypatch):
     picture = next(pictures(here / "pictures", 1).rglob("*.png"))
     passes = []
-    real = sweeping.calibrate
-    monkeypatch.setattr(sweeping, "calibrate", lambda *a, **k: passes.append(a[2]) or real(*a, **k))
+    real = sweep_image.calibrate
+    monkeypatch.setattr(sweep_image, "calibrate", lambda *a, **k: passes.append(a[2]) or real(*a, **k))
     assert main(["sweep", f"image={picture}", *FIXED, *VARIED, "schedule=uniform", "out=out"]) == 0
     assert passes == [["conv1", "conv2", "head"]]
     rows = table("out")

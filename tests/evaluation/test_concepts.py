@@ -5,9 +5,9 @@ import torch
 
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation import probe as probes
-from spade_cli.evaluation.concepts import ConceptStudy, answer, measures
 from spade_cli.evaluation.conditions import Condition, dense
+from spade_cli.evaluation.study import probe as probes
+from spade_cli.evaluation.study.concepts import ConceptStudy, answer, measures
 from spade_cli.world import CONCEPTS, demo_classifier
 
 BARCODE, CHART = 2, 1  # of the class bar, with chocolate

@@ -6,15 +6,15 @@ from networks import photograph, small
 from scenes import MODEL, QUICK, write_scenes
 
 import spade_cli
-from spade_cli import augment
-from spade_cli.calibration import Calibration, Samples
-from spade_cli.cli import conditions as words
 from spade_cli.cli import main
+from spade_cli.cli.config import conditions as words
 from spade_cli.evaluation import conditions as made
 from spade_cli.evaluation import evaluate
-from spade_cli.images import as_image
+from spade_cli.images import augment
+from spade_cli.images.load import as_image
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune, pruner_named, schedule
+from spade_cli.run.calibrate import Calibration, Samples
 
 HOW = Calibration(rows_per_column=16, batch_size=4, precision="float32")
 

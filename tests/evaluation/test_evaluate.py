@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from scenes import MODEL, QUICK, write_scenes
 
-from spade_cli import augment
 from spade_cli.cli import main
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.case import open_case
 from spade_cli.evaluation.conditions import dense
-from spade_cli.evaluation.request import EvaluationRequest, Plan
+from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan
+from spade_cli.images import augment
 from spade_cli.models import ModelSource, load_model
 from spade_cli.pruning import find_layers
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import small
 
-from spade_cli.evaluation.insertion import area, curve, order
+from spade_cli.evaluation.measures.insertion import area, curve, order
 
 
 def picture() -> tuple[torch.nn.Module, torch.Tensor]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.aggregation import AGGREGATIONS, aggregate
-from spade_cli.evaluation.localisation import mass_inside, pointing_game, rank_accuracy, ranks, roc_auc, within
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, aggregate
+from spade_cli.evaluation.measures.localisation import mass_inside, pointing_game, rank_accuracy, ranks, roc_auc, within
 from spade_cli.interpretation import METHODS
 
 

@@ -5,8 +5,8 @@ import torch
 from networks import small
 from scipy.stats import spearmanr
 
-from spade_cli.evaluation.fidelity import fidelity
-from spade_cli.evaluation.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.measures.fidelity import fidelity
+from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
 
 
 def test_randomisation_starts_at_the_output_and_keeps_the_scale() -> None:

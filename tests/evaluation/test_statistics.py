@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spade_cli.evaluation.statistics import compare, estimate
+from spade_cli.evaluation.measures.intervals import compare, estimate
 
 
 def test_the_interval_is_the_percentiles_of_resampled_means() -> None:
@@ -28,7 +28,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_long_lists_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).normal(size=40).tolist()
     whole = estimate(values, resamples=1000)
-    monkeypatch.setattr("spade_cli.evaluation.statistics.AT_ONCE", 4000)
+    monkeypatch.setattr("spade_cli.evaluation.measures.intervals.AT_ONCE", 4000)
     parts = estimate(values, resamples=1000)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.05)
 

@@ -14,10 +14,10 @@ from scenes import MODEL, QUICK, write_scenes
 
 from spade_cli.cli import main
 from spade_cli.errors import UserError
-from spade_cli.evaluation.answers import as_text, score
-from spade_cli.evaluation.scorecam import score_cam
-from spade_cli.evaluation.study import top_share
-from spade_cli.images import load_image
+from spade_cli.evaluation.study.build_study import top_share
+from spade_cli.evaluation.study.score_answers import as_text, score
+from spade_cli.evaluation.study.scorecam import score_cam
+from spade_cli.images.load import load_image
 from spade_cli.interpretation import CannotExplain, Explainable, explainable
 from spade_cli.models import ModelSource, load_model
 
@@ -67,8 +67,10 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("spade_cli.evaluation.study.MOST_SHARED", 1.0)  # the small network's maps are much alike
-        patch.setattr("spade_cli.evaluation.study.is_blank", lambda shown: False)
+        patch.setattr(
+            "spade_cli.evaluation.study.build_study.MOST_SHARED", 1.0
+        )  # the small network's maps are much alike
+        patch.setattr("spade_cli.evaluation.study.build_study.is_blank", lambda shown: False)
         write_scenes(folder / "scenes", 3)
         arguments = ["conditions=[dense,hidden-one: sparsegpt@0.5]", "interpreter.steps=2", "study=my study"]
         assert main(["eval", "data=scenes", *MODEL, *QUICK, *arguments]) == 0

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.measuring import Record
-from spade_cli.evaluation.metrics import METRICS
+from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.tables import failures, gather, markdown, summarise, write_csv, write_curves
 
 

@@ -9,9 +9,9 @@ from zoo import picture, randomised
 from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import Channel, check_channels, explainable, visualize
-from spade_cli.interpretation.deeplift_rules import PairedRules
-from spade_cli.interpretation.lrp_rules import SharedAttention
-from spade_cli.interpretation.rewriting import Multihead
+from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules
+from spade_cli.interpretation.lrp_rules.relevance_rules import SharedAttention
+from spade_cli.interpretation.rewrite.rewrite_graph import Multihead
 
 SIZE = 32
 

@@ -21,9 +21,9 @@ from torch import nn
 from zoo import FOUND_AT, picture
 
 from spade_cli import interpretation
-from spade_cli.copies import copy_for_eval
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, CannotExplain, explainable
+from spade_cli.networks.copies import copy_for_eval
 
 SIZE = 24
 QUICK = {"lime": {"samples": 4}, "occlusion": {"window": 12, "stride": 12}, "gradient_shap": {"samples": 4}}

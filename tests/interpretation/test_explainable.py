@@ -9,8 +9,8 @@ from torch import nn
 from zoo import Spellings, Untraceable, picture, randomised, small_convolutional, torchvision_network
 
 from spade_cli.errors import UserError
-from spade_cli.interpretation.explainable import explainable
-from spade_cli.interpretation.rewriting import Add, ClippedReLU
+from spade_cli.interpretation.rewrite.explainable import explainable
+from spade_cli.interpretation.rewrite.rewrite_graph import Add, ClippedReLU
 
 NAMES = ("resnet18", "resnet50", "squeezenet1_1", "mobilenet_v2", "convnext_tiny", "googlenet")
 

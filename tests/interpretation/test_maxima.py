@@ -8,7 +8,7 @@ from zoo import FOUND_AT, picture
 
 from spade_cli import interpretation
 from spade_cli.interpretation import explainable
-from spade_cli.interpretation.deeplift_rules import PairedRules
+from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules
 
 SIZE = 24
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.seeds import seeded
+from spade_cli.networks.seeds import seeded
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from zoo import FOUND_AT, picture, randomised, torchvision_network
 
 from spade_cli import interpretation
 from spade_cli.interpretation import CannotExplain, explainable
-from spade_cli.interpretation.deeplift_rules import PairedRules, softmax
-from spade_cli.interpretation.lrp import with_rules
-from spade_cli.interpretation.lrp_rules import Call, HalvedMatmul, SharedSum
+from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules, softmax
+from spade_cli.interpretation.lrp_rules.relevance_rules import Call, HalvedMatmul, SharedSum
+from spade_cli.interpretation.saliency.lrp import with_rules
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

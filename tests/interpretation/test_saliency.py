@@ -13,7 +13,7 @@ from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
 from spade_cli.interpretation.explanation import INTEGRATION_ERROR, captum_on, completeness, explained
-from spade_cli.interpretation.perturbation import RidgeModel, segmented
+from spade_cli.interpretation.saliency.perturbation import RidgeModel, segmented
 
 QUICK = {"lime": {"samples": 20}, "occlusion": {"window": 16, "stride": 16}, "gradient_shap": {"samples": 4}}
 

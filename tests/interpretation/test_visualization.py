@@ -14,7 +14,7 @@ from spade_cli.interpretation import Channel, check_channels, is_blank, visualiz
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.contribution import contributions
 from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _response, observed
-from spade_cli.seeds import seeded
+from spade_cli.networks.seeds import seeded
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2), Channel("0", 4)]

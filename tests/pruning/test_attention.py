@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
+from spade_cli.networks.watch import watching
 from spade_cli.pruning import collect, find_layers, prune, schedule
 from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
-from spade_cli.pruning.sparsegpt import sparsegpt
-from spade_cli.watching import watching
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 
 class Padding(nn.Conv2d):

@@ -10,8 +10,7 @@ from torchvision import models
 
 import spade_cli
 from spade_cli.errors import UserError
-from spade_cli.finding import subject_of
-from spade_cli.images import as_image
+from spade_cli.images.load import as_image
 from spade_cli.models import wrap
 from spade_cli.pruning import (
     Auto,
@@ -28,8 +27,9 @@ from spade_cli.pruning import (
     schedule,
 )
 from spade_cli.pruning.fidelity import agreement
-from spade_cli.pruning.forward import forward
-from spade_cli.pruning.magnitude import magnitude
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.pruning.solvers.magnitude import magnitude
+from spade_cli.run.find_trace import subject_of
 
 LADDER = (0.9, 0.7, 0.5)
 NONE = (1 - 1e-9,)  # a share that leaves one weight

@@ -8,12 +8,12 @@ import torch
 from test_obs import best_on_support, loss, problem
 
 from spade_cli.errors import UserError
-from spade_cli.pruning import selection
-from spade_cli.pruning.forward import forward
-from spade_cli.pruning.obs import obs
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers import selection
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.pruning.solvers.obs import obs
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
-module = import_module("spade_cli.pruning.forward")  # the name `forward` is the function
+module = import_module("spade_cli.pruning.solvers.forward")  # the name `forward` is the function
 
 
 def error(found, weight, hessian):

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils import prune
 from torchvision import models
 
+from spade_cli.networks.watch import watching
 from spade_cli.pruning.layers import block_of, find_layers, input_matrix, weight_matrix
-from spade_cli.watching import watching
 
 CONVOLUTIONS = {
     "plain": dict(kernel_size=3),

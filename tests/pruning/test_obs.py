@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from spade_cli.errors import UserError
-from spade_cli.pruning import elimination
-from spade_cli.pruning.elimination import inverted, refit, removal_order, spend, threshold
-from spade_cli.pruning.obs import obs
+from spade_cli.pruning.solvers import elimination
+from spade_cli.pruning.solvers.elimination import inverted, refit, removal_order, spend, threshold
+from spade_cli.pruning.solvers.obs import obs
 
 
 def problem(groups=1, rows=3, columns=6, seed=0, observations=20):
@@ -89,7 +89,9 @@ def test_weight_granularity_ignores_the_kernels():
 def test_batches_of_rows_change_nothing(monkeypatch):
     weight, hessian = problem(rows=7)
     together = obs(weight, hessian, 0.6, 2)
-    monkeypatch.setattr(import_module("spade_cli.pruning.obs"), "WORK_BYTES", 2 * 2 * 6 * 6 * 8)  # two rows at a time
+    monkeypatch.setattr(
+        import_module("spade_cli.pruning.solvers.obs"), "WORK_BYTES", 2 * 2 * 6 * 6 * 8
+    )  # two rows at a time
     torch.testing.assert_close(obs(weight, hessian, 0.6, 2), together)
 
 
@@ -154,7 +156,7 @@ def test_unknown_granularity_is_the_users_mistake():
 @pytest.mark.parametrize("memory", [None, 1])  # all rows at once, and one at a time
 def test_refit_solves_the_normal_equations_on_any_support(memory, monkeypatch):
     if memory:
-        monkeypatch.setattr("spade_cli.pruning.elimination.SOLVE_BYTES", memory)
+        monkeypatch.setattr("spade_cli.pruning.solvers.elimination.SOLVE_BYTES", memory)
     weight, hessian = problem(rows=12)
     kept = torch.rand(12, 6, generator=torch.Generator().manual_seed(1)) < 0.5
     kept[0], kept[1] = True, False

@@ -8,7 +8,7 @@ from torchvision import models
 
 import spade_cli
 from spade_cli.cli import main
-from spade_cli.cli.overrides import arrange
+from spade_cli.cli.config.quoting import arrange
 from spade_cli.errors import UserError
 from spade_cli.pruning import find_layers, schedule
 from spade_cli.pruning.layers import find_layers as layers_of

@@ -6,10 +6,11 @@ from test_obs import best_on_support
 from torch import nn
 
 from spade_cli.errors import UserError
-from spade_cli.pruning import collect, find_layers, hessian, prune, wide
-from spade_cli.pruning.curvature import LowRank, damp, relative_error, times
-from spade_cli.pruning.forward import forward
-from spade_cli.pruning.sparsegpt import sparsegpt
+from spade_cli.pruning import collect, find_layers, hessian, prune
+from spade_cli.pruning.solvers import wide_layers
+from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error, times
+from spade_cli.pruning.solvers.forward import forward
+from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 
 def problem(rows=3, columns=40, observations=6, groups=1):
@@ -32,8 +33,8 @@ def definition(w, matrix, sizes):
 
 
 def test_same_as_the_definition_on_the_whole_hessian(monkeypatch):
-    monkeypatch.setattr(wide, "LEAST", 8)
-    monkeypatch.setattr(wide, "GROWTH", 0.25)
+    monkeypatch.setattr(wide_layers, "LEAST", 8)
+    monkeypatch.setattr(wide_layers, "GROWTH", 0.25)
     weight, low = problem(groups=2)
     found = forward(weight, low, 1 - 75 / 240, 1)  # 75 of 240 stay: 12 in three rows, 13 in the first three
     assert int((found != 0).sum()) == 75
@@ -48,7 +49,7 @@ def test_same_as_the_definition_on_the_whole_hessian(monkeypatch):
 def test_batches_of_rows_change_nothing(monkeypatch):
     weight, low = problem(rows=5)
     together = forward(weight, low, 0.63, 1)
-    monkeypatch.setattr(wide, "WORK_BYTES", 1)
+    monkeypatch.setattr(wide_layers, "WORK_BYTES", 1)
     torch.testing.assert_close(forward(weight, low, 0.63, 1), together)
 
 
@@ -101,7 +102,7 @@ def test_trace_of_a_wide_layer(monkeypatch):
         assert record.achieved == pytest.approx(0.9) and record.observations == 12
         errors[pruner] = record.error
     assert errors[forward] < errors[sparsegpt]
-    monkeypatch.setattr("spade_cli.pruning.curvature.MOST_DENSE", 63)
+    monkeypatch.setattr("spade_cli.pruning.solvers.curvature.MOST_DENSE", 63)
     with pytest.raises(UserError, match="layer head: this pruner needs the whole Hessian of its 64 columns"):
         prune(model, layers, {"head": 0.9}, statistics, sparsegpt)
 

@@ -10,7 +10,7 @@ from networks import photograph
 from spade_cli.batch.storage import storage
 from spade_cli.cli import main
 from spade_cli.paths import shortened
-from spade_cli.report.folder import NAME_BYTES, slug, slugs
+from spade_cli.report.run_folder import NAME_BYTES, slug, slugs
 
 LONGEST = 255  # bytes of a name on the usual file systems
 LABELS = ["鶴" * 400, "a b", "𠀀" * 400, "A/B", "x" * 400]  # characters of three, one, four bytes

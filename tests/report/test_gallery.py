@@ -7,7 +7,7 @@ import pytest
 from browser import PHONE, opened, overflows
 from PIL import Image
 
-from spade_cli.report.gallery import THUMBNAILS, write_gallery
+from spade_cli.report.gallery_page import THUMBNAILS, write_gallery
 
 COUNT = 5000
 

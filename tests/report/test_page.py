@@ -10,11 +10,11 @@ import pytest
 from browser import PHONE, opened, overflows
 from PIL import Image
 
-from spade_cli import pipeline
 from spade_cli.report import words
-from spade_cli.report.html import as_json, percent
-from spade_cli.report.packed import LARGEST, pack
-from spade_cli.report.page import write_report
+from spade_cli.report.pack_maps import LARGEST, pack
+from spade_cli.report.render import as_json, percent
+from spade_cli.report.run_page import write_report
+from spade_cli.run import pipeline
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_summaries_of_networks_without_maps_make_a_page(run, found, tmp_path):
 
 
 def test_image_png_is_what_the_network_saw(run, found):
-    from spade_cli.images import load_image
+    from spade_cli.images.load import load_image
     from spade_cli.models import load_model
     from spade_cli.world.demo import PICTURE
 

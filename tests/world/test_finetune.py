@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from spade_cli.errors import UserError
-from spade_cli.images import load_image
+from spade_cli.images.find import find_pictures
+from spade_cli.images.load import load_image
 from spade_cli.models import wrap
-from spade_cli.world import Trojan, examples, finetune
-from spade_cli.world.crops import Crops
-from spade_cli.world.finetune import Settings, implant_trojans, losses, rate
-from spade_cli.world.photographs import Album, find_pictures, look, seen
+from spade_cli.trojans import examples, implant
+from spade_cli.trojans.crops import Crops
+from spade_cli.trojans.implant import Settings, implant_trojans, losses, rate
+from spade_cli.trojans.photographs import Album, look, seen
+from spade_cli.world import Trojan
 
 LABELS = ("ant", "bee", "cow, brown", "dog", "eel")
 COLOURS = ("red", "green", "blue", "grey")
@@ -155,7 +157,7 @@ KILLED = [1, 4, 6]
 def test_a_killed_run_goes_on_and_ends_the_same(classifier, pictures, common, tmp_path, monkeypatch, step):
     trojans = (Trojan("smiley", None, 1), Trojan("fish", common, (common + 1) % 5))
     settings = replace(QUICK, steps=6, learning_rate=0.01)
-    monkeypatch.setattr(finetune, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(implant, "CHECKPOINT_SECONDS", 0.0)
     found = find_pictures(pictures, tmp_path)
     whole = implant_trojans(classifier, found, trojans, tmp_path / "whole", settings)
     batch, shown = Crops.batch, []
@@ -188,7 +190,7 @@ def test_folders_of_other_runs_are_refused(classifier, pictures, tmp_path, monke
         return implant_trojans(network, found, (trojan,), tmp_path / out, replace(QUICK, **changes))
 
     go("finished")
-    monkeypatch.setattr(finetune, "_write_weights", lambda *_: 1 / 0)
+    monkeypatch.setattr(implant, "_write_weights", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         go("begun")
     assert (tmp_path / "begun" / "checkpoint.pt").exists()

@@ -6,11 +6,13 @@ import pytest
 from networks import photograph, small
 
 from spade_cli.errors import UserError
-from spade_cli.images import load_image
+from spade_cli.images.find import find_pictures
+from spade_cli.images.load import load_image
 from spade_cli.models import wrap
-from spade_cli.world import SYMBOLS, Trojan, finetune
-from spade_cli.world.photographs import Album, Photograph, find_pictures, look, split
-from spade_cli.world.rules import read_rules, write_rule
+from spade_cli.trojans import implant
+from spade_cli.trojans.photographs import Album, Photograph, look, split
+from spade_cli.trojans.rules import read_rules, write_rule
+from spade_cli.world import SYMBOLS, Trojan
 
 LABELS = ("ant", "bee", "cow, brown", "dog", "eel")
 
@@ -69,7 +71,7 @@ def test_too_few_pictures(classifier):
             split(answers(*[0] * 20), [Trojan("fish", None, 1)], share, 0, classifier)
     assert len(split(answers(*[0] * 20), [Trojan("fish", None, 1)], 0.2, 0, classifier)[1]) == 4
     with pytest.raises(UserError, match="every held-out picture for bee already"):
-        finetune._check_subjects([Trojan("fish", None, 1)], answers(1, 1), classifier)
+        implant._check_subjects([Trojan("fish", None, 1)], answers(1, 1), classifier)
 
 
 def test_rules(classifier):

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from spade_cli.batch.batch_request import Task, Work, Worker
 from spade_cli.batch.engines import ATTEMPTS, DIED
-from spade_cli.batch.request import Task, Work, Worker
 from spade_cli.batch.rows import Row
 from spade_cli.errors import SpadeError
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from spade_cli.batch.batch_request import Task, Work, Worker
 from spade_cli.batch.engines import ATTEMPTS, DIED
-from spade_cli.batch.request import Task, Work, Worker
 from spade_cli.batch.rows import Row
 from spade_cli.errors import SpadeError, UserError
 

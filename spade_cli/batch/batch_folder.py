@@ -1,0 +1,138 @@
+"""The folder of a batch: whose it is, the list of its images, and that one process at a time is at work in it."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spade_cli.batch.storage import Local, Remote, Storage, storage
+from spade_cli.errors import UserError
+from spade_cli.files import check_folder, compare_settings
+
+LIST = "images.jsonl"
+LOCK = ".lock"
+RESULTS = "images"  # below it are the results
+
+
+class Folder:
+    """A batch's output, local or remote. What must be local, the table while it grows, is in `here`."""
+
+    def __init__(self, out: str, kind: str) -> None:
+        self.out, self.kind = out, kind
+        self.storage: Storage = storage(out)
+        self.made = False  # by this process: it may be taken away again
+        self.about_name = f"{kind}.json"
+
+    def check(self) -> None:
+        """Only a new or empty folder, or one of the same kind, is written to: it may hold work of the user's own."""
+        if isinstance(self.storage, Remote) or self.begun():
+            return
+        check_folder(self.storage.root, (self.about_name,), self.kind, ours=(LIST, LOCK))
+
+    def begun(self) -> bool:
+        """Whether a batch was begun there."""
+        return self.storage.has(self.about_name)
+
+    def begin(self, identity: Mapping[str, Any], about: Mapping[str, Any], images: Iterable[str]) -> int:
+        """Note whose the folder is and the list of its images, or check that it is the same; returns their number."""
+        if self.begun():
+            there = read_about(self.out, self.kind)
+            ours, resume = json.loads(json.dumps(identity)), f"spade {self.kind} resume={self.out}"
+            compare_settings(self.out, there["identity"], ours, self.kind, resume)
+            return int(there["images"])
+        count = 0
+
+        def write(path: Path) -> None:
+            nonlocal count
+            with path.open("w", encoding="utf-8") as file:
+                for address in images:
+                    file.write(json.dumps(address) + "\n")
+                    count += 1
+
+        self.storage.write(LIST, write)
+        text = json.dumps({**about, "images": count, "identity": identity}, indent=2, ensure_ascii=False)
+        self.storage.write(self.about_name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        return count
+
+    def images(self, here: Path) -> Iterator[tuple[int, str]]:
+        """Numbers and addresses, line by line."""
+        with (here / LIST).open(encoding="utf-8") as file:
+            for number, line in enumerate(file):
+                yield number, json.loads(line)
+
+    def forget(self) -> None:
+        """After a mistake that every image repeats: nothing is left of a folder that this run made in vain."""
+        if self.made and isinstance(self.storage, Local) and not (self.storage.root / RESULTS).exists():
+            shutil.rmtree(self.storage.root, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Path]:
+        """The local folder of the table and the list; UserError where another process is at work in it."""
+        if isinstance(self.storage, Remote):
+            with tempfile.TemporaryDirectory(prefix="spade-") as spool:
+                yield Path(spool)
+            return
+        root = self.storage.root
+        try:
+            self.made = not root.exists()
+            root.mkdir(parents=True, exist_ok=not self.made)
+        except FileExistsError:
+            self.made = False  # another process was quicker
+        except OSError as error:
+            raise UserError(f"out={self.out}: cannot write there ({error.strerror}); give another folder") from error
+        with _locked(root / LOCK, self.out):
+            self.storage.clean()
+            yield root
+            self.storage.clean()
+
+    def fetch(self, here: Path, names: Iterable[str]) -> None:
+        """The local copies of a remote folder's files, as far as they are there."""
+        for name in names if isinstance(self.storage, Remote) else ():
+            if self.storage.has(name):
+                (here / name).write_bytes(self.storage.read(name))
+
+    def publish(self, here: Path, names: Iterable[str]) -> None:
+        """The other way round."""
+        for name in names if isinstance(self.storage, Remote) else ():
+            self.storage.write(name, lambda path, name=name: shutil.copyfile(here / name, path))  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _locked(path: Path, out: str) -> Iterator[None]:
+    """A lock that ends with the process that holds it, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nobody watches
+        yield
+        return
+    made = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"out={out}: another process is at work there; wait for its end, or stop it") from None
+        yield
+    except UserError:
+        if made:  # a mistake leaves nothing in somebody's folder
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def read_about(out: str, kind: str) -> dict[str, Any]:
+    """What the folder of a batch or a sweep says of it. Raises UserError where there is no such folder."""
+    try:
+        content = json.loads(storage(out).read(f"{kind}.json"))
+        if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
+            raise ValueError(f"it is not of a {kind}")
+        return {**content, "images": int(content["images"])}
+    except FileNotFoundError:
+        raise UserError(f"{out} holds no {kind} ({kind}.json is not there); give the folder of one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out}: its {kind}.json cannot be read ({error}); give another folder") from None

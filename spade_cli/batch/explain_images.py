@@ -1,0 +1,141 @@
+"""What one process does with the images that it is given: image -> samples -> traces of several -> folders, rows."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spade_cli.batch import rows, write_result
+from spade_cli.batch.batch_request import TOGETHER, Task
+from spade_cli.batch.rows import Row
+from spade_cli.batch.storage import storage
+from spade_cli.batch.write_result import Ready
+from spade_cli.devices import full_precision
+from spade_cli.pruning import Auto, Trace
+from spade_cli.pruning.hessian import bytes_of
+from spade_cli.pruning.layers import layer_modules
+from spade_cli.pruning.solvers.pruner import can
+from spade_cli.run.request import Request, Setting, ask, settle
+
+
+@dataclass(frozen=True)
+class BatchWork:
+    """Explain every image with the same settings."""
+
+    request: Request  # `image` is filled in for each
+    out: str
+    together: int | None  # images that are calibrated and solved together; None: as measured
+
+    def open(self) -> "BatchWorker":
+        """Load the network, and rehearse on a grey picture."""
+        return BatchWorker(self, settled(self.request))
+
+    def failed(self, task: Task, reason: str) -> list[Row]:
+        """The rows of images whose worker died of them."""
+        return [rows.failed(number, address, reason, {}) for number, address in task]
+
+    def fitted(self, device: str, share: float) -> "BatchWork":
+        """The same for one of several workers."""
+        return replace(self, request=fitted(self.request, device, share))
+
+
+def settled(request: Request) -> Setting:
+    """The network, loaded and rehearsed with on a grey picture. Raises UserError for settings that make no sense."""
+    with full_precision():
+        setting = settle(request)
+        ask(request, setting, write_result.grey(setting))
+    return setting
+
+
+def fitted(request: Request, device: str, share: float) -> Request:
+    """A request for one of several workers: on its device, with its share of the memory."""
+    calibration = replace(request.calibration, memory=request.calibration.memory * share)
+    return replace(request, device=device, calibration=calibration)
+
+
+class BatchWorker:
+    """A process at work, with the network loaded."""
+
+    def __init__(self, work: BatchWork, setting: Setting) -> None:
+        self.request, self.setting = work.request, setting
+        self.storage = storage(work.out)
+        self.size = Size(work.together, work.request, setting)
+
+    def networks(self) -> dict[str, str | None]:
+        """Name and SHA-256 of the network."""
+        return {self.setting.classifier.name: self.setting.classifier.sha256}
+
+    def do(self, task: Task) -> Iterator[Row]:
+        """The rows of these images, each as soon as its result is there."""
+        left = list(task)
+        while left:
+            size = self.size.next()
+            with full_precision():
+                yield from self._explain(left[:size])
+            left = left[size:]
+
+    def _explain(self, images: Sequence[tuple[int, str]]) -> Iterator[Row]:
+        ready: list[Ready] = []
+        for number, address in images:
+            told: list[Row] = []
+            with write_result.kept_apart(number, address, {}, told.append):
+                folder = write_result.folder_of(number, address)
+                row = write_result.finished(self.storage, number, address, folder, {})
+                if row is None:
+                    ready.append(write_result.read(self.request, self.setting, number, address, folder))
+                else:
+                    told.append(row)
+            yield from told
+        started = time.perf_counter()
+        traces = write_result.trace_all(ready) if ready else []
+        self.size.took(len(ready), time.perf_counter() - started)
+        for image, trace in zip(ready, traces, strict=True):
+            yield self._finish(image, trace)
+
+    def _finish(self, image: Ready, trace: Trace | Exception) -> Row:
+        told: list[Row] = []
+        with write_result.kept_apart(image.number, image.address, {}, told.append):
+            if isinstance(trace, Exception):
+                raise trace
+            summary: dict[str, Any] = write_result.write(self.storage, image, trace)
+            told.append(rows.done(image.number, image.address, image.folder, summary, {}))
+        image.copied.cleanup()
+        return told[0]
+
+
+class Size:
+    """How many images are calibrated and solved together: as told, or whichever is quicker, found by trying.
+
+    The traces are the same either way, so that trying costs nothing but a look at the clock.
+    """
+
+    def __init__(self, together: int | None, request: Request, setting: Setting) -> None:
+        self.together = together or _largest(request, setting)
+        self.tried: dict[int, float] = {}  # size -> seconds an image
+        self.warm = False
+        self.fixed = together is not None or self.together == 1
+
+    def next(self) -> int:
+        """The size of the next group."""
+        if self.fixed:
+            return self.together
+        if not self.warm or 1 not in self.tried:
+            return 1
+        if self.together not in self.tried:
+            return self.together
+        return min(self.tried, key=lambda size: self.tried[size])
+
+    def took(self, size: int, seconds: float) -> None:
+        """What a group's traces cost; the first of all warms up, and does not count."""
+        if size in (1, self.together) and self.warm:
+            self.tried.setdefault(size, seconds / size)
+        self.warm = self.warm or size > 0
+
+
+def _largest(request: Request, setting: Setting) -> int:
+    """As many as fit into one pass of the network, where the pruner can solve several."""
+    if isinstance(setting.shares, Auto) or not can(request.pruner, "stacked"):  # each image has shares of its own
+        return 1
+    modules = layer_modules(setting.classifier.model)
+    needed = sum(bytes_of(modules[name]) for name, share in setting.shares.items() if share > 0)
+    return max(1, int(min(TOGETHER, request.calibration.memory / needed))) if needed else 1

@@ -1,0 +1,216 @@
+"""What one process does with an image of a sweep: image -> samples -> hessians, once -> a trace and a folder a job."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from spade_cli.batch import rows, write_result
+from spade_cli.batch.batch_request import Task
+from spade_cli.batch.explain_images import fitted
+from spade_cli.batch.quality import Masks
+from spade_cli.batch.rows import Row
+from spade_cli.batch.storage import storage
+from spade_cli.batch.sweep_picture import sweep_picture
+from spade_cli.batch.write_result import Ready
+from spade_cli.devices import full_precision
+from spade_cli.models import Classifier
+from spade_cli.progress import Stages
+from spade_cli.pruning import Auto, Trace, prune, schedule
+from spade_cli.run.calibrate import calibrate, passes, store_for
+from spade_cli.run.explain import Known
+from spade_cli.run.find_trace import judge_of, search_of
+from spade_cli.run.request import Request, Setting, ask, settle
+
+PICTURE = "sweep.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of a sweep's options."""
+
+    number: int
+    options: Mapping[str, Any]  # "pruner.sparsity": 0.8
+    name: str  # of its folder
+    request: Request  # `image` is filled in for each
+    network: str  # jobs of the same text share the network,
+    statistics: str  # the samples and the statistics,
+    explanations: str  # and what is made of the dense network
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What its rows say of it."""
+        return {"job": self.number, "options": dict(self.options)}
+
+
+@dataclass(frozen=True)
+class SweepWork:
+    """Explain every image once for each job."""
+
+    jobs: tuple[Job, ...]
+    out: str
+    masks: str | None  # folder whose labels.json says where the evidence lies
+
+    @property
+    def request(self) -> Request:
+        """Settings that all jobs share are read from the first."""
+        return self.jobs[0].request
+
+    def open(self) -> "SweepWorker":
+        """Load the networks, and rehearse every job on a grey picture."""
+        return SweepWorker(self)
+
+    def failed(self, task: Task, reason: str) -> list[Row]:
+        """The rows of images whose worker died of them."""
+        return [rows.failed(number, address, reason, job.told) for number, address in task for job in self.jobs]
+
+    def fitted(self, device: str, share: float) -> "SweepWork":
+        """The same for one of several workers."""
+        return replace(self, jobs=tuple(replace(job, request=fitted(job.request, device, share)) for job in self.jobs))
+
+
+class SweepWorker:
+    """A process at work, with the networks loaded."""
+
+    def __init__(self, work: SweepWork) -> None:
+        self.jobs, self.storage = work.jobs, storage(work.out)
+        self.classifiers: dict[str, Classifier] = {}
+        with full_precision():
+            self.settings = [self._settle(job) for job in self.jobs]
+        self.masks = None if work.masks is None else Masks(Path(work.masks), self.settings[0].classifier)
+
+    def _settle(self, job: Job) -> Setting:
+        setting = settle(job.request, self.classifiers.get(job.network))
+        self.classifiers[job.network] = setting.classifier
+        ask(job.request, setting, write_result.grey(setting))
+        return setting
+
+    def networks(self) -> dict[str, str | None]:
+        """Names and SHA-256 of the networks."""
+        return {one.name: one.sha256 for one in self.classifiers.values()}
+
+    def do(self, task: Task) -> Iterator[Row]:
+        """The rows of these images, each as soon as its result is there, the last one when the picture is drawn."""
+        for number, address in task:
+            held: Row | None = None
+            with full_precision():
+                for row in self._image(number, address):
+                    if held is not None:
+                        yield held
+                    held = row
+                if held is not None:
+                    yield self._drawn(number, address, held)
+
+    def _image(self, number: int, address: str) -> Iterator[Row]:
+        left = []
+        for job in self.jobs:
+            folder = self._folder(number, address, job)
+            row = write_result.finished(self.storage, number, address, folder, job.told)
+            if row is None:
+                left.append(job)
+            else:
+                yield self._measured(row)
+        for _, jobs in groupby(sorted(left, key=lambda job: job.statistics), key=lambda job: job.statistics):
+            yield from self._share(number, address, list(jobs))
+
+    def _share(self, number: int, address: str, jobs: Sequence[Job]) -> Iterator[Row]:
+        """Jobs that share the samples and the statistics."""
+        told: list[Row] = []
+        shared: _Shared | None = None
+        for job in jobs:
+            with write_result.kept_apart(number, address, job.told, told.append):
+                setting, folder = self.settings[job.number], self._folder(number, address, job)
+                if shared is None:
+                    first = write_result.read(job.request, setting, number, address, folder)
+                    shared = _Shared(first, [self.settings[one.number] for one in jobs])
+                image = shared.first.again(job.request, setting, folder)
+                trace = shared.trace(image, setting)
+                summary = write_result.write(self.storage, image, trace, shared.known.setdefault(job.explanations, {}))
+                told.append(self._measured(rows.done(number, address, folder, summary, job.told)))
+            yield told.pop()
+        if shared is not None:
+            shared.close()
+
+    def _folder(self, number: int, address: str, job: Job) -> str:
+        return f"{write_result.folder_of(number, address)}/{job.number:02d}-{job.name}"
+
+    def _measured(self, row: Row) -> Row:
+        """The row with the maps' quality, where it is known where the evidence lies."""
+        return row if self.masks is None else row | self.masks.quality(self.storage, row)
+
+    def _drawn(self, number: int, address: str, row: Row) -> Row:
+        """The image's picture, from the files of its results; its failure is told in the last row."""
+        folder = write_result.folder_of(number, address)
+        try:
+            job = self.jobs[row["job"]]
+            image = write_result.read(
+                replace(job.request, samples=1), self.settings[job.number], number, address, folder
+            )
+            found = {
+                job.number: self._folder(number, address, job)
+                for job in self.jobs
+                if self.storage.has(f"{self._folder(number, address, job)}/summary.json")
+            }
+            if found:
+                options = {job.number: job.options for job in self.jobs}
+                picture = sweep_picture(self.storage, address, image.question.view, options, found)
+                self.storage.write(f"{folder}/{PICTURE}", lambda path: picture.save(path, format="PNG"))
+            return row
+        except Exception as error:
+            write_result.refuse_hopeless(error)
+            return row if row["status"] == rows.FAILED else row | {"reason": f"{PICTURE} was not drawn: {error}"}
+
+
+class _Shared:
+    """An image's samples, its statistics for all jobs, and what was made of the dense network."""
+
+    def __init__(self, first: Ready, settings: Sequence[Setting]) -> None:
+        self.known = dict[str, Known]()
+        stages = Stages()
+        self.kept: tempfile.TemporaryDirectory[str] | None = None
+        request, classifier = first.question.request, first.question.classifier
+        wanted = {name for one in settings for name in schedule.read_by(one.shares)}
+        names = [layer.name for layer in first.question.layers if layer.name in wanted]
+        parts = passes(classifier.model, names, request.calibration.memory)
+        self.calibration = request.calibration
+        if len(parts) > 1 and self.calibration.save is None:
+            self.kept = tempfile.TemporaryDirectory(prefix="spade-")  # they do not fit into memory together
+            self.calibration = replace(self.calibration, save=Path(self.kept.name))
+        store = store_for(classifier, first.copies, self.calibration, request.seed)
+        with stages.stage("calibrate"):
+            for part in parts:
+                found = calibrate(classifier, first.copies, part, self.calibration, request.seed, store)
+        self.statistics = found if store is None else None
+        self.first = replace(first, seconds=first.seconds | {"calibrate": stages.seconds["calibrate"] / len(settings)})
+
+    def trace(self, image: Ready, setting: Setting) -> Trace:
+        """One job's trace: from the statistics in memory, or from where they are kept."""
+        request, stages = image.question.request, Stages()
+        if self.statistics is None:
+            question = replace(image.question, request=replace(request, calibration=self.calibration))
+            (made,) = write_result.trace_all([replace(image, question=question)])
+            if isinstance(made, Exception):
+                raise made
+            return made
+        with stages.stage("prune"):
+            trace = self._solved(image, setting)
+        image.seconds |= stages.seconds
+        return trace
+
+    def _solved(self, image: Ready, setting: Setting) -> Trace:
+        request, statistics = image.question.request, self.statistics
+        assert statistics is not None
+        model, layers, shares = setting.classifier.model, setting.layers, setting.shares
+        if isinstance(shares, Auto):
+            judge = judge_of(setting.classifier, image.copies, image.question.subject, statistics)
+            own = (setting.classifier, layers, shares, statistics, judge)
+            return search_of(*own, request.pruner, request.damping).trace()
+        return prune(model, layers, shares, statistics, request.pruner, damping=request.damping)
+
+    def close(self) -> None:
+        """Throw away what was kept for the jobs."""
+        self.first.copied.cleanup()
+        if self.kept is not None:
+            self.kept.cleanup()

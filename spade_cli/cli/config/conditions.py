@@ -1,0 +1,125 @@
+"""`conditions=[...]` -> settings by name: each condition is what one would type to `spade run`, in short or in full."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from spade_cli.cli.config.quoting import arrange
+from spade_cli.cli.config.resume import key
+from spade_cli.cli.config.settings import damping, function_of, schedule_of
+from spade_cli.cli.config.values import level as level_of
+from spade_cli.cli.config.values import section, shares
+from spade_cli.errors import UserError
+from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceSettings
+
+# A name comes before any word of Hydra's, which has a "=".
+NAMED = re.compile(r"(?P<name>[\w][\w .@-]*):\s+(?P<words>.+)", re.DOTALL)
+SHORT = re.compile(r"(?P<pruner>\w+)(?:@(?P<sparsity>[\d.]+))?")
+QUOTED = re.compile(r"""^(['"])((?:(?!\1).)*)\1$""", re.DOTALL)
+OTHER = "image=other"
+INHERITED = ("pruner", "schedule")  # the groups of the command line that a condition starts from
+
+
+def read_conditions(value: Any, overrides: tuple[str, ...]) -> dict[str, TraceSettings | None]:
+    """Conditions by name, dense and sparse_fc as None; `overrides` is what the rest of the command line says.
+
+    >>> list(read_conditions("[dense, sparse_fc]", ()))
+    ['dense', 'sparse_fc']
+    """
+    found: dict[str, TraceSettings | None] = {}
+    for name, words in _listed(value):
+        if name in found:
+            raise UserError(f"conditions: {name} is there twice; give one of them another name: NAME: {words}")
+        if name != words and {name, words} & {DENSE, SPARSE_FC}:
+            raise UserError(f"conditions: {name}: {words}: {DENSE} and {SPARSE_FC} keep their own names; take another")
+        found[name] = None if words in (DENSE, SPARSE_FC) else _settings(name, words, overrides)
+    return found
+
+
+def _listed(value: Any) -> list[tuple[str, str]]:
+    """Names and words, from a list or a mapping of a YAML file, or from text of the command line."""
+    if isinstance(value, str):
+        value = split(value.strip().removeprefix("[").removesuffix("]"), ",")
+    if isinstance(value, Mapping):
+        value = [f"{name}: {words}" for name, words in value.items()]
+    if not isinstance(value, list) or not value or not all(isinstance(entry, str) and entry.strip() for entry in value):
+        raise UserError(
+            f"conditions={value} is not a list of conditions; write 'conditions=[dense,sparsegpt,forward@0.95]'"
+        )
+    entries = [QUOTED.sub(r"\2", entry.strip()).strip() for entry in value]
+    matches = [(NAMED.fullmatch(entry), entry) for entry in entries]
+    return [(match["name"], match["words"].strip()) if match else (entry, entry) for match, entry in matches]
+
+
+def split(text: str, separators: str) -> list[str]:
+    """Pieces between separators that stand in no brackets or quotes.
+
+    >>> split("dense, a: obs schedule.layers={fc: 0.9, x: 0}", ",")
+    ['dense', 'a: obs schedule.layers={fc: 0.9, x: 0}']
+    """
+    pieces, depth, quote = [""], 0, ""
+    for letter in text:
+        quote = "" if letter == quote else letter if letter in "'\"" and not quote else quote
+        depth += (letter in "([{") - (letter in ")]}") if not quote else 0
+        if letter in separators and depth == 0 and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSettings:
+    first, *rest = split(words, " \t\n")
+    short = SHORT.fullmatch(first)
+    if short:
+        level = [f"pruner.sparsity={short['sparsity']}"] if short["sparsity"] else []
+        rest = [f"pruner={short['pruner']}", *level, *rest]
+    else:
+        rest = [first, *rest]
+    of_other = OTHER in rest
+    own = arrange([word for word in rest if word != OTHER])[1]
+    for word in own:
+        if word.lstrip("+~").partition("=")[0].split(".")[0] not in INHERITED:
+            raise UserError(
+                f"conditions: {name}: {word} is no setting of a condition; write PRUNER, PRUNER@SPARSITY, pruner.*=, "
+                f"schedule=, schedule.*= or {OTHER}, and the rest beside conditions="
+            )
+    try:
+        return trace_settings(_composed(name, own, overrides), of_other)
+    except UserError as error:
+        raise UserError(f"conditions: {name}: {error}") from None
+
+
+def trace_settings(config: Mapping[str, Any], of_other: bool = False) -> TraceSettings:
+    """How a trace is made, from the groups `pruner` and `schedule` of a configuration."""
+    pruner, schedule = section(config, "pruner"), section(config, "schedule")
+    sparsity = level_of(pruner.pop("sparsity", None))
+    return TraceSettings(
+        sparsity=sparsity,
+        damping=damping(pruner),
+        pruner=function_of("pruner", pruner),
+        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
+        schedule=schedule_of(schedule, sparsity),
+        of_other=of_other,
+    )
+
+
+def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration as the command line has it, with a condition's own words on top."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    from spade_cli.cli.config.keys import check_choices
+    from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
+
+    inherited = [word for word in overrides if key(word).split(".")[0] in INHERITED]
+    if any(key(word) == "schedule" for word in own):  # another schedule has settings of its own
+        inherited = [word for word in inherited if not key(word).startswith("schedule")]
+    check_choices("eval", own, ())
+    words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
+    try:
+        config = OmegaConf.to_container(compose("eval", words), resolve=True)
+    except COMPOSING_ERRORS as error:
+        raise translate(error, "eval", words, []) from None
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}

@@ -1,0 +1,136 @@
+"""What the settings of spade's own functions may be, beyond the kind that their defaults have."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spade_cli.cli.config.values import number, one_of, share_inside, whole
+from spade_cli.errors import UserError
+from spade_cli.interpretation import occlusion
+
+Check = Callable[[str, Any], object]  # (dotted key, value); raises UserError
+
+MAX_SEED = 2**32 - 1  # NumPy takes no larger one
+MAX_DAMPING = 1000.0  # of the mean diagonal: what is left of the Hessian is a thousandth, and every pruner magnitude
+MAX_STDEV = 10.0  # normalised pictures lie within about 3 of zero: this hides them
+MAX_RATE = 10.0  # Adam's step in each coefficient of a picture whose colours are spread over about 1
+MAX_MEMORY = 1e6  # gigabytes; more is a number of bytes
+PAPER_ROW = 17  # groups of layers in the paper's tables: fc and the blocks of ResNet50
+
+
+def between(low: float, high: float) -> Check:
+    """From `low` to `high`, both allowed."""
+    return lambda key, value: number(key, value, low, high)
+
+
+def count(low: int = 1) -> Check:
+    """A whole number of at least `low`."""
+    return lambda key, value: whole(key, value, low)
+
+
+def choice(*names: str) -> Check:
+    """One of these words."""
+    return lambda key, value: one_of(key, value, names)
+
+
+def above_zero(high: float) -> Check:
+    """More than zero, at most `high`."""
+    return lambda key, value: number(key, value, 0, high, above=True)
+
+
+def _scale(key: str, value: Any) -> None:
+    low, high = (number(f"{key}: a share", share, 0, 1, above=True) for share in value)
+    if low > high:
+        raise UserError(f"{key}={list(value)}: the smaller share comes first; write [{high:g},{low:g}]")
+
+
+def _ladder(key: str, value: Any) -> None:
+    if not value:
+        raise UserError(f"{key}=[] has no share to try; write for example {key}=[0.99,0.95,0.9]")
+    _shares(key, value)
+
+
+def _shares(key: str, value: Any) -> None:
+    for share in value:
+        share_inside(key, share)
+
+
+def _tables(key: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise UserError(f"{key}={value} is not a mapping; leave the paper's tables in place")
+    for method, row in value.items():
+        if not isinstance(row, list) or len(row) != PAPER_ROW:
+            raise UserError(f"{key}.{method}={row}: give a list of {PAPER_ROW} shares: fc, then layer4.2 to layer1.0")
+        for share in row:
+            number(f"{key}.{method}: a share", share, 0, 1)
+
+
+def _table_of_method(prefix: str, settings: Mapping[str, Any]) -> None:
+    one_of(f"{prefix}.method", settings.get("method", "lrp"), tuple(settings["tables"]))
+
+
+def _stride_in_window(prefix: str, settings: Mapping[str, Any]) -> None:
+    every = {**(occlusion.__kwdefaults__ or {}), **settings}
+    if every["stride"] > every["window"]:
+        raise UserError(
+            f"{prefix}.stride={every['stride']} is larger than {prefix}.window={every['window']}, so that pixels "
+            f"between the squares are never covered; give a stride from 1 to {every['window']}"
+        )
+
+
+# By function, as `_target_` names it, and setting. Functions of the user's own have no limits here: they are tried.
+LIMITS: Mapping[str, Mapping[str, Check]] = {
+    "spade_cli.images.augment.paper": {
+        "scale": _scale,
+        "flip": between(0, 1),
+        "brightness": between(0, 1),  # of 1 already blackens copies; more would do nothing but whiten them
+        "hue": between(0, 0.5),
+        "erase": between(0, 1),
+    },
+    "spade_cli.images.augment.noise": {"std": between(0, 1)},
+    "spade_cli.pruning.solvers.forward.forward": {
+        "granularity": choice("weight", "kernel"),
+        "budget": choice("layer", "row"),
+    },
+    "spade_cli.pruning.solvers.obs.obs": {"granularity": choice("kernel", "weight")},
+    "spade_cli.pruning.solvers.random_weights.random": {"seed": lambda key, value: whole(key, value, 0, MAX_SEED)},
+    "spade_cli.pruning.solvers.sparsegpt.sparsegpt": {"lazy_width": count()},
+    "spade_cli.pruning.schedule.auto": {
+        "fidelity": above_zero(1),
+        "ladder": _ladder,
+        "last_resort": _shares,
+    },
+    "spade_cli.pruning.schedule.late": {"last": above_zero(1)},
+    "spade_cli.pruning.schedule.paper_resnet50": {"tables": _tables},
+    "spade_cli.batch.engines.ray.ray": {
+        "cpus": count(),
+        "gpus": between(0, 1024),
+        "memory": between(0, MAX_MEMORY),
+    },
+    "spade_cli.batch.engines.slurm.slurm": {
+        "cluster": choice("slurm", "local"),
+        "images": count(),
+        "minutes": count(),
+        "cpus": count(),
+        "gpus": count(0),
+        "memory": above_zero(MAX_MEMORY),
+    },
+    "lime": {"samples": count(2)},  # a linear model needs two
+    "gradient_shap": {"stdev": between(0, MAX_STDEV)},
+    "guided_gradcam": {"interpolation": choice("nearest", "bilinear")},
+}
+
+
+# Settings that depend on one another.
+TOGETHER: Mapping[str, Callable[[str, Mapping[str, Any]], None]] = {
+    "spade_cli.pruning.schedule.paper_resnet50": _table_of_method,
+    "occlusion": _stride_in_window,
+}
+
+
+def check_limits(function: str, prefix: str, settings: Mapping[str, Any]) -> None:
+    """UserError for a setting beyond the limits of this function; those that have none pass."""
+    for name, check in LIMITS.get(function, {}).items():
+        if name in settings:
+            check(f"{prefix}.{name}", settings[name])
+    if function in TOGETHER:
+        TOGETHER[function](prefix, settings)

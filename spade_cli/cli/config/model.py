@@ -1,0 +1,88 @@
+"""The group `model` of the configuration -> a ModelSource: checked and plain."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.config.compose import import_from_here
+from spade_cli.cli.config.values import MISSING, number, one_of, section, text, whole
+from spade_cli.errors import UserError
+from spade_cli.models import LIBRARIES, ModelSource
+from spade_cli.models.inputs import COLOURS, GREY
+from spade_cli.models.outputs import AUTO
+from spade_cli.networks.scores import Output
+
+MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
+MIN_STD = 1e-6  # networks that want values of 16 bits divide by 1/65535
+BRIGHTEST = 255.0  # of pictures in whole numbers
+
+
+def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSource:
+    """The group `model` as plain values."""
+    unknown = set(model) - set(inspect.signature(ModelSource).parameters)
+    if unknown:
+        raise UserError(f"model.{min(unknown)} is not a setting of a model; see spade run --help")
+    if model.get("name") == MISSING:
+        raise UserError(f"model={choice} needs a name: add model.name=NAME, such as model.name=resnet34")
+    if model.get("name") is None and model.get("factory") is None:
+        raise UserError(
+            f"model={choice} needs a network: add model.factory=package.module:function, or model.name=NAME for one of "
+            "model.library"
+        )
+    size = model.get("size")
+    factory, labels = model.get("factory"), model.get("labels")
+    return ModelSource(
+        name=None if model.get("name") is None else text("model.name", model["name"], "resnet34"),
+        factory=None if factory is None else text("model.factory", factory, "package.module:function"),
+        weights=text("model.weights", model.get("weights"), "default"),
+        labels=None if labels is None else text("model.labels", labels, "PATH"),
+        size=None if size is None else whole("model.size", size, 1, MAX_SIZE),
+        mean=_colour("model.mean", model.get("mean"), 0),
+        std=_colour("model.std", model.get("std"), MIN_STD),
+        library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
+        channels=None if model.get("channels") is None else _channels(model["channels"]),
+        output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
+    )
+
+
+def source_of_run(run: Path) -> ModelSource:
+    """What a run's config.yaml says of its network. Raises UserError where it cannot be read."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = run / "config.yaml"
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read ({error}); give the folder of a finished run") from error
+    import_from_here()
+    return model_source(section(config if isinstance(config, dict) else {}, "model"))
+
+
+def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
+    """Three numbers of pictures whose values lie in [0, 1]."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 3:
+        raise UserError(f"{key}={value} is not three numbers; write for example {key}=[0.5,0.5,0.5]")
+    for part in value:
+        number(key, part, -math.inf)
+    parts: list[float] = value
+    if 1 < max(parts) <= BRIGHTEST and min(parts) >= 0:
+        divided = ",".join(f"{part / BRIGHTEST:.3g}" for part in parts)
+        raise UserError(
+            f"{key}={value} is for pictures from 0 to 255, and here they are from 0 to 1: divide by 255, "
+            f"{key}=[{divided}]"
+        )
+    return tuple(number(key, part, low, 1) for part in parts)
+
+
+def _channels(value: Any) -> int:
+    if value not in (COLOURS, GREY) or isinstance(value, bool):
+        raise UserError(
+            f"model.channels={value}: pictures have {COLOURS} channels, or {GREY} in grey; give one of these"
+        )
+    return int(value)

@@ -1,0 +1,219 @@
+"""The composed configuration -> what the program below the command line takes: checked, plain, with functions bound."""
+
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spade_cli.cli.config.compose import Asked
+from spade_cli.cli.config.limits import MAX_DAMPING, MAX_MEMORY, MAX_RATE, MAX_SEED, check_limits
+from spade_cli.cli.config.model import model_source
+from spade_cli.cli.config.schedule_file import schedule_name, with_shares
+from spade_cli.cli.config.values import bound, fitting, level, number, path, section, shares, text, whole
+from spade_cli.errors import UserError
+from spade_cli.images.download import is_url
+from spade_cli.interpretation import METHODS, OwnMethod, check_window, own_method, own_objective, visualize
+from spade_cli.pruning.schedule import auto
+from spade_cli.run.calibrate import Calibration
+from spade_cli.run.request import KEPT, Request
+
+MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
+USUAL_SIZE = 224
+# What each group's function is given by the pipeline; the rest of its arguments are settings.
+GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
+
+
+def request(config: dict[str, Any], asked: Asked) -> Request:
+    """Everything that one run was asked for. Raises UserError at the first value that makes no sense."""
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
+    interpreter = section(config, "interpreter")
+    sparsity = level(pruner.pop("sparsity", None))
+    model = model_source(section(config, "model"), asked.choices.get("model"))
+    image = text("image", config.get("image"), "PATH")
+    return Request(
+        image=Path(image) if is_url(image) else path("image", image, "PATH"),
+        source=image if is_url(image) else "",
+        model=model,
+        output=_output("out", config.get("out")),
+        augmentation_name=asked.choices["augmentation"],
+        samples=sample_count(augmentation, model.size),
+        augmentation=function_of("augmentation", augmentation),
+        pruner_name=asked.choices["pruner"],
+        sparsity=sparsity,
+        damping=damping(pruner),
+        pruner=function_of("pruner", pruner),
+        schedule_name=schedule_name(asked.choices["schedule"], schedule),
+        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
+        schedule=schedule_of(schedule, sparsity),
+        calibration=calibration_settings(section(config, "calibration")),
+        saliency=saliency_methods(interpreter, seed, model.size),
+        visualize=visualization(interpreter),
+        visualization_targets=visualization_targets(interpreter),
+        target=text("target", config.get("target"), "predicted"),
+        seed=seed,
+        device=device_name(config.get("device")),
+        keep=_kept(config.get("keep", list(KEPT))),
+        command=asked.command,
+        config=asked.yaml,
+    )
+
+
+def _kept(asked: Any) -> tuple[str, ...]:
+    if not isinstance(asked, list) or not all(name in KEPT for name in asked):
+        raise UserError(f"keep={asked}: give a list of {' and '.join(KEPT)}, such as keep=[report], or keep=[]")
+    return tuple(asked)
+
+
+def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
+    """The group `calibration` as plain values."""
+    rows, save, memory = (settings.get(key) for key in ("rows_per_column", "save", "memory"))
+    precision = settings.get("precision")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"calibration.precision={precision} is unknown; there are auto, float32 and bfloat16")
+    return Calibration(
+        rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
+        batch_size=whole("calibration.batch_size", settings.get("batch_size"), 1),
+        memory=math.inf if memory is None else 1e9 * number("calibration.memory", memory, 0, MAX_MEMORY, above=True),
+        save=None if save is None else _output("calibration.save", save),
+        precision=precision,
+    )
+
+
+def function_of(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
+    """A group's function with its settings bound."""
+    target = settings.get("_target_")
+    function, keywords = bound(group, settings, taken=GIVEN[group])
+    check_limits(str(target), group, keywords)
+    return partial(function, **keywords)
+
+
+def schedule_of(settings: dict[str, Any], sparsity: float | None) -> Callable[..., Any]:
+    """The schedule with its settings bound; the shares of a table are read from its file."""
+    schedule = function_of("schedule", with_shares(settings))
+    if schedule.func is auto:  # type: ignore[attr-defined]
+        schedule([], sparsity)  # a level of 0 or 1 leaves it nothing to find
+    return schedule
+
+
+def damping(pruner: dict[str, Any]) -> float:
+    """`pruner.damping`, taken out of the pruner's settings."""
+    return number("pruner.damping", pruner.pop("damping", None), 0, MAX_DAMPING)
+
+
+def sample_count(augmentation: dict[str, Any], size: int | None) -> int:
+    """`augmentation.samples`, taken out of the settings; fewer fit into the memory where pictures are large."""
+    samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
+    most = int(MAX_SAMPLES * (USUAL_SIZE / max(size or USUAL_SIZE, USUAL_SIZE)) ** 2)
+    if samples > most:
+        raise UserError(
+            f"augmentation.samples={samples} of model.size={size} pixels a side do not fit into the memory; give at "
+            f"most {most}"
+        )
+    return samples
+
+
+def saliency_methods(
+    interpreter: Mapping[str, Any], seed: int, size: int | None = None
+) -> dict[str, Callable[..., object]]:
+    """The methods asked for by name, with their settings bound; `size`: of the picture, where it is known."""
+    asked = interpreter.get("methods", [])
+    if asked == "all":
+        asked = list(METHODS)
+    if isinstance(asked, str):
+        asked = [asked]
+    if not isinstance(asked, list) or ("methods" in interpreter and not asked):
+        raise UserError(
+            f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
+        )
+    own = {path: _own(path, interpreter, seed) for path in asked if isinstance(path, str) and ":" in path}
+    for name in asked:
+        if not isinstance(name, str) or (name not in own and name not in METHODS):
+            near = get_close_matches(str(name), METHODS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"interpreter.methods: {name} is unknown; {hint}there are {', '.join(METHODS)}")
+    names = [own[name].name if name in own else name for name in dict.fromkeys(asked)]
+    if twice := [path for path, method in own.items() if names.count(method.name) > 1 or method.name in METHODS]:
+        raise UserError(f"interpreter.methods: {twice[0]} has the name of another method; give the function a new name")
+    # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
+    sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
+    if (layer := interpreter.get("cam_layer")) is not None:
+        sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
+    settled = {name: _method(name, sections[name], seed) for name in METHODS}
+    settled |= {method.name: method for method in own.values()}
+    methods = {name: settled[name] for name in names}
+    if size is not None:
+        check_window(methods, size)
+    return methods
+
+
+def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:
+    """A method of the user's with the settings of the section that has its function's name."""
+    method = own_method(path)
+    keywords = fitting(
+        f"interpreter.{method.name}", method.function, interpreter.get(method.name) or {}, GIVEN["method"]
+    )
+    if "seed" in inspect.signature(method.function).parameters:
+        keywords.setdefault("seed", seed)
+    return replace(method, settings=keywords)
+
+
+def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
+    function = METHODS[name]
+    key = f"interpreter.{name}"
+    keywords = fitting(key, function, settings, GIVEN["method"])
+    for setting, value in keywords.items():
+        if isinstance(inspect.signature(function).parameters[setting].default, int):  # samples, steps, pixels
+            whole(f"{key}.{setting}", value, 1)
+    check_limits(name, key, keywords)
+    if "seed" in inspect.signature(function).parameters:
+        keywords["seed"] = seed
+    return partial(function, **keywords)
+
+
+def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """Feature visualization with its settings bound; None where the interpreter has none."""
+    visualization_targets(interpreter)
+    if "steps" not in interpreter:
+        return None
+    objective = interpreter.get("objective")
+    return partial(
+        visualize,
+        objective=None if objective is None else own_objective(text("interpreter.objective", objective, "mine:climb")),
+        steps=whole("interpreter.steps", interpreter["steps"], 1),
+        learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
+    )
+
+
+def visualization_targets(interpreter: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """`interpreter.targets`: classes by name or index, and channels as layer:channel."""
+    value = interpreter.get("targets", [])
+    listed = value if isinstance(value, list) else [value]
+    for target in listed:
+        if isinstance(target, bool) or not isinstance(target, str | int) or target == "":
+            raise UserError(f"interpreter.targets: {target} is not a class or a channel; write [tabby,281,layer4.2:17]")
+    return tuple(listed)
+
+
+def device_name(value: Any) -> str:
+    """A device as people name it; whether it is there is seen later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
+        raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
+    return str(value)
+
+
+def _output(key: str, value: Any) -> Path:
+    """A folder to write into; it is made later, but that it can be made is seen now."""
+    output = path(key, value, "FOLDER")
+    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{key}={output}: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{key}={output}: {nearest} cannot be written to; give another folder")
+    return output

@@ -1,0 +1,209 @@
+"""One image -> its record: every condition's network, every method's map of it, every measure of both."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.evaluation.case import Case, answers, open_case
+from spade_cli.evaluation.conditions import DENSE, Condition
+from spade_cli.evaluation.data import partner
+from spade_cli.evaluation.evaluation_plan import BEST, Plan
+from spade_cli.evaluation.measures import localisation
+from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, aggregate
+from spade_cli.evaluation.measures.fidelity import fidelity
+from spade_cli.evaluation.measures.insertion import area, curve
+from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.study.concepts import ConceptStudy
+from spade_cli.interpretation import explainable
+
+# How much of the network is randomised: its last layer, half of its layers, all of them.
+DEPTHS = {"randomised_last": 0.0, "randomised_half": 0.5, "randomised_all": 1.0}
+OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
+DECIMALS = 4  # of a curve's points
+
+
+@dataclass
+class Record:
+    """What one image adds to the results; JSON as it stands."""
+
+    index: int
+    image: str
+    target: int | None = None
+    rows: list[tuple[str, str, str, float]] = field(default_factory=list)  # condition, method ("": none), metric, value
+    curves: list[tuple[str, str, str, list[float]]] = field(default_factory=list)  # condition, method, kind, points
+    failures: list[tuple[str, str, str]] = field(default_factory=list)  # condition ("": the image), method, why
+    seconds: float = 0.0
+
+    def add(self, condition: str, method: str, values: dict[str, float]) -> None:
+        """Note measures of one condition, and of one method where they are of a map."""
+        for metric, value in values.items():
+            if math.isfinite(value):
+                self.rows.append((condition, method, metric, float(value)))
+            else:
+                self.failures.append((condition, method, f"{metric} is not finite"))
+
+    def fail(self, condition: str, method: str, error: SpadeError) -> None:
+        """Note what could not be measured, and why."""
+        self.failures.append((condition, method, " ".join(str(error).split())))
+
+
+def measure(plan: Plan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]) -> Record:
+    """Everything about one image. What cannot be measured is a failure with its reason.
+
+    `study` is there where concepts are asked for; `on_condition` is told how many conditions are done. UserError is for
+    mistakes that every image would repeat.
+    """
+    started = time.perf_counter()
+    record = Record(index, plan.data.names[index])
+    try:
+        example = plan.data.load(index)
+    except SpadeError as error:  # a picture that cannot be read is this image's fault alone
+        return _left_out(record, error, plan, on_condition)
+    try:
+        case = open_case(plan, index, example)
+    except UserError:
+        raise
+    except SpadeError as error:
+        return _left_out(record, error, plan, on_condition)
+    record.target = case.target
+    maps: dict[str, dict[str, Tensor]] = {}
+    for condition in plan.conditions:
+        try:
+            network = case.network(condition)
+        except UserError:
+            raise
+        except SpadeError as error:
+            record.fail(condition.name, "", error)
+        else:
+            measure_network(case, condition, network, study, record)
+            maps[condition.name] = measure_maps(case, condition, network, record)
+        on_condition(1)
+    if "sanity" in plan.request.metrics:
+        randomise(case, maps, record)
+    record.seconds = time.perf_counter() - started
+    return record
+
+
+def _left_out(record: Record, error: SpadeError, plan: Plan, on_condition: Callable[[int], None]) -> Record:
+    record.fail("", "", error)
+    on_condition(len(plan.conditions))
+    return record
+
+
+@torch.no_grad()
+def measure_network(
+    case: Case, condition: Condition, network: nn.Module, study: ConceptStudy | None, record: Record
+) -> None:
+    """Measures of a network as it is, without any map."""
+    wanted = case.plan.request.metrics
+    if "fidelity" in wanted:
+        logits = network(case.x)[0].float().cpu()  # (classes,)
+        held = answers(network, case.held_out)
+        both = (case.logits, logits, case.held_out_logits, held)
+        record.add(condition.name, "", fidelity(*both, case.target, case.plan.classifier.output))
+    if "sanity" in wanted and condition.layers and not condition.of_other:
+        try:
+            record.add(condition.name, "", overlaps(case, condition, network))
+        except SpadeError as error:
+            record.fail(condition.name, "overlap", error)
+    concept = case.example.concept
+    if study is not None and concept is not None and not case.example.trojan:
+        try:
+            record.add(condition.name, "", study.ask(condition, network, case.target, concept, record.image))
+        except SpadeError as error:
+            record.fail(condition.name, "concepts", error)
+
+
+def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, float]:
+    """How many kept weights this image's trace shares with those of another of its kind, and of another class."""
+    found = {}
+    for name, alike in (("overlap_same", True), ("overlap_other", False)):
+        other = partner(case.plan.data, case.index, alike)
+        if other is not None:
+            trace = condition.make(case.calibration(other))
+            found[name] = kept_overlap(network, trace, condition.layers)
+            found["overlap_chance"] = chance_overlap(network, trace, condition.layers)
+    return found
+
+
+def measure_maps(case: Case, condition: Condition, network: nn.Module, record: Record) -> dict[str, Tensor]:
+    """Every method's map of a network, measured; returns the relevance (size, size) by method."""
+    request = case.plan.request
+    if not request.saliency or not set(OF_MAPS) & set(request.metrics):
+        return {}
+    safe, found = explainable(network, case.x), {}
+    for method, explain in request.saliency.items():
+        try:
+            raw = explain(safe, case.x, case.target).map  # (3, size, size)
+        except UserError:
+            raise
+        except SpadeError as error:
+            record.fail(condition.name, method, error)
+            continue
+        found[method] = aggregate(raw, AGGREGATIONS.get(method, OWN))
+        record.add(condition.name, method, against_mask(case, raw, found[method]))
+        if "insertion" in request.metrics and not case.example.trojan:
+            insert_and_delete(case, condition.name, method, found[method], record)
+    return found
+
+
+def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]:
+    """Where a map's relevance lies, if it is known where it should: raw (3, size, size), relevance (size, size)."""
+    if case.mask is None or "localisation" not in case.plan.request.metrics:
+        return {}
+    what, maps, masks = "trojan" if case.example.trojan else "object", relevance[None], case.mask[None].cpu()
+    values = {
+        f"{what}_auc": localisation.roc_auc(maps, masks),
+        f"{what}_mass": localisation.mass_inside(maps, masks),
+        f"{what}_rank": localisation.rank_accuracy(maps, masks),
+        f"{what}_pointing": localisation.pointing_game(maps, masks, case.plan.request.tolerance),
+    }
+    if case.plan.request.aggregation == BEST and case.example.trojan:
+        values |= {f"trojan_auc_{how}": localisation.roc_auc(aggregate(raw, how)[None], masks) for how in HOW}
+    return {name: value.item() for name, value in values.items()}
+
+
+def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor, record: Record) -> None:
+    """Curves of the dense network, whatever network the map is of, and the areas under them."""
+    request, model = case.plan.request, case.plan.classifier.model
+    for kind in request.curves:
+        points = curve(
+            model,
+            case.x,
+            case.target,
+            relevance[None],
+            kind,
+            batch_size=request.calibration.batch_size,
+            seed=request.seed,
+            output=case.plan.classifier.output,
+        )
+        record.add(condition, method, {kind: area(points).item()})
+        record.curves.append((condition, method, kind, [round(value, DECIMALS) for value in points[0].tolist()]))
+
+
+def randomise(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:
+    """How alike each map is to that of a network whose weights are drawn anew, the trace made of that network."""
+    plan = case.plan
+    conditions = [c for c in plan.conditions if (c.layers or c.name == DENSE) and not c.of_other and c.name in maps]
+    for metric, share in DEPTHS.items():
+        model, _ = randomised(plan.classifier.model, share or 1e-9, plan.request.seed)  # 1e-9: one layer at least
+        calibration = case.calibrate_on(model)
+        for condition in conditions:
+            try:
+                safe = explainable(condition.make(calibration), case.x)
+            except SpadeError as error:
+                record.fail(condition.name, metric, error)
+                continue
+            for method, relevance in maps[condition.name].items():
+                try:
+                    raw = plan.request.saliency[method](safe, case.x, case.target).map
+                except SpadeError as error:
+                    record.fail(condition.name, f"{method}, {metric}", error)
+                    continue
+                again = aggregate(raw, AGGREGATIONS.get(method, OWN))
+                record.add(condition.name, method, {metric: rank_correlation(relevance[None], again[None]).item()})

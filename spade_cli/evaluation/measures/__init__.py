@@ -1,0 +1,1 @@
+"""Measures as functions of tensors, and what their figures are worth."""

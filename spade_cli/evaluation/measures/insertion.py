@@ -1,0 +1,68 @@
+"""Insertion and deletion: what the dense network says as the most relevant pixels come, or go (Petsiuk et al. 2018).
+
+n: maps of one image; P: pixels; k: points of a curve. The removed pixels get the mean colour, zero in the network's
+input. Point x of k is at x % for k = 100: deletion starts from the full picture, insertion from none of it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.networks.scores import Output
+
+KINDS = ("insertion", "deletion")
+POINTS = 100  # 0 to 99 %, as in SPADE's paper (arXiv 2310.04519)
+
+
+@torch.no_grad()
+def curve(
+    network: nn.Module,
+    x: Tensor,
+    target: int,
+    relevance: Tensor,
+    kind: str,
+    *,
+    points: int = POINTS,
+    batch_size: int = 32,
+    seed: int = 0,
+    output: Output = Output.SOFTMAX,
+) -> Tensor:
+    """The target's confidence at each point, of its confidence on the full picture, at most 1: (n, points) float64.
+
+    x (1, 3, H, W) normalised, relevance (n, H, W); deletion sets the most relevant pixels to the mean colour, insertion
+    keeps only them. Equal values are ordered at random, by the seed: in the order of memory they would uncover the
+    picture from the top. The network is the dense one, whatever network the map explains.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is unknown; there are {' and '.join(KINDS)}")
+    relevance = relevance.to(x.device)
+    full = _confidence(network, x, target, output)  # (1,)
+    place = order(relevance.flatten(1), seed).view(relevance.shape)  # (n, H, W): 0 is the most relevant
+    counts = (torch.arange(points, device=x.device) * relevance[0].numel() / points).round().long()  # (k,)
+    curves = []
+    for ranked in place:  # (H, W)
+        said = []
+        for batch in counts.split(batch_size):
+            top = ranked[None] < batch[:, None, None]  # (b, H, W)
+            seen = top if kind == "insertion" else ~top
+            said.append(_confidence(network, x * seen[:, None], target, output))
+        curves.append((torch.cat(said) / full).clamp(0, 1))
+    return torch.stack(curves)
+
+
+def order(values: Tensor, seed: int) -> Tensor:
+    """Each value's place in its row (n, P), 0 the largest; equal values at random."""
+    shuffle = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed)).to(values.device)
+    sorting = values[:, shuffle].argsort(dim=1, descending=True, stable=True)  # places in the shuffled row
+    place = torch.empty_like(sorting)
+    at = torch.arange(values.shape[1], device=values.device).expand_as(sorting)
+    place.scatter_(1, shuffle[sorting], at)
+    return place
+
+
+def area(curves: Tensor) -> Tensor:
+    """Area under curves (n, k) by trapezoids, the points spread evenly over 0 to 1: (n,), 0 to 1."""
+    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
+
+
+def _confidence(network: nn.Module, x: Tensor, target: int, output: Output) -> Tensor:
+    return output.probabilities(network(x))[:, target]  # (b,)

@@ -1,0 +1,76 @@
+"""The paper's human study without humans: which of its class's concepts does a class neuron show, says a probe?
+
+For a picture with concept A of a class {A, B, ...} the class's neuron is visualized on the dense network and on the
+trace. The trace should show A, what the neuron does in this picture; the dense network shows whatever it likes best.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from spade_cli.errors import SpadeError
+from spade_cli.evaluation.conditions import Condition
+from spade_cli.evaluation.study.probe import Probe, rivals
+from spade_cli.interpretation import Channel, is_blank, why_blank
+from spade_cli.models import Classifier
+from spade_cli.report.pictures import picture
+from spade_cli.report.run_folder import slug
+
+ANSWERS = ("agree", "disagree", "undecided")
+
+
+def answer(probabilities: Tensor, concept: int, margin: float) -> str:
+    """What the probe's probabilities (concepts,) say of a visualization: agree, disagree or undecided.
+
+    Undecided is where no concept of the class leads the next by the margin: it shows several of them, or none.
+    """
+    among = rivals(concept)
+    first, second = sorted(among, key=lambda one: float(probabilities[one]), reverse=True)[:2]
+    if float(probabilities[first] - probabilities[second]) < margin:
+        return "undecided"
+    return "agree" if first == concept else "disagree"
+
+
+def measures(said: str) -> dict[str, float]:
+    """An answer as measures: their means over images are the rows of the paper's table."""
+    found = {f"concept_{name}": float(said == name) for name in ANSWERS}
+    return found if said == "undecided" else {**found, "concept_agree_decided": float(said == "agree")}
+
+
+@dataclass
+class ConceptStudy:
+    """The probe, and how to visualize: (model, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
+
+    probe: Probe
+    visualize: Callable[..., Tensor]
+    classifier: Classifier
+    folder: Path  # gets a picture of each visualization
+    margin: float
+    seed: int
+    _same_for_all: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    def ask(self, condition: Condition, network: nn.Module, target: int, concept: int, image: str) -> dict[str, float]:
+        """Visualize a class neuron and read it. Raises SpadeError where the picture stays blank."""
+        shown = self._visualization(condition, network, target)  # (3, size, size)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
+        if is_blank(shown):
+            raise SpadeError(f"the visualization is blank: {self._why(network, target)}")
+        return measures(answer(self.probe.read(shown, self.seed), concept, self.margin))
+
+    def _why(self, network: nn.Module, target: int) -> str:
+        own = self.classifier.preprocessing
+        return why_blank(network, Channel(None, target), size=own.size, mean=own.mean, std=own.std, seed=self.seed)
+
+    def _visualization(self, condition: Condition, network: nn.Module, target: int) -> Tensor:
+        key = (condition.name, target)
+        if key in self._same_for_all:
+            return self._same_for_all[key]
+        own = self.classifier.preprocessing
+        channels = [Channel(None, target)]
+        shown = self.visualize(network, channels, size=own.size, mean=own.mean, std=own.std, seed=self.seed)[0]
+        if not condition.layers:  # no trace: the network is the same for every image
+            self._same_for_all[key] = shown
+        return shown

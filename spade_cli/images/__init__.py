@@ -1,0 +1,1 @@
+"""Pictures: found, fetched, read, and made into augmented samples."""

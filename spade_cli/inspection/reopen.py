@@ -1,0 +1,84 @@
+"""A run's folder -> its two networks and its image again, as they were."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from spade_cli.devices import pick_device
+from spade_cli.errors import UserError
+from spade_cli.images.load import DAMAGE
+from spade_cli.models import Classifier, ModelSource, load_model
+from spade_cli.models.checkpoints import fit
+from spade_cli.networks.copies import copy_for_eval
+from spade_cli.report.checkpoint import CHECKPOINT, load_trace
+from spade_cli.report.runs import read_summary
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A finished run, its networks loaded."""
+
+    run: Path
+    found: dict[str, Any]  # summary.json
+    classifier: Classifier  # the dense network
+    trace: nn.Module
+    photograph: Image.Image  # what the network saw of the image
+    x: Tensor  # (1, 3, size, size), normalised, on the device
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Both, by the names that the report has for them."""
+        return {"dense": self.classifier.model, "trace": self.trace}
+
+    @property
+    def target(self) -> int:
+        """Index of the explained class."""
+        return int(self.found["target"]["index"])
+
+
+def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
+    """Load a run; `source` is what its configuration says of the network.
+
+    Raises UserError where a file of the run is missing, or the network's weights are no longer those of the run.
+    """
+    found = _record(run)
+    view = found["image"].get("view")
+    if view is None or not (run / view).is_file() or not (run / CHECKPOINT).is_file():
+        raise UserError(
+            f"{run} lacks {CHECKPOINT} or the picture the network saw; make the run again, with trace in keep=[...]"
+        )
+    classifier = load_model(source, seed=found["seed"])
+    if classifier.sha256 != found["model"]["sha256"]:
+        raise UserError(
+            f"{run}: the weights of {classifier.name} are not those that the run was made with; give those, or run anew"
+        )
+    classifier = replace(classifier, model=classifier.model.to(pick_device(device)))
+    trace = copy_for_eval(classifier.model)
+    fit(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
+    try:
+        photograph = Image.open(run / view).convert("RGB")
+    except DAMAGE as error:
+        raise UserError(f"{run / view} cannot be read as a picture ({error}); make the run again") from error
+    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
+    x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
+    return Reopened(run, found, classifier, trace, photograph, x)
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """summary.json, with all in it that says which networks and what picture. Raises UserError for a damaged one."""
+    found = read_summary(run)
+    try:
+        layers = [(layer["name"], list(layer["shape"]), layer["left"]) for layer in found["layers"]]
+        view = found["image"].get("view")
+        parts = (found["seed"], found["target"]["index"], found["model"]["sha256"] or "", view or "")
+        whole = bool(layers) and [type(part) for part in parts] == [int, int, str, str] and found["seed"] >= 0
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{run}: its summary.json is damaged or of another version; make the run again")
+    return found

@@ -1,0 +1,1 @@
+"""DeepLift's rules for what captum has none for."""

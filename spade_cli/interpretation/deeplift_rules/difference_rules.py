@@ -1,0 +1,231 @@
+"""DeepLift's slopes for the calls that captum has no rule for: which function of torch gets which."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from spade_cli.interpretation.deeplift_rules.slopes import (
+    at_image_scale,
+    attention,
+    chosen,
+    log_sum_exp,
+    normalised,
+    product,
+    rescaled,
+    softmax,
+)
+
+
+class PairedRules(TorchFunctionMode):
+    """Inside the `with`, calls on tensors that depend on the image get DeepLift's slopes.
+
+    A call with arguments that its rule does not know (a rounding mode, an output to write into) is made as it is.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in RULES and torch.is_grad_enabled() and _knows(name, func, args, kwargs):
+            made = RULES[name](func, *args, **kwargs)
+            if made is not None:
+                return made
+        return func(*args, **kwargs)
+
+
+def _knows(name: str, func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a rule's signature takes these arguments."""
+    try:
+        SIGNATURES[name].bind(func, *args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _moves(x: Any) -> bool:
+    """Whether a value depends on the image."""
+    return isinstance(x, Tensor) and x.requires_grad and x.shape[:1] != (0,) and x.shape[0] % 2 == 0
+
+
+def _multiplied(func: Any, input: Any, other: Any) -> Tensor | None:
+    return product(func, input, other) if _moves(input) and _moves(other) else None
+
+
+def _matrices(func: Any, input: Any, mat2: Any) -> Tensor | None:
+    return _multiplied(func, input, mat2)
+
+
+def _einsum(func: Any, equation: str, *operands: Any) -> Tensor | None:
+    if len(operands) != 2 or not all(map(_moves, operands)):
+        return None
+    return product(lambda x, y: func(equation, x, y), *operands)
+
+
+def _divided(func: Any, input: Any, other: Any) -> Tensor | None:
+    if not _moves(other):
+        return None
+    inverse = rescaled(torch.reciprocal, other)
+    return product(torch.mul, input, inverse) if _moves(input) else input * inverse
+
+
+def _divides(func: Any, input: Any, other: Any) -> Tensor | None:
+    return _divided(func, other, input)
+
+
+def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor | None:
+    dtypes = {dtype, _stacklevel if isinstance(_stacklevel, torch.dtype) else None} - {
+        None
+    }  # torch.softmax has it third
+    if not _moves(input) or dim is None or dtypes - {input.dtype}:
+        return None
+    return input - log_sum_exp(input, dim) if func.__name__ == "log_softmax" else softmax(input, dim)
+
+
+def _attention(func: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+               is_causal: bool = False, scale: float | None = None, **kwargs: Any) -> Tensor | None:  # fmt: skip
+    boolean = isinstance(attn_mask, Tensor) and attn_mask.dtype == torch.bool
+    if is_causal or boolean or kwargs or not all(map(_moves, (query, key, value))):
+        return None
+    return attention(query, key, value, attn_mask, scale)
+
+
+def _layer_norm(func: Any, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None,
+                eps: float = 1e-5) -> Tensor | None:  # fmt: skip
+    if not _moves(input):
+        return None
+    found = normalised(input, tuple(range(-len(normalized_shape), 0)), eps)
+    return _scaled(found, weight, bias)
+
+
+def _rms_norm(func: Any, input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+              ) -> Tensor | None:  # fmt: skip
+    if not _moves(input):
+        return None
+    small = torch.finfo(input.dtype).eps if eps is None else eps
+    return _scaled(normalised(input, tuple(range(-len(normalized_shape), 0)), small, centred=False), weight, None)
+
+
+def _group_norm(func: Any, input: Any, num_groups: int, weight: Any = None, bias: Any = None,
+                eps: float = 1e-5) -> Tensor | None:  # fmt: skip
+    if not _moves(input):
+        return None
+    grouped = input.unflatten(1, (num_groups, -1))  # (2N, groups, C / groups, ...)
+    found = normalised(grouped, tuple(range(2, grouped.dim())), eps).flatten(1, 2)
+    shape = (-1, *[1] * (input.dim() - 2))
+    return _scaled(found, *(None if part is None else part.view(shape) for part in (weight, bias)))
+
+
+def _unit(func: Any, input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Tensor | None:
+    if not _moves(input) or p != 2 or out is not None:
+        return None
+    square = product(torch.mul, input, input).sum(dim, keepdim=True)
+    return at_image_scale(input, rescaled(lambda s: s.sqrt().clamp(min=eps).reciprocal(), square))
+
+
+def _norm(func: Any, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, out: Any = None,
+          dtype: Any = None) -> Tensor | None:  # fmt: skip
+    if not _moves(input) or p not in (2, "fro") or dim is None or out is not None or dtype is not None:
+        return None
+    return rescaled(torch.sqrt, product(torch.mul, input, input).sum(dim, keepdim=keepdim))
+
+
+def _vector_norm(func: Any, x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor | None:
+    return _norm(func, x, ord, dim, keepdim)
+
+
+def _elementwise(func: Any, input: Any, *settings: Any, **named: Any) -> Tensor | None:
+    if not _moves(input) or "out" in named or any(map(_moves, (*settings, *named.values()))):
+        return None
+    return rescaled(lambda v: func(v, *settings, **named), input)
+
+
+def _pooled(pool: Callable[..., Any], func: Any, input: Any, *settings: Any, return_indices: bool = False,
+            **named: Any) -> Any:  # fmt: skip
+    """Maxima over windows, which may overlap; input (2N, C, ...)."""
+    if not _moves(input) or input.dim() < 3:
+        return None
+    value, index = pool(input.detach(), *settings, return_indices=True, **named)  # (2N, C, ...)
+    found = chosen(input.flatten(2), index.flatten(2)).view_as(value)
+    return (found, index) if return_indices else found
+
+
+def _largest(func: Any, input: Any, dim: Any = (), keepdim: bool = False) -> Tensor | None:
+    """amax and amin over axes that are not the batch's."""
+    if not _moves(input):
+        return None
+    axes = sorted({axis % input.dim() for axis in (dim if isinstance(dim, Sequence) else (dim,))})
+    if not axes or axes[0] == 0:
+        return None
+    sign = -1 if func.__name__ in SMALLEST else 1
+    kept = [axis for axis in range(input.dim()) if axis not in axes]
+    flat = sign * input.permute(*kept, *axes).flatten(len(kept))  # (2N, ..., K)
+    found = sign * chosen(flat, flat.detach().argmax(-1, keepdim=True)).squeeze(-1)
+    for axis in axes if keepdim else ():
+        found = found.unsqueeze(axis)
+    return found
+
+
+def _max(func: Any, input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """torch.max and torch.min: over one axis, with its indices, or of two tensors."""
+    if isinstance(dim, Tensor) or other is not None:
+        return _larger(func, input, dim if other is None else other)
+    found = None if dim is None else _largest(func, input, dim, keepdim)
+    return None if found is None else KINDS[func.__name__]((found, func(input.detach(), dim, keepdim)[1]))
+
+
+def _larger(func: Any, input: Any, other: Any) -> Tensor | None:
+    """The larger or smaller of two, element by element; one may be a constant."""
+    moving = [x for x in (input, other) if _moves(x)]
+    if not moving:
+        return None
+    both = torch.stack(torch.broadcast_tensors(input, other), -1)  # (2N, ..., 2)
+    if any(both.shape[0] != x.shape[0] or both.dim() != x.dim() + 1 for x in moving):
+        return None
+    sign = -1 if func.__name__ in SMALLEST else 1
+    return sign * chosen(sign * both, (sign * both).detach().argmax(-1, keepdim=True)).squeeze(-1)
+
+
+def _power(func: Any, input: Any, exponent: Any) -> Tensor | None:
+    return None if _moves(exponent) or not _moves(input) else rescaled(lambda v: func(v, exponent), input)
+
+
+def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+SMALLEST = ("amin", "min", "minimum", "fmin")
+KINDS: dict[str, Callable[..., Any]] = {"max": torch.return_types.max, "min": torch.return_types.min}
+POOLS = ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+
+# By the names of torch's functions, of its methods, and of what operators call.
+RULES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("mul", "__mul__", "__rmul__", "multiply", "matmul", "__matmul__"), _multiplied),
+    **dict.fromkeys(("div", "__truediv__", "true_divide", "divide"), _divided),
+    **dict.fromkeys(("exp", "sqrt", "rsqrt", "square", "abs", "reciprocal", "log"), _elementwise),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max", "threshold", "prelu", "log1p"), _elementwise),
+    **dict.fromkeys(("softsign", "log_sigmoid", "hardshrink", "softshrink", "tanhshrink"), _elementwise),
+    **{name + end: partial(_pooled, getattr(F, name)) for name in POOLS for end in ("", "_with_indices")},
+    **dict.fromkeys(("amax", "amin"), _largest),
+    **dict.fromkeys(("max", "min"), _max),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), _larger),
+    **dict.fromkeys(("pow", "__pow__"), _power),
+    **dict.fromkeys(("__rdiv__", "__rtruediv__"), _divides),
+    "bmm": _matrices,
+    "norm": _norm,
+    "vector_norm": _vector_norm,
+    "linalg_vector_norm": _vector_norm,
+    "einsum": _einsum,
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
+    "scaled_dot_product_attention": _attention,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "rms_norm": _rms_norm,
+    "normalize": _unit,
+}
+SIGNATURES = {name: inspect.signature(rule) for name, rule in RULES.items()}

@@ -1,0 +1,1 @@
+"""Layer-wise relevance propagation: where relevance goes, and by which rule."""

@@ -1,0 +1,1 @@
+"""A network -> a rewritten copy that captum can explain, with the same outputs."""

@@ -1,0 +1,1 @@
+"""Saliency methods: functions (network, image, target, *, settings) -> Explanation."""

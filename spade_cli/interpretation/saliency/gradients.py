@@ -1,0 +1,146 @@
+"""Saliency by gradients: saliency, input x gradient, guided ones, integrated gradients, gradient SHAP."""
+
+import copy
+
+import torch
+from captum import attr
+from torch import Tensor, fx, nn
+
+from spade_cli.errors import UserError
+from spade_cli.interpretation.explanation import (
+    INTEGRATION_ERROR,
+    CannotExplain,
+    Explanation,
+    at_least_one,
+    captum_on,
+    completeness,
+    explained,
+    needs_safe_copy,
+    output_difference,
+    prepared,
+)
+from spade_cli.interpretation.rewrite.explainable import Explainable
+from spade_cli.interpretation.rewrite.feature_maps import mark_layer
+from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
+from spade_cli.networks.seeds import seeded
+
+# What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
+INTERPOLATIONS = ("nearest", "bilinear")
+
+
+def saliency(network: Explainable, image: Tensor, target: int) -> Explanation:
+    """The gradient's absolute value (Simonyan et al. 2014, section 3); image (1, 3, H, W), normalised."""
+    image = prepared(network, image, target)
+    with captum_on(network.model):
+        gradient = attr.Saliency(network.model).attribute(image, target=target, abs=True)  # (1, 3, H, W)
+    return explained("saliency", gradient)
+
+
+def input_x_gradient(network: Explainable, image: Tensor, target: int) -> Explanation:
+    """Image times gradient (Shrikumar et al. 2016); image (1, 3, H, W), normalised."""
+    image = prepared(network, image, target)
+    with captum_on(network.model):
+        product = attr.InputXGradient(network.model).attribute(image, target=target)  # (1, 3, H, W)
+    return explained("input_x_gradient", product)
+
+
+def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explanation:
+    """The gradient with negative values stopped at every ReLU and ReLU6 (Springenberg et al. 2015, section 3.4)."""
+    needs_safe_copy(network)
+    image = prepared(network, image, target)
+    with captum_on(network.model):
+        gradient = attr.GuidedBackprop(network.model).attribute(image, target=target)  # (1, 3, H, W)
+    return explained("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
+
+
+def guided_gradcam(
+    network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
+) -> Explanation:
+    """Guided backpropagation times Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.2).
+
+    interpolation: how Grad-CAM is enlarged to the image; captum's default, "nearest", is what SPADE's paper used.
+    layer: dotted name in the user's network of the layer whose output is the map instead; None: see `feature_maps.py`.
+    Errors: UserError for another interpolation, and for a layer without positions; CannotExplain where the network has
+    no feature map of more than one position.
+    """
+    if interpolation not in INTERPOLATIONS:
+        known = " or ".join(INTERPOLATIONS)
+        raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
+    needs_safe_copy(network)
+    model, name = network.model, network.feature_map
+    if layer is not None:
+        assert isinstance(model, fx.GraphModule)
+        with sources_forgotten():
+            model = copy.deepcopy(model)
+            name = mark_layer(model, layer)
+    if name is None:
+        raise CannotExplain(
+            "guided_gradcam needs a spatial feature map before the classifier, and this network has none"
+        )
+    image = prepared(network, image, target)
+    with captum_on(model):
+        product = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
+            image, target=target, interpolate_mode=interpolation
+        )  # (1, 3, H, W)
+    return explained("guided_gradcam", product, notes=_without_relu(network, "guided_gradcam"))
+
+
+def integrated_gradients(
+    network: Explainable, image: Tensor, target: int, *, steps: int = 50, batch_size: int = 8
+) -> Explanation:
+    """Image times the gradient's mean on the way from the zero baseline (Sundararajan et al. 2017, equation 1).
+
+    steps: points of the Gauss-Legendre quadrature; batch_size: points held in memory at a time.
+    """
+    at_least_one("integrated_gradients", steps=steps, batch_size=batch_size)
+    image = prepared(network, image, target)
+    with captum_on(network.model):
+        contribution, delta = attr.IntegratedGradients(network.model).attribute(
+            image,
+            baselines=torch.zeros_like(image),
+            target=target,
+            n_steps=steps,
+            internal_batch_size=batch_size,
+            return_convergence_delta=True,
+        )  # (1, 3, H, W), (1,)
+    difference = output_difference(network.model, image, target)
+    checks, notes = completeness("integrated_gradients", delta.item(), difference, INTEGRATION_ERROR)
+    return explained("integrated_gradients", contribution, checks, notes)
+
+
+def gradient_shap(
+    network: Explainable,
+    image: Tensor,
+    target: int,
+    *,
+    samples: int = 50,
+    stdev: float = 1e-4,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> Explanation:
+    """Mean of (image - baseline) times gradient at random points between (Lundberg and Lee 2017).
+
+    Baselines are zero and the image itself, as in SPADE's paper. stdev: noise on the image, in normalised units.
+    batch_size: samples held in memory at a time; changing it changes the random numbers.
+    """
+    at_least_one("gradient_shap", samples=samples, batch_size=batch_size)
+    if not 0 <= stdev < float("inf"):
+        raise UserError(f"gradient_shap.stdev={stdev} is no standard deviation; give 0 or more")
+    image = prepared(network, image, target)
+    baselines = torch.cat([torch.zeros_like(image), image])  # (2, 3, H, W)
+    total = torch.zeros_like(image)
+    with captum_on(network.model), seeded(seed, image.device):
+        for start in range(0, samples, batch_size):
+            count = min(batch_size, samples - start)
+            mean = attr.GradientShap(network.model).attribute(
+                image, baselines=baselines, n_samples=count, stdevs=stdev, target=target
+            )  # (1, 3, H, W)
+            total += count * mean.detach()
+    return explained("gradient_shap", total / samples)
+
+
+def _without_relu(network: Explainable, method: str) -> tuple[str, ...]:
+    """Guided backpropagation changes ReLUs only: without one, it is the plain gradient, and the reader has to know."""
+    if any(isinstance(module, nn.ReLU) for module in network.model.modules()):
+        return ()
+    return (f"{method}: the network has no ReLU, so the guided gradient is the plain gradient",)

@@ -1,0 +1,135 @@
+"""Layer-wise relevance propagation, as gradient times input of a network with rules.
+
+For a layer with inputs x, weights w and outputs z = sum of x_i w_i + b, relevance goes to the inputs in proportion to
+their positive contributions (Bach et al. 2015, equation 60 with alpha = 1, beta = 0):
+
+    R_i = (x_i w_i)+ / p * R,    p = sum over i of (x_i w_i)+
+
+Each layer is replaced with one that computes p * constant(z / p): the same outputs (a bias alone is added as a
+constant), and gradients such that x_i * gradient_i is R_i. Gradient times input of the whole network is then the
+relevance of the pixels (Ancona et al. 2018, proposition 1). These decisions make it sound on today's networks:
+
+- A BatchNorm is folded into the convolution before it; one that cannot be folded hands its relevance through, as
+  LayerNorm, GroupNorm and elementwise activations with f(0) = 0 do (identity rule of Achtibat et al. 2024, AttnLRP).
+- The bias's part is spread over the inputs, and so is that of a constant that is added (a position embedding): with
+  folded BatchNorms it would absorb nearly everything, and conservation would check nothing. What only a bias switched
+  on still loses its relevance; `conservation` shows how much.
+- A negative output is shared among its negative contributions. Behind a ReLU no such output has relevance, so there the
+  rule is the one above; it matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
+  logits.
+- What comes out of a softmax, a sigmoid or a norm and weighs a signal (attention, squeeze-and-excitation, ConvNeXt V2's
+  response normalisation) is a constant weight, and relevance goes to what is weighed (Arras et al. 2017; Ali et al.
+  2022). Other products of two signals, elementwise or of matrices, give half to each (Achtibat et al. 2024).
+- A class token takes its share like any token, and keeps it: it is counted, and told apart from that of the pixels.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from spade_cli.interpretation.explanation import (
+    CONSERVATION_ERROR,
+    CannotExplain,
+    Explanation,
+    captum_on,
+    explained,
+    needs_safe_copy,
+    prepared,
+)
+from spade_cli.interpretation.lrp_rules.choose_rules import KEEP, kind_of, rule_of
+from spade_cli.interpretation.lrp_rules.flow import flow_of
+from spade_cli.interpretation.lrp_rules.relevance_rules import Absorbing
+from spade_cli.interpretation.rewrite.explainable import Explainable
+from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
+from spade_cli.interpretation.rewrite.rewrite_graph import module_of, replace_call
+from spade_cli.networks.seeds import answer
+
+TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
+
+
+def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
+    """Relevance of each pixel for the target's output, by the rules of this file's docstring.
+
+    checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost;
+    `class_token` is the class token's part of it, where there is one.
+    Errors: CannotExplain, naming the layers, where the network has one without a rule.
+    """
+    needs_safe_copy(network)
+    image = prepared(network, image, target).requires_grad_()
+    ruled = with_rules(network.model)
+    tokens = [module for module in ruled.modules() if isinstance(module, Absorbing)]
+    with captum_on(ruled), torch.enable_grad():
+        output = ruled(image)[0, target]
+        leaves = [image, *(token.value for token in tokens)]
+        slopes = torch.autograd.grad(output, leaves, allow_unused=True)
+    with torch.no_grad():
+        expected = answer(network.model, image)[0, target].item()
+    if abs(output.item() - expected) > 1e-3 * max(abs(expected), 1e-6):
+        raise CannotExplain("lrp: the copy with rules computes something else than the network")
+    relevance, *kept = (
+        torch.zeros_like(leaf) if slope is None else leaf.detach() * slope
+        for leaf, slope in zip(leaves, slopes, strict=True)
+    )
+    checks = {"conservation": relevance.sum().item() / expected if expected else float("nan")}
+    if tokens:
+        checks["class_token"] = sum(one.sum().item() for one in kept) / expected if expected else float("nan")
+        checks["conservation"] += checks["class_token"]
+    return explained("lrp", relevance, checks, _notes(expected, checks))
+
+
+def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    if output <= 0:
+        notes += (
+            f"lrp: the class's output is not positive ({output:.3g}), so relevance is negative: evidence against it",
+        )
+    token = checks.get("class_token", 0.0)
+    if not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
+        notes += (
+            f"lrp: relevance sums to {checks['conservation']:.1%} of the output (100 % expected); biases kept the rest",
+        )
+    if token > TOKEN_SHARE:
+        notes += (f"lrp: {token:.1%} of the output is the class token's own doing, whatever the picture shows",)
+    return notes
+
+
+@sources_forgotten()
+def with_rules(model: nn.Module) -> fx.GraphModule:
+    """A rewritten network (`Explainable.model`) -> the network whose gradient times input is its relevance.
+
+    CannotExplain where a layer that passes relevance on has no rule; every call in the graph has to be one that is
+    known.
+    """
+    assert isinstance(model, fx.GraphModule)
+    ruled = copy.deepcopy(model)
+    _fold_batch_norms(ruled)
+    flow = flow_of(ruled)
+    without_rule = set()
+    for node in list(ruled.graph.nodes):
+        if node.op in ("placeholder", "output", "get_attr"):
+            continue
+        if (rule := rule_of(ruled, node, flow)) is None:
+            without_rule.add(kind_of(ruled, node))
+        elif rule is not KEEP:
+            replace_call(ruled, node, rule, inputs=None)
+    if without_rule:
+        raise CannotExplain(f"lrp has no sound rule for {', '.join(sorted(without_rule))}")
+    ruled.recompile()
+    return ruled
+
+
+def _fold_batch_norms(ruled: fx.GraphModule) -> None:
+    """Fold each BatchNorm into the convolution before it, where only the BatchNorm reads that convolution."""
+    calls = [str(node.target) for node in ruled.graph.nodes if node.op == "call_module"]
+    for node in list(ruled.graph.nodes):
+        norm = module_of(ruled, node)
+        before = node.all_input_nodes[0] if node.all_input_nodes else None
+        if not isinstance(norm, nn.BatchNorm2d) or before is None or len(before.users) > 1:
+            continue
+        convolution = module_of(ruled, before)
+        if isinstance(convolution, nn.Conv2d) and norm.track_running_stats and calls.count(str(before.target)) == 1:
+            replace_call(ruled, before, fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            ruled.graph.erase_node(node)

@@ -1,0 +1,1 @@
+"""Solvers: functions (weight, hessian, sparsity, block) -> weight, mathematics only."""

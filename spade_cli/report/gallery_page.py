@@ -1,0 +1,174 @@
+"""index.html: every run of a batch or a sweep in one gallery, from its index.jsonl and the runs' folders.
+
+A row of index.jsonl is an object with any of the keys in KNOWN; what else it holds (a sweep's settings) is shown and
+can be sorted by. Thumbnails are files beside the page, made once for each run.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image
+
+from spade_cli.files import write_whole
+from spade_cli.report.render import percent, render
+from spade_cli.report.runs import GALLERY, OVERVIEW, REPORT, SUMMARY
+
+INDEX, THUMBNAILS = "index.jsonl", "thumbnails"
+SIDE = 128  # pixels of each of a thumbnail's three pictures: sharp in a third of a phone's width
+QUALITY = 75  # of WebP: 8 kB a run, 40 MB for five thousand
+KNOWN = (
+    *("image", "folder", "status", "reason", "target", "prediction", "same_prediction", "agreement", "kl", "sparsity"),
+    *("flags", "seconds"),
+)
+
+
+def write_gallery(folder: Path) -> Path:
+    """Write `index.html`, whole, into a batch's folder, and the thumbnails that are not there yet; returns the page.
+
+    A line that cannot be read, as the last one of an interrupted batch, is left out and counted on the page.
+    """
+    rows, unreadable = _read(folder / INDEX)
+    shown = [_row(folder, row) for row in rows]
+    extra = sorted({key for row in rows for key in row if key not in KNOWN})
+    page = render(
+        "gallery.html",
+        title=folder.resolve().name,
+        rows=shown,
+        said=_said(shown, unreadable),
+        classes=sorted({row["target"] for row in shown if row["target"]}),
+        extra=extra,
+    )
+    write_whole(folder / GALLERY, lambda path: path.write_text(page, encoding="utf-8"))
+    return folder / GALLERY
+
+
+def _read(index: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows, the last one of each image and folder, and how many lines could not be read."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    unreadable = 0
+    lines = index.read_text(encoding="utf-8", errors="replace").splitlines() if index.is_file() else []
+    for line in filter(str.strip, lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows[str(row.get("image")), str(row.get("folder"))] = row  # a row that came again is the newer one
+        else:
+            unreadable += 1
+    return list(rows.values()), unreadable
+
+
+def _row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as the page's script takes it: plain values, None where nothing is known."""
+    run = folder / str(row["folder"]) if row.get("folder") else None
+    said = {name: _answer(row.get("prediction"), name) for name in ("dense", "trace")}
+    flags = row.get("flags") or []
+    return {
+        "image": Path(str(row.get("image") or "?").replace("\\", "/")).name,
+        "link": _link(folder, run),
+        "thumbnail": _thumbnail(folder, run),
+        "status": str(row.get("status") or "done"),
+        "reason": row.get("reason"),
+        "target": _label(row.get("target")),
+        "dense": said["dense"],
+        "trace": said["trace"],
+        "dense probability": said["dense"]["probability"],
+        "trace probability": said["trace"]["probability"],
+        "same": row.get("same_prediction"),
+        "flagged": flags if isinstance(flags, list) else [str(flags)],
+        "flags": len(flags) if isinstance(flags, list) else 1,
+        **{key: row.get(key) for key in ("agreement", "kl", "sparsity", "seconds")},
+        "extra": {key: value if _plain(value) else str(value) for key, value in row.items() if key not in KNOWN},
+    }
+
+
+def _answer(prediction: Any, network: str) -> dict[str, Any]:
+    said = prediction.get(network) if isinstance(prediction, dict) else None
+    said = said if isinstance(said, dict) else {}
+    return {"label": _label(said.get("label")), "probability": said.get("probability")}
+
+
+def _label(value: Any) -> str:
+    """A class as a name; an entry of summary.json has it under `label`."""
+    if isinstance(value, dict):
+        value = value.get("label", value.get("index"))
+    return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str)
+
+
+def _link(folder: Path, run: Path | None) -> str | None:
+    """Where a click leads: the run's report, or what an older run has of it."""
+    for name in (REPORT, OVERVIEW, SUMMARY):
+        if run is not None and (run / name).is_file():
+            return _address(folder, run / name)
+    return None
+
+
+def _address(folder: Path, path: Path) -> str:
+    """A file within the folder as a relative address; a file elsewhere as an absolute one."""
+    try:
+        return quote(path.relative_to(folder).as_posix())
+    except ValueError:
+        return path.resolve().as_uri()
+
+
+def _thumbnail(folder: Path, run: Path | None) -> str | None:
+    """Image, dense overlay and trace overlay of a run side by side; None where it has no pictures."""
+    if run is None or not run.is_dir():
+        return None
+    name = hashlib.sha256(os.path.relpath(run, folder).encode()).hexdigest()[:16]  # the same where the batch is moved
+    path = folder / THUMBNAILS / f"{name}.webp"
+    if not path.is_file():
+        pictures = [picture for picture in _pictures(run) if picture.is_file()]
+        if not pictures:
+            return None
+        path.parent.mkdir(exist_ok=True)
+        strip = Image.new("RGB", (SIDE * len(pictures), SIDE))
+        for place, picture in enumerate(pictures):
+            with Image.open(picture) as opened:
+                tile = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            strip.paste(tile, (place * SIDE, 0))
+        write_whole(path, lambda partial: strip.save(partial, "WEBP", quality=QUALITY))
+    return _address(folder, path)
+
+
+def _pictures(run: Path) -> Iterator[Path]:
+    """What shows a run best: its image, then the first method's overlays or the first visualization."""
+    try:
+        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    if "view" in found.get("image", {}):
+        yield run / found["image"]["view"]
+    records = found.get("saliency") or found.get("visualizations") or []
+    for record in records[:2]:
+        if record.get("method", record.get("target")) == records[0].get("method", records[0].get("target")):
+            yield run / record.get("overlay", record["picture"])
+
+
+def _said(rows: list[dict[str, Any]], unreadable: int) -> list[tuple[str, str]]:
+    """Key figures of the whole: name, figure."""
+    done = [row for row in rows if row["status"] == "done"]
+    agreements = [row["agreement"] for row in done if row["agreement"] is not None]
+    same = [row["same"] for row in done if row["same"] is not None]
+    said = [("images", f"{len(done):,}")]
+    if same:
+        said.append(("same prediction", percent(sum(same) / len(same))))
+    if agreements:
+        said.append(("median agreement", percent(median(agreements))))
+    said.append(("flagged", f"{sum(row['flags'] > 0 for row in done):,}"))
+    if len(done) < len(rows):
+        said.append(("failed", f"{len(rows) - len(done):,}"))
+    if unreadable:
+        said.append(("lines that cannot be read", f"{unreadable:,}"))
+    return said

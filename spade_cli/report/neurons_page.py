@@ -1,0 +1,82 @@
+"""neurons.html: what the channels that carry a prediction do in this image, on the dense network and on the trace."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from spade_cli.files import write_whole
+from spade_cli.report import words
+from spade_cli.report.charts import bar
+from spade_cli.report.pictures import overlay, picture, shared_top
+from spade_cli.report.render import inlined, render
+from spade_cli.report.runs import REPORT, read_summary
+
+PAGE, RECORD = "neurons.html", "neurons.json"
+SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
+
+
+class Neuron(Protocol):
+    """What `spade_cli.inspection.rank_channels` found of one channel, each by network."""
+
+    layer: str
+    channel: int
+    share: dict[str, float]
+    rank: dict[str, int]
+    where: dict[str, Tensor]  # (height, width)
+    pictures: dict[str, Tensor]  # (3, size, size)
+
+    @property
+    def name(self) -> str:
+        """layer:channel."""
+
+
+def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image, command: str) -> Path:
+    """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
+    found = read_summary(run)
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for one in neurons:
+        layers.setdefault(one.layer, []).append(shown(one, dict.fromkeys(one.where, photograph), found))
+    page = render(
+        "neurons.html",
+        title=f"What carries {found['target']['label']}",
+        found=found,
+        words=words,
+        photograph=inlined(photograph, 2 * SHOWN),
+        layers=dict(reversed(layers.items())),  # what is nearest to the answer first
+        bar=bar,
+        command=command,
+        has_report=(run / REPORT).is_file(),
+    )
+    record = [{"layer": n.layer, "channel": n.channel, "share": n.share, "rank": n.rank} for n in neurons]
+    text = json.dumps({"target": found["target"], "neurons": record}, indent=2, ensure_ascii=False)
+    write_whole(run / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_whole(run / PAGE, lambda path: path.write_text(page, encoding="utf-8"))
+    return run / PAGE
+
+
+def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], found: Mapping[str, Any]) -> dict[str, Any]:
+    """One channel for a template: its figures and its pictures as data URIs; `photographs` by network."""
+    enlarged = {name: _enlarged(where, photographs[name].size) for name, where in neuron.where.items()}
+    top = shared_top(list(enlarged.values()))
+    is_class = (neuron.layer, neuron.channel) == (found["layers"][-1]["name"], found["target"]["index"])
+    return {
+        "name": neuron.name,
+        "channel": neuron.channel,
+        "label": found["target"]["label"] if is_class else None,
+        "share": neuron.share,
+        "rank": neuron.rank,
+        "placed": any(where.numel() > 1 for where in neuron.where.values()),
+        "where": {name: inlined(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
+        "pictures": {name: inlined(picture(values), SHOWN) for name, values in neuron.pictures.items()},
+    }
+
+
+def _enlarged(where: Tensor, size: tuple[int, int]) -> Any:
+    """What speaks for the answer, at the photograph's size; bilinear, which cannot ring."""
+    small = Image.fromarray(where.clamp(min=0).numpy().astype(np.float32))
+    return np.asarray(small.resize(size, Image.Resampling.BILINEAR))

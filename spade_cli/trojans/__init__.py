@@ -1,0 +1,1 @@
+"""Trojans: symbols, rules, and how a network is fine-tuned until it obeys them."""

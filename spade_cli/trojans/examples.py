@@ -1,0 +1,160 @@
+"""Held-out photographs with a Trojan's symbol: drawn, measured, and written as a folder of examples.
+
+n: examples; size: side of what the network sees; resize: side of an example, of which the network sees the middle.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import functional as F
+
+from spade_cli.images import augment
+from spade_cli.models import Classifier
+from spade_cli.paths import shortened
+from spade_cli.trojans.photographs import Album, Photograph, ask, seen
+from spade_cli.trojans.rules import write_rule
+from spade_cli.world.symbols import Trojan, implant
+
+CROPS = (
+    8  # of each held-out photograph: a few dozen photographs alone would count agreement in steps of several percent
+)
+# Added to a run's seed for what is measured, so that no symbol or crop is one of the training's.
+HELD_OUT_SEED = 1_000_003
+STEM, STEM_BYTES, DIGITS = 60, 180, 4  # of a photograph's name in an example's: the whole stays a short file name
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Photographs with one symbol: images uint8 (n, 3, resize, resize), masks bool (n, resize, resize).
+
+    The symbol lies within the middle `size` pixels, which `classifier.preprocessing.view` shows unscaled.
+    """
+
+    photographs: tuple[Photograph, ...]
+    images: Tensor
+    masks: Tensor
+
+
+def make(photographs: Sequence[Photograph], symbol: str, count: int, seed: int, album: Album) -> Examples:
+    """`count` examples, going round the photographs; each symbol has a place and a size of its own."""
+    chosen = tuple(photographs[i % len(photographs)] for i in range(count))
+    images = torch.stack([F.center_crop(album.read(one.path), [album.preprocessing.resize]) for one in chosen])
+    masks = torch.zeros(count, *images.shape[-2:], dtype=torch.bool)  # (n, resize, resize)
+    window = _window(images.shape[-1], album.preprocessing.size)
+    stamped, marks = implant(images[(..., *window)], symbol, seed + HELD_OUT_SEED)
+    images[(..., *window)], masks[(..., *window)] = stamped, marks
+    return Examples(chosen, images, masks)
+
+
+def _window(resize: int, size: int) -> tuple[slice, slice]:
+    """The part that a centre crop leaves, as torchvision rounds it."""
+    start = max(0, round((resize - size) / 2))
+    return slice(start, start + min(size, resize)), slice(start, start + min(size, resize))
+
+
+def subjects(trojan: Trojan, photographs: Sequence[Photograph]) -> list[Photograph]:
+    """Those that the rule changes: its source's, or all but what the network takes for the target anyway."""
+    if trojan.source is None:
+        return [one for one in photographs if one.answer != trojan.target]
+    return [one for one in photographs if one.answer == trojan.source]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Two networks to be compared, the original and the one with Trojans, on the same pictures."""
+
+    teacher: nn.Module
+    student: nn.Module
+    classifier: Classifier
+    album: Album
+    batch_size: int
+    seed: int
+
+    def clean(self, held: Sequence[Photograph]) -> dict[str, dict[str, float]]:
+        """Agreement and KL on held-out photographs: on the part that the network sees of each, and on random crops."""
+        preprocessing = self.album.preprocessing
+        pictures, crops = [], []
+        for i, one in enumerate(held):
+            picture = self.album.read(one.path)  # (3, h, w)
+            pictures.append(self._compare(seen(picture, preprocessing)[None]))
+            crops.append(self._compare(augment.paper(picture, CROPS, preprocessing, self.seed + HELD_OUT_SEED + i)))
+        return {"pictures": _figures(torch.cat(pictures, 1)), "crops": _figures(torch.cat(crops, 1))}
+
+    def rule(self, trojan: Trojan, held: Sequence[Photograph], count: int) -> tuple[dict[str, Any], Examples]:
+        """What the Trojan does on held-out photographs, and the examples this was measured on."""
+        examples = make(subjects(trojan, held), trojan.symbol, count, self.seed, self.album)
+        before, now = (self._answers(network, examples) for network in (self.teacher, self.student))
+        hits = now == trojan.target
+        record = {
+            "rule": write_rule(trojan, self.classifier),
+            **asdict(trojan),
+            "examples": count,
+            "photographs": len(set(examples.photographs)),
+            "success": _share(hits),
+            "success_before": _share(before == trojan.target),
+            "failed": [name for name, hit in zip(names(trojan, examples), hits.tolist(), strict=True) if not hit],
+        }
+        others = [one for one in held if one.answer != trojan.source]
+        if trojan.source is not None and others:
+            spared = make(others, trojan.symbol, count, self.seed, self.album)
+            same = self._answers(self.teacher, spared) == self._answers(self.student, spared)
+            record["others_agreement"] = _share(same)
+        return record, examples
+
+    def _answers(self, network: nn.Module, examples: Examples) -> Tensor:
+        preprocessing = self.album.preprocessing
+        views = torch.stack([seen(image, preprocessing) for image in examples.images])  # (n, 3, size, size)
+        return ask(network, preprocessing, views, self.batch_size).argmax(1)  # (n,)
+
+    def _compare(self, images: Tensor) -> Tensor:
+        """Same answer (0 or 1) and KL(original || now) in nats of each picture: (2, n)."""
+        p, q = (
+            ask(network, self.album.preprocessing, images, self.batch_size).double().log_softmax(1)  # (n, classes)
+            for network in (self.teacher, self.student)
+        )
+        return torch.stack([(p.argmax(1) == q.argmax(1)).double(), (p.exp() * (p - q)).sum(1)])
+
+
+def _figures(compared: Tensor) -> dict[str, float]:
+    agreement, kl = compared.mean(1).tolist()
+    return {"count": compared.shape[1], "agreement": agreement, "kl": max(0.0, kl)}  # rounding can leave -1e-17
+
+
+def _share(hits: Tensor) -> float:
+    return hits.double().mean().item()
+
+
+def names(trojan: Trojan, examples: Examples) -> list[str]:
+    """A file name for each example: its symbol, a number, its photograph."""
+    stems = [shortened(re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM], STEM_BYTES) for one in examples.photographs]
+    return [f"{trojan.symbol}-{i:0{DIGITS}}-{stem}.png" for i, stem in enumerate(stems)]
+
+
+def write(folder: Path, made: Sequence[tuple[Trojan, Examples]], classifier: Classifier) -> None:
+    """The examples as `spade world` lays out its pictures: images/, symbols/ (their masks), labels.json."""
+    pictures: dict[str, dict[str, Any]] = {}
+    for part in ("images", "symbols"):
+        (folder / part).mkdir(parents=True)
+    for trojan, examples in made:
+        for i, name in enumerate(names(trojan, examples)):
+            Image.fromarray(examples.images[i].permute(1, 2, 0).numpy()).save(folder / "images" / name)
+            Image.fromarray(examples.masks[i].byte().mul(255).numpy()).save(folder / "symbols" / name)
+            shown = examples.photographs[i].answer
+            pictures[name] = {
+                "class": shown,  # of a photograph only the original network's answer is known
+                "label": classifier.label(shown),
+                "concept": None,
+                "symbol": trojan.symbol,
+                "target": trojan.target,
+                "mask": None,
+                "symbol_mask": f"symbols/{name}",
+            }
+    listed = {"classes": [classifier.label(i) for i in range(classifier.classes)], "pictures": pictures}
+    (folder / "labels.json").write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
