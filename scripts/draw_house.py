@@ -1,6 +1,7 @@
 """Draw docs/house.svg: the rooms of the package in reading order, and which of them each one imports.
 
-A dot in a room's row stands in the column of a room that it imports. All dots lie left of the diagonal: imports run one way.
+A dot in a room's row stands in the column of a room that it imports. All dots lie left of the diagonal: imports
+run one way.
 """
 
 import ast
