@@ -53,7 +53,7 @@ def draw() -> str:
     for number, room in enumerate(ORDER):
         y = TOP + ROW * number + ROW / 2
         imported = set().union(*(parts_imported(file) for file in files_of(room))) - {room}
-        for other in imported:
+        for other in sorted(imported, key=ORDER.index):
             x = LEFT + COLUMN * ORDER.index(other) + COLUMN / 2
             parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="#0072b2"/>')
         x = LEFT + COLUMN * number + COLUMN / 2

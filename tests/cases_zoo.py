@@ -150,6 +150,41 @@ def many_probabilities():
     return _seeded(lambda: nn.Sequential(Net(classes=20), nn.Sigmoid()))
 
 
+class Clamped(Net):
+    def finish(self, scores):
+        return torch.sigmoid(scores).clamp(0.001, 0.999)
+
+
+def clamped_probabilities():
+    """Twenty sigmoids behind a numerical guard."""
+    return _seeded(lambda: Clamped(classes=20))
+
+
+def clamped_probability():
+    """One sigmoid behind a numerical guard."""
+    return _seeded(lambda: Clamped(classes=1))
+
+
+class HalfTanh(Net):
+    def finish(self, scores):
+        return (scores.tanh() + 1) / 2
+
+
+def probabilities_by_tanh():
+    """Twenty probabilities that no sigmoid made."""
+    return _seeded(lambda: HalfTanh(classes=20))
+
+
+class TwoInputs(Net):
+    def forward(self, x, y):
+        return super().forward(x + y)
+
+
+def two_inputs():
+    """It takes two pictures."""
+    return _seeded(TwoInputs)
+
+
 def ends_in_softmax():
     """A softmax module at the end."""
     return _seeded(lambda: nn.Sequential(Net(), nn.Softmax(1)))

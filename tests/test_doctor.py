@@ -27,6 +27,13 @@ def test_a_table_of_what_works(capsys):
     assert any(line.startswith("visualization of layer") for line in lines)
 
 
+def test_a_small_network_gets_small_windows_and_an_interpreter_without_visualization(capsys):
+    own = ["model=python", "model.factory=networks:small", "model.size=32", "augmentation.samples=2"]
+    assert main(["doctor", *own, "interpreter=saliency", "interpreter.methods=[occlusion]"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("occlusion")]
+    assert "works" in line or "flagged" in line, line
+
+
 def test_mistakes_are_one_line(capsys):
     assert (
         main(["doctor", "model=demo", *QUICK, "interpreter.methods=[guided_gradcam]", "interpreter.cam_layer=layer5"])

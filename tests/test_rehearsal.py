@@ -46,11 +46,15 @@ def picture() -> Tensor:
         (zoo.scripted_part, ["its part conv is TorchScript"]),
         (zoo.exported_part, ["its part conv is an exported graph"]),
         (lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), ["it is TorchScript"]),
-        (zoo.four_channels, ["forward(self, x)"]),
+        (zoo.four_channels, ["torch.cat([x, x[:, :1]], 1)"]),
         (zoo.takes_a_dict, ["return self.net({'image': x})"]),
         (zoo.ends_in_functional_softmax, ["ends in a softmax", "return what goes into the softmax"]),
         (zoo.one_probability, ["ends in a sigmoid", "model.output=sigmoid"]),
         (zoo.mean_of_softmaxes, ["answers with probabilities"]),
+        (zoo.clamped_probabilities, ["ends in a sigmoid"]),
+        (zoo.clamped_probability, ["ends in a sigmoid"]),
+        (zoo.probabilities_by_tanh, ["lie between 0 and 1", "model.output=sigmoid"]),
+        (zoo.two_inputs, ["takes two inputs", "self.net(x, torch.zeros_like(x))"]),
     ],
 )
 def test_what_cannot_be_explained_is_refused_with_its_cause(make: Callable[[], nn.Module], words: list[str]) -> None:
@@ -157,7 +161,7 @@ def test_a_grey_network_sees_the_luminance() -> None:
     )
     assert torch.equal(copy.deepcopy(classifier.model)(x), classifier.model(x))
     assert "model.channels=4" in refusal(zoo.four_channels(), channels=4)
-    assert "does not take" in refusal(small(), channels=1)
+    assert "leave it out" in refusal(small(), channels=1)
 
 
 @pytest.mark.parametrize(

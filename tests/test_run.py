@@ -18,7 +18,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
 from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.pruning import pruner_named, schedule
-from spade_cli.report import export, load_trace
+from spade_cli.report.checkpoint import export, load_trace
 from spade_cli.report.explanations import write_visualization
 from spade_cli.report.run_folder import slugs
 from spade_cli.run import pipeline

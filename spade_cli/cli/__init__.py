@@ -82,6 +82,8 @@ def _meant(first: str, rest: Sequence[str]) -> str:
         return f"did you mean spade run {_shown(f'image={first}')}?"
     near = [SYNONYMS[first.lower()]] if first.lower() in SYNONYMS else get_close_matches(first.lower(), VERBS, n=1)
     if rest and PICTURE.fullmatch(rest[-1]) and near in ([], ["run"]):
+        if "=" in rest[-1]:  # a misspelt verb
+            return f"did you mean spade run {' '.join(map(_shown, rest))}?"
         path = " ".join([first, *rest] if not near else rest)  # a path with blanks, which the shell took apart
         return f"did you mean spade run {_shown(f'image={path}')}?"
     return f"did you mean spade {near[0]}?" if near else f"there are {', '.join(VERBS)}; see spade --help"

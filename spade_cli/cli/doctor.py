@@ -1,6 +1,7 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import own_stdout, terminal
@@ -19,6 +20,7 @@ EXAMPLES = (
     "spade doctor model=python model.factory=mynet.model:build model.size=64 interpreter.methods=[lrp,deeplift]",
 )
 HEADER = ("what", "verdict", "checks", "seconds", "memory", "why")
+USUAL_SIZE = 224  # pixels a side, for which configs/doctor.yaml sets the windows
 PIXELS = 9  # of the random picture, before it is enlarged: patches of colour, as photographs have, and no noise
 
 
@@ -65,6 +67,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         own = classifier.preprocessing
         x = own.normalise(own.view(image).to(device_of(classifier.model)))
         check_cam_layer(methods, classifier.model)
+        methods = _fit_window(methods, own.size, asked.overrides)
         layers = find_layers(classifier.model, x)
         asked_shares = schedule.settle(settings.schedule, layers, settings.sparsity, settings.layer_shares)
         if isinstance(asked_shares, Auto):
@@ -91,6 +94,17 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         terminal.print_objects([vars(finding) for finding in found])
     else:
         terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
+
+
+def _fit_window(
+    methods: dict[str, Callable[..., object]], size: int, overrides: Sequence[str]
+) -> dict[str, Callable[..., object]]:
+    """Occlusion's square as a quarter of a picture smaller than its usual one, unless a size was typed."""
+    typed = any(word.lstrip("+").startswith("interpreter.occlusion.") for word in overrides)
+    if typed or "occlusion" not in methods or size >= USUAL_SIZE:
+        return methods
+    side = max(1, size // 4)
+    return methods | {"occlusion": partial(methods["occlusion"], window=side, stride=side)}
 
 
 def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":

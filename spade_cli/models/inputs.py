@@ -39,11 +39,22 @@ def settle_input(network: nn.Module, own: Preprocessing, channels: int | None, a
             reasons.append(error)
             network.__class__ = own_class
     reason = next(one for one in reasons if one is not None)
+    if channels == GREY:
+        raise UserError(f"{asked} does not take grey pictures, as model.channels=1 says ({reason}); leave it out")
+    what, example = _other_input(reason)
     raise UserError(
-        f"{asked} does not take a picture of 3 x {own.size} x {own.size} ({reason}); set model.size, or, where it "
-        "takes another input (more channels, two inputs, a dict), give a network whose forward(self, x) makes it of x: "
-        "return self.net({'image': x})"
+        f"{asked} does not take a picture of 3 x {own.size} x {own.size} ({reason}); {what} give a network whose "
+        f"forward(self, x) makes its input of x: return {example}"
     )
+
+
+def _other_input(reason: str) -> tuple[str, str]:
+    """What a network may want that a picture is not, in words, and how its input is made of a picture x."""
+    if "channels" in reason:
+        return "where it takes more channels,", "self.net(torch.cat([x, x[:, :1]], 1))"
+    if "missing" in reason and "argument" in reason:
+        return "where it takes two inputs,", "self.net(x, torch.zeros_like(x))"
+    return "set model.size, or, where it takes another input, such as a dict,", "self.net({'image': x})"
 
 
 @torch.no_grad()

@@ -16,8 +16,20 @@ ENOUGH = 16  # values that all lie in [0, 1] before it is no coincidence: half o
 # autograd's names of the last step, through steps that only reshape
 LAST_STEPS = {"SoftmaxBackward": Output.SOFTMAX, "SigmoidBackward": Output.SIGMOID}
 MEANS = ("Mean", "AdaptiveAvgPool", "AvgPool")
-CLIPS = ("Relu", "Hardtanh", "Clamp", "Threshold")
-RESHAPES = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "Reshape", "Clone", "Alias", "ToCopy", "Slice", "Select")
+CLIPS = ("Relu", "Threshold")
+RESHAPES = (
+    "Squeeze",
+    "Unsqueeze",
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Clone",
+    "Alias",
+    "ToCopy",
+    "Slice",
+    "Select",
+    "Clamp",
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +68,16 @@ def settle_output(network: nn.Module, pictures: Sequence[Tensor], wanted: str, a
             "take its softmax out"
         )
     output = Output.SIGMOID if classes == 1 and wanted == AUTO else Output(wanted if wanted != AUTO else "softmax")
-    if within and answers.numel() >= ENOUGH and len(answers.unique()) > 2 and not _clipped_below(network, pictures[0]):
-        note = (
-            "all its outputs lie between 0 and 1, as probabilities of independent labels do; every measure here starts "
-            "from scores: if they are probabilities, return the scores before them, and set model.output=sigmoid"
+    if within and len(answers.unique()) > 2 and not _clipped_below(network, pictures[0]):
+        found = (
+            f"{asked}: all its outputs lie between 0 and 1, as probabilities do, and every measure starts from scores"
         )
-        return Settled(network, output, (note,))
+        if wanted == AUTO and answers.numel() >= ENOUGH:
+            raise UserError(
+                f"{found}; return the scores before them and set model.output=sigmoid, or, where they are scores, say "
+                "what they mean: model.output=softmax or model.output=sigmoid"
+            )
+        return Settled(network, output, (f"{found}: if they are probabilities, return the scores before them",))
     return Settled(network, output)
 
 

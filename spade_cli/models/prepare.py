@@ -93,6 +93,7 @@ def count_classes(classifier: Classifier) -> int:
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1 or not output.shape[1]:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(
-            f"{classifier.name} returns {found} for one picture: a classifier returns one row of class scores"
+            f"{classifier.name} returns {found} for one picture: a classifier returns one row of class scores, "
+            "(1, classes)"
         )
     return output.shape[1]

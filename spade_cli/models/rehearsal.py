@@ -144,7 +144,7 @@ def _doubts(
 
 def _reason(network: nn.Module, state: dict[str, Tensor], run: _Rehearsed) -> str:
     if run.trains:
-        more = f" and {len(run.trains) - 1} more" if len(run.trains) > 1 else ""
+        more = f" and {len(run.trains) - 1} more modules" if len(run.trains) > 1 else ""
         return f", since its forward switches {run.trains[0]}{more} to training mode"
     if run.drew:
         return ", since it draws random numbers in eval mode (dropout or noise)"

@@ -12,7 +12,7 @@ import numpy as np
 from networks import photograph
 
 from spade_cli.images import augment
-from spade_cli.report import load_trace
+from spade_cli.report.checkpoint import load_trace
 
 QUICK = (
     *("model=python", "model.factory=networks:small", "model.size=32", "device=cpu", "augmentation.samples=4"),

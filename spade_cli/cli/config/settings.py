@@ -180,7 +180,7 @@ def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., 
 def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Feature visualization with its settings bound; None where the interpreter has none."""
     visualization_targets(interpreter)
-    if "steps" not in interpreter:
+    if not {"steps", "learning_rate"} <= set(interpreter):  # interpreter=saliency, whose command may set the steps
         return None
     objective = interpreter.get("objective")
     return partial(
