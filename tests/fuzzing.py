@@ -239,7 +239,9 @@ def _right_files(home: Path) -> dict[str, bytes]:
         "wrong.yaml": "shares: {conv1: 95, head: -1, 3: x}\nmore: ${nothing}\n",
         "pruner.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: spade_cli.pruning.solvers.obs.obs\n",
         "target.yaml": "_target_: os.system\nsparsity: [1]\n",
-        "batch.json": json.dumps({"identity": {}, "arguments": ["images=nowhere"], "images": 1, "folder": "."}),
+        "batch.json": json.dumps(
+            {"identity": {}, "arguments": ["images=nowhere", *TINY, *QUICK], "images": 1, "folder": "."}
+        ),
         "about.json": json.dumps({"identity": [], "arguments": 3, "images": "x", "folder": 5, "command": None}),
         "summary.json": json.dumps({"prediction": {}, "image": {}, "model": {}, "seed": None}),
         "world.json": json.dumps([{"image": "a.png", "label": 3}]),
