@@ -225,10 +225,10 @@ def test_export_checks_its_arguments(refuse: Callable[..., str], tmp_path: Path)
 
 
 def test_export_calls_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from spade_cli import report
+    from spade_cli.report import checkpoint
 
     seen: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(report, "export", lambda run, out: seen.append((run, out)))
+    monkeypatch.setattr(checkpoint, "export", lambda run, out: seen.append((run, out)))
     for name in ("trace.safetensors", "summary.json", "old.pth"):
         (tmp_path / name).write_text("")
     assert main(["export", str(tmp_path), f"out={tmp_path / 'old.pth'}", "--force"]) == 0

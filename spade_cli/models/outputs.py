@@ -68,11 +68,11 @@ def settle_output(network: nn.Module, pictures: Sequence[Tensor], wanted: str, a
             "take its softmax out"
         )
     output = Output.SIGMOID if classes == 1 and wanted == AUTO else Output(wanted if wanted != AUTO else "softmax")
-    if within and len(answers.unique()) > 2 and not _clipped_below(network, pictures[0]):
+    if within and answers.numel() >= ENOUGH and len(answers.unique()) > 2 and not _clipped_below(network, pictures[0]):
         found = (
             f"{asked}: all its outputs lie between 0 and 1, as probabilities do, and every measure starts from scores"
         )
-        if wanted == AUTO and answers.numel() >= ENOUGH:
+        if wanted == AUTO:
             raise UserError(
                 f"{found}; return the scores before them and set model.output=sigmoid, or, where they are scores, say "
                 "what they mean: model.output=softmax or model.output=sigmoid"
