@@ -55,6 +55,15 @@ def compare_settings(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any
         )
 
 
+def check_about(content: Any, what: str) -> None:
+    """What a folder says of itself, as far as resuming needs it. Raises KeyError, TypeError or ValueError otherwise."""
+    words = [content["folder"], content["command"], *content["arguments"]]
+    if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
+        raise ValueError(f"it is not of {name_one(what)}")
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("its command is not a text")
+
+
 def name_one(what: str) -> str:
     """A thing with its article.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from spade_cli.batch.storage import Local, Remote, Storage, storage
 from spade_cli.errors import UserError
-from spade_cli.files import check_folder, compare_settings
+from spade_cli.files import check_about, check_folder, compare_settings
 
 LIST = "images.jsonl"
 LOCK = ".lock"
@@ -129,8 +129,7 @@ def read_about(out: str, kind: str) -> dict[str, Any]:
     """What the folder of a batch or a sweep says of it. Raises UserError where there is no such folder."""
     try:
         content = json.loads(storage(out).read(f"{kind}.json"))
-        if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
-            raise ValueError(f"it is not of a {kind}")
+        check_about(content, kind)
         return {**content, "images": int(content["images"])}
     except FileNotFoundError:
         raise UserError(f"{out} holds no {kind} ({kind}.json is not there); give the folder of one") from None

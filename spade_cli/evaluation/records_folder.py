@@ -8,7 +8,7 @@ from typing import Any
 
 from spade_cli.errors import UserError
 from spade_cli.evaluation.measure_image import Record
-from spade_cli.files import PART, check_folder, compare_settings, name_one, write_whole
+from spade_cli.files import PART, check_about, check_folder, compare_settings, write_whole
 
 EVALUATION, RECORDS = "evaluation", "records"  # the first: what it is, and with .json the file that says of which
 
@@ -85,9 +85,8 @@ def read_about(out: Path, what: str = EVALUATION) -> dict[str, Any]:
     file = f"{what}.json"
     try:
         content = json.loads((out / file).read_text(encoding="utf-8"))
-        if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
-            raise ValueError(f"it is not of {name_one(what)}")
-        return content
+        check_about(content, what)
+        return dict(content)
     except FileNotFoundError:
         raise UserError(f"{out} holds no {what} ({file} is not there); give the folder of one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
