@@ -20,7 +20,9 @@ def key(word: str) -> str:
 
 
 def split_resume(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """What resume= names, "" where it is not there, and the other words."""
+    """What resume= names, "" where it is not there, and the other words. Raises UserError where it names nothing."""
+    if "resume=" in arguments:  # not taken for a new start, which may work for hours
+        raise UserError("resume= names no folder; give resume=FOLDER, or leave it out to start anew")
     named = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
     rest = [word for word in arguments if not word.startswith("resume=")]
     return ("" if named == "null" else named), rest

@@ -22,8 +22,8 @@ from spade_cli.paths import expanded
 
 MANY = ("batch", "sweep", "implant")  # commands whose pictures are images=
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
-# Before a task begins. ValueError: a file that is not UTF-8, a number of thousands of digits.
-COMPOSING_ERRORS = (*HYDRA_ERRORS, YAMLError, ValueError)
+# Before a task begins. ValueError: a file that is not UTF-8, a number of thousands of digits. TypeError: ~LIST.0.
+COMPOSING_ERRORS = (*HYDRA_ERRORS, YAMLError, ValueError, TypeError)
 
 
 def translate(error: Exception, command: str, overrides: list[str], folders: list[Path]) -> UserError:
