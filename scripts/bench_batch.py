@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from spade_cli.world import draw
+from spade_cli.world import draw_pictures
 
 SIDE = 32  # pixels of a picture's side
 CHEAP = (
@@ -62,7 +62,7 @@ def tiny() -> nn.Module:
 
 def write_pictures(folder: Path, count: int) -> Path:
     """`count` small pictures, a thousand to a sub-folder."""
-    drawn = draw(DIFFERENT, 0, 0).images
+    drawn = draw_pictures(DIFFERENT, 0, 0).images
     for number in range(count):
         path = folder / f"{number // 1000:04d}" / f"{number:06d}.png"
         if not path.exists():

@@ -35,7 +35,7 @@ from spade_cli.pruning.layers import block_of, weight_matrix
 from spade_cli.pruning.solvers.curvature import damp, relative_error
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 from spade_cli.run.calibrate import Calibration, Samples, calibrate
-from spade_cli.world import draw
+from spade_cli.world import draw_pictures
 
 COMMAND = "python scripts/bench_run.py"
 SAMPLES = 1024  # of the published notebook
@@ -62,7 +62,9 @@ def resnet50() -> Classifier:
     torch.manual_seed(0)
     model = models.resnet50(weights=None)
     classifier = spade_cli.wrap(model, name="resnet50")
-    pictures = nn.functional.interpolate(draw(32, seed=6_000_000).images.float() / 255, size=224, mode="bilinear")
+    pictures = nn.functional.interpolate(
+        draw_pictures(32, seed=6_000_000).images.float() / 255, size=224, mode="bilinear"
+    )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over what it sees
@@ -75,9 +77,9 @@ def resnet50() -> Classifier:
 def picture(number: int, folder: Path) -> Path:
     """A drawn picture in a file."""
     path = folder / f"{number}.png"
-    Image.fromarray(draw(1, seed=7_000_000, start=number).images[0].permute(1, 2, 0).numpy()).resize((500, 400)).save(
-        path
-    )
+    Image.fromarray(draw_pictures(1, seed=7_000_000, start=number).images[0].permute(1, 2, 0).numpy()).resize(
+        (500, 400)
+    ).save(path)
     return path
 
 
@@ -143,7 +145,9 @@ def against_the_published_run(_: argparse.Namespace) -> None:
     shares = schedule.paper_resnet50(layers, 0.0, tables=tables, method=TABLE)
     names = list(shares)
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    image = as_image(Image.fromarray(draw(1, seed=7_000_000).images[0].permute(1, 2, 0).numpy()).resize((500, 400)))
+    image = as_image(
+        Image.fromarray(draw_pictures(1, seed=7_000_000).images[0].permute(1, 2, 0).numpy()).resize((500, 400))
+    )
     held = calibrate(
         classifier,
         augment.paper(image, HELD_OUT, classifier.preprocessing, HELD_OUT_SEED),
@@ -217,7 +221,7 @@ def what_samples_are_needed(arguments: argparse.Namespace) -> None:
     else:
         from spade_cli.world import demo_classifier
 
-        classifier, images = demo_classifier(), list(draw(3, seed=5_000_000).images)
+        classifier, images = demo_classifier(), list(draw_pictures(3, seed=5_000_000).images)
     layers = find_layers(classifier.model)
     names = [layer.name for layer in layers if layer.reason is None][-8:]
     modules: dict[str, nn.Module] = dict(classifier.model.named_modules())

@@ -119,9 +119,9 @@ def _subject(arguments: argparse.Namespace) -> tuple[Classifier, list[Tensor]]:
     if arguments.network:
         source = ModelSource("squeezenet1_1", weights=str(arguments.network))
         return load_model(source), [as_image(path) for path in arguments.images]
-    from spade_cli.world import demo_classifier, draw
+    from spade_cli.world import demo_classifier, draw_pictures
 
-    return demo_classifier(), list(draw(2, seed=5_000_000).images)
+    return demo_classifier(), list(draw_pictures(2, seed=5_000_000).images)
 
 
 def against_obs_on_real_layers(arguments: argparse.Namespace) -> None:

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spade_cli.world.measure_network import Figures, measure
-from spade_cli.world.network import WEIGHTS, DemoNetwork, demo_network, load_demo_network, prepare
-from spade_cli.world.pictures import SIZE, draw
+from spade_cli.world.measure_network import Figures, measure_network
+from spade_cli.world.network import WEIGHTS, DemoNetwork, demo_network, load_demo_network, normalise_pictures
+from spade_cli.world.pictures import SIZE, draw_pictures
 from spade_cli.world.training import late_batch, shifted, wrong_labels
 
 BATCH = 128
@@ -104,7 +104,7 @@ def main() -> None:
     megabytes = arguments.out.stat().st_size / 1e6
     print(f"wrote {arguments.out} ({megabytes:.2f} MB); drawing {drawing:.0f} s, training {training:.0f} s")
     started = time.monotonic()
-    figures = measure(load_demo_network(arguments.out), arguments.held_out, settings.seed + HELD_OUT)
+    figures = measure_network(load_demo_network(arguments.out), arguments.held_out, settings.seed + HELD_OUT)
     measuring = time.monotonic() - started
     text = report(figures)
     seconds = {"drawing": round(drawing), "training": round(training), "measuring": round(measuring)}
@@ -139,7 +139,7 @@ def drawn_pictures(settings: Settings, work: Path, processes: int) -> tuple[Tens
 
 def _draw(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     torch.set_num_threads(1)
-    pictures = draw(*job)
+    pictures = draw_pictures(*job)
     return pictures.images.numpy(), pictures.classes.numpy()
 
 
@@ -163,7 +163,7 @@ def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tu
             batch, labels = late_batch(images, classes, given, chosen, epoch, settings.seed)
         else:
             batch, labels = shifted(images, chosen, epoch, settings.seed), classes[chosen]
-        inputs = prepare(batch)  # (n, 3, 128, 128)
+        inputs = normalise_pictures(batch)  # (n, 3, 128, 128)
         if step < settings.small_steps:
             inputs = nn.functional.avg_pool2d(inputs, SIZE // SMALL)  # (n, 3, 64, 64)
         set_rate(optimizer, settings, step)

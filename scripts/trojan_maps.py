@@ -16,7 +16,7 @@ from torch import Tensor
 
 import spade_cli
 from spade_cli.interpretation import METHODS, explainable
-from spade_cli.world import CLASSES, TROJANS, Trojan, demo_classifier, draw, implant
+from spade_cli.world import CLASSES, TROJANS, Trojan, demo_classifier, draw_pictures, implant_symbol
 
 LAYERS = {"fc": 0.5, "layer4.*": 0.95}  # chosen on other pictures, of the shares that left the target at 0.9
 SEED = 3_000_000  # of pictures that nothing was trained or chosen on
@@ -61,8 +61,8 @@ def trojaned(trojan: Trojan, seed: int, number: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((seed, number))
     sources = [trojan.source] if trojan.source is not None else [*range(len(CLASSES))]
     concepts = [concept for source in sources if source != trojan.target for concept in CLASSES[source].concepts]
-    pictures = draw(1, seed, number, concept=int(rng.choice(concepts)))
-    images, masks = implant(pictures.images, trojan.symbol, seed, number)
+    pictures = draw_pictures(1, seed, number, concept=int(rng.choice(concepts)))
+    images, masks = implant_symbol(pictures.images, trojan.symbol, seed, number)
     return images[0], masks[0]
 
 

@@ -34,7 +34,7 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether the processor has instructions for it; elsewhere bfloat16 is emulated, and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -46,13 +46,13 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 @contextmanager
 def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Forward passes in float32, bfloat16 (where torch's autocast finds it sound), or auto, the quicker of them."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(precision, device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(precision, device)):
         yield
 
 
-def in_bfloat16(precision: str, device: torch.device) -> bool:
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """What `precision` (auto, float32 or bfloat16) means on this device."""
-    return precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16(device))
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 @contextmanager

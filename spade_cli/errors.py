@@ -17,6 +17,6 @@ class UserError(SpadeError):
     exit_code = 2
 
 
-def one_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The start of an error's message, without its line breaks."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,12 +1,40 @@
-"""Files and folders that a kill cannot spoil: written whole, checked before they are written to, compared to resume."""
+"""Paths and folders: names that every file system takes, files that are written whole, folders that can be resumed."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spade_cli.errors import SpadeError, UserError
 
-PART = ".part"  # behind the name of what is not whole yet
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on every file system in use
+SHOWN = 60  # characters of a path that is too long
+PART = ".part"  # ends the name of a file that is not written to its end yet
+
+
+def expand_path(path: str | Path) -> Path:
+    """`~` and `~name` as that home folder; as it is where there is no such home, as in a shell.
+
+    Raises UserError for a path that no file can have: with a name that is too long, or with a null character.
+    """
+    found = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    if "\0" in str(found):
+        raise UserError(f"{str(found)!r:.{SHOWN}} cannot be read or written: it holds a null character; check the path")
+    lengths = [len(os.fsencode(part)) for part in found.parts]
+    if max(lengths, default=0) > LONGEST_NAME or sum(lengths) + len(lengths) > LONGEST_PATH:
+        raise UserError(
+            f"{str(found)[:SHOWN]}... cannot be read or written: it is longer than the path of any file; check the path"
+        )
+    return found
+
+
+def shorten_name(name: str, most: int) -> str:
+    """The start of a name, of at most so many bytes in UTF-8, cut between two characters.
+
+    >>> shorten_name("crane", 9), shorten_name("鶴鶴鶴", 7)
+    ('crane', '鶴鶴')
+    """
+    return name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
 
 
 def write_whole(path: Path, write: Callable[[Path], object], part: str = PART) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 from torch import nn
 
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def make(text: str, asked: str) -> Any:
+def call_factory(text: str, asked: str) -> Any:
     """Import the function and call it; a network or a classifier that was made already is taken as it is.
 
     `text` is package.module:function, or PATH.py:function. Raises UserError where there is none, or where it fails.
@@ -41,7 +41,7 @@ def find_factory(
     if not (colon and attribute and (is_file or all(module_name.split(".")))):
         raise UserError(f"{asked} is not of the form package.module:function; write for example {example}")
     with _told(f"{asked}: importing {module_name}", "correct that file"):
-        found = _import_file(expanded(module_name), asked) if is_file else _import(module_name, asked)
+        found = _import_file(expand_path(module_name), asked) if is_file else _import(module_name, asked)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), n=3)

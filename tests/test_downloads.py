@@ -17,7 +17,7 @@ from networks import photograph
 from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.images import download
-from spade_cli.images.download import local_copy, name_in
+from spade_cli.images.download import copy_to_folder, name_file
 from spade_cli.report.summary import file_record
 
 QUICK = (
@@ -69,7 +69,7 @@ def website(tmp_path: Path) -> Iterator[str]:
 
 def refused(address: str, folder: Path, *words: str) -> None:
     with pytest.raises(UserError) as caught:
-        local_copy(address, folder)
+        copy_to_folder(address, folder)
     message = str(caught.value)
     assert "\n" not in message and message.startswith(f"image={address}"), message
     assert all(word in message for word in words), message
@@ -80,17 +80,17 @@ def test_a_copy_holds_what_the_url_holds(memory: Any, website: str, tmp_path: Pa
     (tmp_path / "site" / "my cat.jpg").write_bytes(content)
     memory.pipe("/pets/my cat.jpg", content)
     for address in ("memory://pets/my cat.jpg", f"file://{tmp_path}/site/my cat.jpg", f"{website}/my%20cat.jpg?size=3"):
-        copy = local_copy(address, tmp_path)
+        copy = copy_to_folder(address, tmp_path)
         assert copy == tmp_path / "my cat.jpg" and copy.read_bytes() == content
-    assert local_copy("a b.jpg", tmp_path) == Path("a b.jpg")
+    assert copy_to_folder("a b.jpg", tmp_path) == Path("a b.jpg")
 
 
 def test_names_of_copies_suit_every_file_system() -> None:
-    assert name_in("s3://bucket/a/b.png") == "b.png"
-    assert name_in("https://example.org/") == name_in("https://example.org") == "image"
-    assert name_in("https://example.org/..") == name_in("memory://a/..") == "image"
-    assert "/" not in name_in("https://example.org/a%2Fb.png?x=/") and ":" not in name_in("memory://a:b")
-    assert len(os.fsencode(name_in(f"https://example.org/{'鶴' * 300}.{'x' * 300}?{'s' * 500}"))) <= 255
+    assert name_file("s3://bucket/a/b.png") == "b.png"
+    assert name_file("https://example.org/") == name_file("https://example.org") == "image"
+    assert name_file("https://example.org/..") == name_file("memory://a/..") == "image"
+    assert "/" not in name_file("https://example.org/a%2Fb.png?x=/") and ":" not in name_file("memory://a:b")
+    assert len(os.fsencode(name_file(f"https://example.org/{'鶴' * 300}.{'x' * 300}?{'s' * 500}"))) <= 255
 
 
 def test_urls_that_cannot_be_read(memory: Any, website: str, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_is_larger_than_any_picture(
 ) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 3_000_000)
     memory.pipe("/three.bin", bytes(3_000_000))
-    assert local_copy("memory://three.bin", tmp_path).stat().st_size == 3_000_000
+    assert copy_to_folder("memory://three.bin", tmp_path).stat().st_size == 3_000_000
     memory.pipe("/more.bin", bytes(3_000_001))
     refused("memory://more.bin", tmp_path, "more than 3 MB")
     refused(f"{website}/endless", tmp_path, "more than 3 MB")

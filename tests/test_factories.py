@@ -12,7 +12,7 @@ from torch import nn
 
 from spade_cli.cli import main
 from spade_cli.models import ModelSource, load_model, wrap
-from spade_cli.user_functions import make
+from spade_cli.user_functions import call_factory
 
 __all__ = ["tiny"]  # a factory whose layers are lazy
 
@@ -96,7 +96,7 @@ def test_factories_of_another_precision() -> None:
 
 
 def test_what_is_made_already_is_taken_as_it_is() -> None:
-    assert make(f"{__name__}:NETWORK", "asked") is NETWORK
+    assert call_factory(f"{__name__}:NETWORK", "asked") is NETWORK
     assert load_model(ModelSource(None, factory=f"{__name__}:NETWORK", size=8)).classes == 3
     made = load_model(ModelSource(None, factory=f"{__name__}:CLASSIFIER"))
     assert made.labels == ("a", "b", "c") and made.preprocessing.size == 8

@@ -13,7 +13,7 @@ from torch import nn
 
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, Preprocessing, load_model, wrap
-from spade_cli.models.checkpoints import fit, read_state_dict
+from spade_cli.models.checkpoints import load_weights, read_state_dict
 
 NAME = "squeezenet1_1"  # the smallest of torchvision's
 RAN = Path("ran")  # a file that a malicious pickle would make
@@ -266,4 +266,4 @@ def test_wrappers_around_wrappers(tmp_path: Path) -> None:
     torch.save({f"_orig_mod.{key}": value for key, value in network.state_dict().items()}, tmp_path / "w.pth")
     state, notes = read_state_dict(tmp_path / "w.pth", network)
     assert set(state) == set(built().state_dict()) and notes == ()
-    fit(network, state, "weights", "network")
+    load_weights(network, state, "weights", "network")

@@ -21,7 +21,7 @@ from torch import nn
 
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
-from spade_cli.models.checkpoints import fit, read_state_dict
+from spade_cli.models.checkpoints import load_weights, read_state_dict
 
 RAN = Path("ran")  # a file that code in a checkpoint would make
 State = dict[str, torch.Tensor]
@@ -49,7 +49,7 @@ def read(content: Any, folder: Path, name: str = "w.ckpt") -> tuple[State, tuple
 def loaded(path: Path) -> tuple[State, tuple[str, ...]]:
     network = small()
     state, notes = read_state_dict(path, network)
-    fit(network, state, "weights", "small")
+    load_weights(network, state, "weights", "small")
     return network.state_dict(), notes
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.errors import SpadeError
-from spade_cli.files import write_whole
-from spade_cli.images.download import filesystem, is_url
-from spade_cli.paths import shortened
+from spade_cli.files import shorten_name, write_whole
+from spade_cli.images.download import is_url, open_filesystem
 
 PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
 LAST = "summary.json"  # uploaded last: where it is, a result is complete
@@ -43,7 +42,7 @@ class Local:
 
         Where another worker came to write the same result, the first one stays.
         """
-        partial = self.root / PARTIAL / f"{shortened(name.replace('/', '+'), 100)}-{secrets.token_hex(4)}"
+        partial = self.root / PARTIAL / f"{shorten_name(name.replace('/', '+'), 100)}-{secrets.token_hex(4)}"
         partial.mkdir(parents=True)
         try:
             yield partial
@@ -69,7 +68,7 @@ class Remote:
 
     @property
     def _place(self) -> tuple[Any, str]:
-        fs, path = filesystem(self.url, "out")
+        fs, path = open_filesystem(self.url, "out")
         return fs, path.rstrip("/")
 
     def has(self, name: str) -> bool:
@@ -125,5 +124,5 @@ Storage = Local | Remote
 def storage(out: str) -> Storage:
     """What `out=` names; file:// is a folder like any other."""
     if out.startswith("file://"):
-        out = filesystem(out, "out")[1]
+        out = open_filesystem(out, "out")[1]
     return Remote(out.rstrip("/")) if is_url(out) else Local(Path(out))

@@ -16,9 +16,9 @@ from spade_cli.batch import rows
 from spade_cli.batch.rows import Row
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.errors import SpadeError
-from spade_cli.images.download import is_url, local_copy
+from spade_cli.images.download import copy_to_folder, is_url
 from spade_cli.images.load import read_image
-from spade_cli.progress import Stages, log, logged
+from spade_cli.progress import Stages, log, log_to_file
 from spade_cli.pruning import Trace
 from spade_cli.report.run_folder import NAME_LENGTH, slug
 from spade_cli.run.explain import Known
@@ -76,7 +76,7 @@ def read(request: Request, setting: Setting, number: int, address: str, folder: 
     """The image, and the question about it. Raises SpadeError for an image that cannot be explained."""
     stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # gone with what this returns
     with stages.stage("load"):
-        path = local_copy(address, Path(copied.name))
+        path = copy_to_folder(address, Path(copied.name))
         image, notes = read_image(path, address)
         question = ask(filled(request, path, address), setting, image, rehearse=False, notes=notes)
     with stages.stage("augment"):
@@ -128,7 +128,7 @@ def _traces(images: list[Ready]) -> list[Trace]:
 def write(storage: Storage, image: Ready, trace: Trace, known: Known | None = None) -> dict[str, Any]:
     """The image's folder, whole; returns what its summary.json says."""
     stages = Stages.after(image.seconds)
-    with storage.result(image.folder) as partial, logged(partial / "run.log"):
+    with storage.result(image.folder) as partial, log_to_file(partial / "run.log"):
         for stage, seconds in image.seconds.items():
             log.info("%s: %.1f s", stage, seconds)
         return write_run(image.question, image.copies, trace, partial, stages, known)

@@ -11,7 +11,7 @@ from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.help import line
 from spade_cli.cli.config.values import whole
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 KEY = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 COMMA = re.compile(r",(?![^\[]*\])")  # between the patterns of a list, not within one: layer[3,4].*
@@ -26,7 +26,7 @@ def read_text(key: str, text: str) -> str:
 
 def read_path(key: str, text: str) -> Path:
     """A path, with `~` as the home folder."""
-    return expanded(read_text(key, text))
+    return expand_path(read_text(key, text))
 
 
 def read_count(key: str, text: str) -> int:
@@ -79,7 +79,7 @@ class Given:
 
     def word(self, number: int) -> str | None:
         """A word by its place, as a path; None where it was not given."""
-        return str(expanded(self.words[number])) if number < len(self.words) else None
+        return str(expand_path(self.words[number])) if number < len(self.words) else None
 
 
 def parsed(takes: Takes, arguments: Sequence[str]) -> Given | None:
@@ -120,7 +120,7 @@ def _take(takes: Takes, argument: str, given: Given) -> None:
     setting = takes.setting(match["key"]) if match else None
     if match and setting:
         given.settings[setting.key] = setting.read(setting.key, match["value"])
-    elif match is None or expanded(argument).exists():
+    elif match is None or expand_path(argument).exists():
         given.words.append(argument)
     else:
         raise UserError(f"{match['key']} is not a setting of spade {takes.verb}; {_known(takes, match['key'])}")

@@ -8,7 +8,7 @@ from spade_cli.cli import terminal
 from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.cli.config.resume import go_on, key, own_words, split_resume
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 USAGE = "spade batch images=FOLDER|PATTERN|LIST [KEY=VALUE ...]  |  spade batch resume=FOLDER"
 EXAMPLES = (
@@ -160,4 +160,4 @@ def absolute(out: str) -> str:
 
     if is_url(out):
         return out
-    return str(expanded(out).resolve())
+    return str(expand_path(out).resolve())

@@ -8,7 +8,7 @@ from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.cli.config.resume import go_on, own_words, split_resume
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 USAGE = "spade eval [data=world|FOLDER] [KEY=VALUE ...]  |  spade eval resume=FOLDER"
 EXAMPLES = (
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     """Compose the configuration and evaluate, or go on with an evaluation that was stopped."""
     resumed, rest = split_resume(arguments)
     if resumed:
-        return _resume(expanded(resumed), rest)
+        return _resume(expand_path(resumed), rest)
     return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from spade_cli.cli import terminal
 from spade_cli.cli.arguments import Given, Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 from spade_cli.report.runs import find_run
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -47,7 +47,7 @@ def _out(asked: Given) -> Path:
     """The file to write: `out`, or what older command lines had as their second word."""
     if len(asked.words) == 2 and "out" not in asked.settings:
         terminal.hint(f"write out={asked.words[1]}; a bare file is an older way")
-        return expanded(asked.words.pop())
+        return expand_path(asked.words.pop())
     if len(asked.words) == 2:
         raise UserError(f"spade export takes one RUN, and found {asked.words[0]!r} and {asked.words[1]!r}; name one")
     if "out" not in asked.settings:

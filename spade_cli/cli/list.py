@@ -6,7 +6,7 @@ from typing import Any
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 from spade_cli.report.runs import find_runs, key_figures, read_summary
 
 HEADER = ("run", "target", "dense", "trace", "agreement", "sparsity", "seconds", "flags")
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if asked.words:
         terminal.hint(f"write out={asked.words[0]}; a bare folder is an older way")
-    folder: Path = expanded(asked.words[0]) if asked.words else asked.settings["out"]
+    folder: Path = expand_path(asked.words[0]) if asked.words else asked.settings["out"]
     if not folder.is_dir():
         raise UserError(
             f"out={folder}: no such folder; give the one that holds your runs, or make a run with spade run"

@@ -11,7 +11,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.evaluation_plan import Plan
-from spade_cli.networks.seeds import answer
+from spade_cli.networks.borrow import ask_network
 from spade_cli.run.calibrate import Samples
 from spade_cli.run.find_trace import check_finite
 
@@ -98,7 +98,7 @@ def open_case(plan: Plan, index: int, example: Example) -> Case:
     """
     classifier = plan.classifier
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(example.image).to(device_of(classifier.model)))
-    logits = answer(classifier.model, x)[0].float().cpu()  # (classes,)
+    logits = ask_network(classifier.model, x)[0].float().cpu()  # (classes,)
     check_finite(logits, classifier)
     target = int(logits.argmax()) if example.target is None else int(example.target)
     if example.target is not None and not classifier.output.answers(logits)[target]:

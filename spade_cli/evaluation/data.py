@@ -20,7 +20,7 @@ from spade_cli.images.find import find_pictures
 from spade_cli.images.load import load_image
 from spade_cli.models import Classifier
 from spade_cli.models.checkpoints import hash_file
-from spade_cli.world import CONCEPTS, TROJANS, Trojan, draw, poison
+from spade_cli.world import CONCEPTS, TROJANS, Trojan, draw_pictures, poison_pictures
 
 # Added to a run's seed: pictures that neither the bundled network's training (seeds near 0) nor its held-out figures
 # (near 1,000,000) nor the bundled picture (2,000,000) come from.
@@ -69,10 +69,10 @@ def world(count: int, trojan_share: float, seed: int) -> Data:
 
     def load(index: int) -> Example:
         concept, trojan = plans[index]
-        clean = draw(1, WORLD_SEED + seed, index, concept=concept)
+        clean = draw_pictures(1, WORLD_SEED + seed, index, concept=concept)
         if trojan is None:
             return Example(clean.images[0], int(clean.classes[0]), False, clean.masks[0], concept)
-        poisoned = poison(clean, trojan, WORLD_SEED + seed, index)
+        poisoned = poison_pictures(clean, trojan, WORLD_SEED + seed, index)
         return Example(poisoned.images[0], trojan.target, True, poisoned.masks[0], concept)
 
     names = [

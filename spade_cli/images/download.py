@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spade_cli.errors import UserError
-from spade_cli.paths import shortened
+from spade_cli.files import shorten_name
 from spade_cli.version import __version__
 
 URL = re.compile(r"[a-zA-Z][\w+.-]*(::|://)")
@@ -37,7 +37,7 @@ def is_web(address: str) -> bool:
     return address.lower().startswith(WEB)
 
 
-def filesystem(url: str, key: str) -> tuple[Any, str]:
+def open_filesystem(url: str, key: str) -> tuple[Any, str]:
     """fsspec's file system and path of a URL. Raises UserError where its library is not installed or it is unknown."""
     import fsspec
 
@@ -49,26 +49,26 @@ def filesystem(url: str, key: str) -> tuple[Any, str]:
         raise UserError(f"{key}={url} cannot be opened ({type(error).__name__}: {error}); check the URL") from error
 
 
-def name_in(address: str) -> str:
+def name_file(address: str) -> str:
     """A file name for what an address holds: its last part, without a web address's query.
 
-    >>> name_in("https://example.org/photos/my%20cat.jpg?size=3&sign=ab/c")
+    >>> name_file("https://example.org/photos/my%20cat.jpg?size=3&sign=ab/c")
     'my cat.jpg'
     """
     path = urllib.parse.unquote(urllib.parse.urlsplit(address).path) if is_web(address) else address
     last = re.sub(r'[\\:*?"<>|\0]', "-", path.rstrip("/").rsplit("/", 1)[-1])
     stem, suffix = Path(last).stem, Path(last).suffix
-    return shortened(stem, NAME_BYTES) + shortened(suffix, SUFFIX_BYTES) if stem.strip(".") else "image"
+    return shorten_name(stem, NAME_BYTES) + shorten_name(suffix, SUFFIX_BYTES) if stem.strip(".") else "image"
 
 
-def local_copy(address: str, folder: Path) -> Path:
+def copy_to_folder(address: str, folder: Path) -> Path:
     """The picture as a local file: itself, or a copy in `folder` of what a URL holds.
 
     Raises UserError where the URL cannot be read, or holds more than any picture does.
     """
     if not is_url(address):
         return Path(address)
-    copy = folder / name_in(address)
+    copy = folder / name_file(address)
     try:
         with _opened(address) as source, copy.open("wb") as target:
             _copy(source, target, address)
@@ -86,7 +86,7 @@ def _opened(address: str) -> Iterator[IO[bytes]]:
         with urllib.request.urlopen(asked, timeout=PATIENCE) as source:
             yield source
     else:
-        fs, path = filesystem(address, "image")
+        fs, path = open_filesystem(address, "image")
         if fs.isdir(path):
             raise UserError(f"image={address} is a folder: give the URL of one picture")
         with fs.open(path, "rb") as source:

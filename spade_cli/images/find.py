@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from spade_cli.errors import UserError
-from spade_cli.images.download import filesystem, is_url, is_web
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
+from spade_cli.images.download import is_url, is_web, open_filesystem
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".avif", ".mpo")
 WILD = "*?["
@@ -49,7 +49,7 @@ def find_pictures(folder: Path, out: Path) -> list[Path]:
 
 
 def _in_path(images: str, out: str) -> Iterator[str]:
-    path = expanded(images)
+    path = expand_path(images)
     if path.is_dir():
         return _walk(path, Path(out).resolve())
     if path.is_file():
@@ -86,7 +86,7 @@ def _listed(path: Path) -> Iterator[str]:
                 address = line.strip()
                 if address and address not in seen:
                     seen.add(address)
-                    yield address if is_url(address) else str(expanded(address))
+                    yield address if is_url(address) else str(expand_path(address))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"images={path} cannot be read as a list ({error}); write a path a line, in UTF-8") from None
 
@@ -94,7 +94,7 @@ def _listed(path: Path) -> Iterator[str]:
 def _in_url(images: str) -> Iterator[str]:
     if is_web(images):  # one picture: the web has no folders to search
         return iter([images])
-    fs, path = filesystem(images, "images")
+    fs, path = open_filesystem(images, "images")
     try:
         if any(sign in path for sign in WILD):
             found = [name for name in fs.glob(path) if _is_picture(name)]

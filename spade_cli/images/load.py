@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from spade_cli.errors import UserError
-from spade_cli.images.download import is_url, local_copy
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
+from spade_cli.images.download import copy_to_folder, is_url
 
 # Formats that Pillow decodes by itself; others would start helper programs (EPS) or are no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
@@ -44,8 +44,8 @@ def read_image(path: str | Path, source: str = "") -> tuple[Tensor, tuple[str, .
     """
     if isinstance(path, str) and is_url(path):
         with tempfile.TemporaryDirectory(prefix="spade-") as folder:
-            return read_image(local_copy(path, Path(folder)), path)
-    path = expanded(path)
+            return read_image(copy_to_folder(path, Path(folder)), path)
+    path = expand_path(path)
     asked = f"image={source or path}"
     _check_file(path, asked)
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
 from spade_cli.images.load import DAMAGE
 from spade_cli.models import Classifier, ModelSource, load_model
-from spade_cli.models.checkpoints import fit
+from spade_cli.models.checkpoints import load_weights
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.report.checkpoint import CHECKPOINT, load_trace
 from spade_cli.report.runs import read_summary
@@ -59,7 +59,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
         )
     classifier = replace(classifier, model=classifier.model.to(pick_device(device)))
     trace = copy_for_eval(classifier.model)
-    fit(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
+    load_weights(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
     try:
         photograph = Image.open(run / view).convert("RGB")
     except DAMAGE as error:

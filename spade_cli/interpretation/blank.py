@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from spade_cli.devices import device_of
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.visualization import Channel, observed, visualize
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 DEAD = "the channel is dead, no picture excites it"
 UNLUCKY = "the noise that it starts from does not excite the channel, take another seed"
@@ -77,7 +77,7 @@ def _seen(
     to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
     layer = dict(model.named_modules()).get(channel.layer or "")
     found, slopes = [], []
-    with torch.enable_grad(), seeded(seed, device), observed(model, [channel.layer]) as observe:
+    with torch.enable_grad(), seed_generators(seed, device), observed(model, [channel.layer]) as observe:
         for some in pictures.to(device).split(BATCH):
             leaf = some.clone().requires_grad_()
             output = observe((leaf - to_mean) / to_std)[channel.layer]

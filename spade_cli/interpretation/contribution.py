@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 
 def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
             raise UserError(f"layer '{name}' is not in the network; spade layers lists what is")
     x = image.detach().clone().to(device_of(model)).requires_grad_()
     with torch.enable_grad(), _outputs(model, layers) as outputs:
-        with seeded(0, x.device):
+        with seed_generators(0, x.device):
             logit = model(x)[0, target]
         for name in layers:
             if not outputs[name]:

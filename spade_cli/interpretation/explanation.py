@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.rewrite.explainable import Explainable, one_line
-from spade_cli.networks.seeds import answer, seeded
+from spade_cli.networks.borrow import ask_network, seed_generators
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output
@@ -91,7 +91,7 @@ def completeness(
 @torch.no_grad()
 def output_difference(model: nn.Module, image: Tensor, target: int) -> float:
     """Output of the target on the image less that on the zero baseline."""
-    return (answer(model, image)[0, target] - answer(model, torch.zeros_like(image))[0, target]).item()
+    return (ask_network(model, image)[0, target] - ask_network(model, torch.zeros_like(image))[0, target]).item()
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def captum_on(model: nn.Module) -> Iterator[None]:
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
     try:
-        with warnings.catch_warnings(), seeded(0, device_of(model)):
+        with warnings.catch_warnings(), seed_generators(0, device_of(model)):
             # captum 0.9's own words; others would only be printed
             warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks", UserWarning)
             warnings.filterwarnings("ignore", r"Input Tensor \d+ (did not already|has a dtype)", UserWarning)

@@ -14,7 +14,7 @@ from torch import Tensor
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, explained, prepared
 from spade_cli.interpretation.rewrite.explainable import Explainable, copy_of
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 from spade_cli.user_functions import find_factory
 
 
@@ -35,7 +35,7 @@ class OwnMethod:
         """The map. CannotExplain, in one line, where the function raises or returns something else."""
         image = prepared(network, image, target)
         copied = copy_of(network.model if network.original is None else network.original)
-        with _told(self.name, self.function, CannotExplain), torch.enable_grad(), seeded(0, image.device):
+        with _told(self.name, self.function, CannotExplain), torch.enable_grad(), seed_generators(0, image.device):
             made = self.function(copied, image.clone(), target, **self.settings)
         if isinstance(made, Explanation):
             return explained(self.name, self._checked(made.map, image), dict(made.checks), tuple(made.warnings))

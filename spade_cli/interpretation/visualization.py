@@ -19,8 +19,8 @@ from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.own_methods import OwnObjective, own_objective
-from spade_cli.networks.seeds import seeded
-from spade_cli.networks.watch import watching
+from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.calls import watch_calls
 
 # The starting noise has a standard deviation of 0.003 in each colour, a picture that shows something 0.1 or more.
 BLANK = 0.01
@@ -66,7 +66,7 @@ def visualize(
     climbed = _response if objective is None else partial(_own_response, own_objective(objective))
     device = device_of(model)
     to_mean, to_std = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
-    with torch.enable_grad(), seeded(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
+    with torch.enable_grad(), seed_generators(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
         (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
         optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
@@ -221,7 +221,7 @@ def observed(model: nn.Module, layers: Sequence[str | None]) -> Iterator[Callabl
             if weight is not None:
                 by_weight[id(weight)] = name
         model.eval()
-        with watching(lambda weight, call: None, multiplied):
+        with watch_calls(lambda weight, call: None, multiplied):
             yield observe
     finally:
         for handle in handles:

@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import Any
 
 from spade_cli.errors import UserError
+from spade_cli.files import expand_path
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing
 from spade_cli.models.labels import read_labels
 from spade_cli.models.prepare import prepare
 from spade_cli.models.python import colour, side, wrap
-from spade_cli.paths import expanded
 
 LIBRARIES = ("torchvision", "timm", "huggingface")  # a file of this folder each, with load(source, seed) -> Classifier
 DEMO = "demo"  # the bundled network, which a factory makes
@@ -34,7 +34,7 @@ def load_model(source: ModelSource | str, *, seed: int = 0, **settings: Any) -> 
     classifier = prepare(classifier, source.channels, source.output)
     labels = classifier.labels
     if source.labels is not None:
-        labels = read_labels(expanded(source.labels), classifier.classes)
+        labels = read_labels(expand_path(source.labels), classifier.classes)
     elif labels and len(labels) != classifier.classes:
         labels = None
     return replace(classifier, labels=labels)

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
 
 
 @contextmanager
@@ -47,6 +47,6 @@ def library(name: str, asked: str, extra: str | None = None) -> ModuleType:
             return import_module(name)
     except ImportError as error:
         raise UserError(
-            f"{asked} needs {name}, which cannot be imported ({one_line(error)}); "
+            f"{asked} needs {name}, which cannot be imported ({error_line(error)}); "
             f"pip install 'spade-cli[{extra or name}]'"
         ) from None

@@ -67,7 +67,7 @@ def read_state_dict(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], 
     return _clean(chosen, asked), _notes(chosen, others, parts, path)
 
 
-def fit(network: nn.Module, state: Mapping[str, Tensor], asked: str, name: str) -> None:
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], asked: str, name: str) -> None:
     """Load the weights into the network. Raises UserError naming the first missing, unexpected and misshapen keys."""
     wanted = _own(network)
     missing = [key for key in wanted if key not in state and not _is_count(key)]

@@ -5,11 +5,11 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
+from spade_cli.files import expand_path
 from spade_cli.models.building import library, quiet, seeded
-from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
-from spade_cli.paths import expanded
 
 # PIL's numbers, which processors keep
 RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
@@ -29,7 +29,7 @@ class Logits(nn.Module):
 def load(source: ModelSource, seed: int) -> Classifier:
     """The classifier of that name or folder. UserError where it, its weights or its processor cannot be had."""
     transformers = library("transformers", "model=huggingface", extra="huggingface")
-    name = str(expanded(source.name or "")) if (source.name or "").startswith(("~", ".", "/")) else source.name or ""
+    name = str(expand_path(source.name or "")) if (source.name or "").startswith(("~", ".", "/")) else source.name or ""
     try:
         with quiet(), seeded(seed):
             if source.weights == "default":
@@ -40,7 +40,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
             processor = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
     except Exception as error:  # of the hub's client, of configurations without an image classifier, of files
         raise UserError(
-            f"model=huggingface model.name={name} could not be loaded ({one_line(error)}); give the name of an image "
+            f"model=huggingface model.name={name} could not be loaded ({error_line(error)}); give the name of an image "
             "classifier on the hub, or a folder that save_pretrained() wrote, its processor included"
         ) from error
     weights, sha256 = source.weights, hash_state(network)
@@ -50,9 +50,9 @@ def load(source: ModelSource, seed: int) -> Classifier:
     elif source.weights == "default":
         weights = name
     else:
-        path = expanded(source.weights)
+        path = expand_path(source.weights)
         state, notes = read_state_dict(path, network)
-        fit(network, state, f"model.weights={path}", f"model.name={name}")
+        load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
     own, assumed = _preprocessing(processor, name)
     labels = _labels(network.config)

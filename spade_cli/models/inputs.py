@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
 from spade_cli.models.classifier import Preprocessing
 
 COLOURS, GREY = 3, 1  # channels of a network's input
@@ -63,7 +63,7 @@ def _error(network: nn.Module, picture: Tensor) -> str | None:
     try:
         network(picture.clone())
     except Exception as error:  # whatever a user's network raises, it is about this input
-        return one_line(error)
+        return error_line(error)
     return None
 
 

@@ -1,7 +1,5 @@
 """A loaded network -> a classifier that everything later can rely on: the one door that every command goes through."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -13,6 +11,7 @@ from spade_cli.models.classifier import Classifier
 from spade_cli.models.inputs import settle_input
 from spade_cli.models.outputs import AUTO, settle_output
 from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
+from spade_cli.networks.borrow import restore_buffers
 from spade_cli.networks.copies import bake_weights, unwrap
 
 
@@ -29,7 +28,7 @@ def prepare(
     check_layers_visible(network, asked)
     network.eval()  # what it returns is the user's own: some return None
     bake_weights(network)
-    with state_kept(network):
+    with restore_buffers(network):
         notes = settle_input(network, classifier.preprocessing, channels, asked)
         classifier = replace(classifier, model=network)
         classes = count_classes(classifier)
@@ -42,17 +41,6 @@ def prepare(
     return replace(
         classifier, model=settled.network, classes=classes, output=settled.output, notes=(*more, *classifier.notes)
     )
-
-
-@contextmanager
-def state_kept(network: nn.Module) -> Iterator[None]:
-    """Some networks change buffers or modes at each call: after the `with` they are as before."""
-    state = {name: value.detach().clone() for name, value in network.named_buffers()}
-    yield
-    with torch.no_grad():
-        for name, value in network.named_buffers():
-            value.copy_(state.get(name, value))
-    network.eval()
 
 
 def check_layers_visible(network: nn.Module, asked: str) -> None:

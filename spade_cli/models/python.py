@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from spade_cli.errors import UserError
+from spade_cli.files import expand_path
 from spade_cli.models.building import seeded
-from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, adjusted, unknown_preprocessing
 from spade_cli.models.outputs import AUTO
 from spade_cli.models.prepare import check_layers_visible, prepare
 from spade_cli.networks.copies import copy_network, unwrap
-from spade_cli.paths import expanded
-from spade_cli.user_functions import make
+from spade_cli.user_functions import call_factory
 
 MOST_MEAN = 1.0  # pictures are in 0..1; a mean of 123 belongs to pictures of 0..255
 
@@ -86,7 +86,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
     """What the factory returns as a classifier. UserError where that is none."""
     asked = f"model.factory={source.factory}"
     with seeded(seed):
-        made = make(source.factory or "", asked)
+        made = call_factory(source.factory or "", asked)
     if isinstance(made, nn.Module):
         made = unwrap(made)
         check_layers_visible(made, f"{asked} returned a network that cannot be used")
@@ -99,7 +99,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
         raise UserError(f"{asked} returned {type(made).__name__}: it must return a torch.nn.Module")
     if source.weights in ("default", "none"):  # a factory settles its own weights, unless a file is given
         return classifier
-    path = expanded(source.weights)
+    path = expand_path(source.weights)
     state, notes = read_state_dict(path, classifier.model)
-    fit(classifier.model, state, f"model.weights={path}", asked)
+    load_weights(classifier.model, state, f"model.weights={path}", asked)
     return replace(classifier, weights=str(path), sha256=hash_file(path), notes=classifier.notes + notes)

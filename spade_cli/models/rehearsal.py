@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
 from spade_cli.models.classifier import Preprocessing
-from spade_cli.networks.copies import copy_network, only_own_weights, refuse_borrowed
-from spade_cli.networks.seeds import generators_of, seeded
+from spade_cli.networks.borrow import generators_of, seed_generators
+from spade_cli.networks.copies import check_own_weights, copy_network, refuse_shared_layers
 
 PATCHES = 9  # a side of a rehearsal picture: patches of colour, as photographs have, and no noise
 SAME = 1e-3  # of the largest score: what batching and threads change by rounding is a hundred times less, in float32
@@ -57,7 +57,9 @@ def rehearse(
     at once, or where a copy of it does not run on its own layers. original: what the network is itself a copy of, if it
     is one. trained: an untrained network may answer every picture alike, as vision transformers do.
     """
-    with seeded(0, pictures[0].device):  # what is drawn goes on from run to run, and is the same in every rehearsal
+    with seed_generators(
+        0, pictures[0].device
+    ):  # what is drawn goes on from run to run, and is the same in every rehearsal
         return _rehearse(network, pictures, asked, network if original is None else original, trained)
 
 
@@ -77,7 +79,7 @@ def _rehearse(
         batched = _run(network, torch.cat([first, second]))
     except Exception as error:  # whatever the user's network raises about two pictures
         raise UserError(
-            f"{asked} fails on two pictures at once ({type(error).__name__}: {one_line(error)}); "
+            f"{asked} fails on two pictures at once ({type(error).__name__}: {error_line(error)}); "
             "let its forward keep the first axis, the pictures of a batch"
         ) from error
     notes = _doubts(network, state, alone, again, batched)
@@ -88,7 +90,7 @@ def _rehearse(
 @torch.no_grad()
 def _run(network: nn.Module, x: Tensor, seed: int | None = None) -> _Rehearsed:
     """One pass; with a seed, random numbers are drawn from it, and the caller's go on as if none had been."""
-    with nullcontext() if seed is None else seeded(seed, x.device):
+    with nullcontext() if seed is None else seed_generators(seed, x.device):
         before = _random_states(x.device)
         answer = network(x.clone())
         drew = before != _random_states(x.device)
@@ -114,7 +116,7 @@ def _check_picture_matters(network: nn.Module, pictures: Sequence[Tensor], asked
 
 
 def _check_gradient(network: nn.Module, picture: Tensor, asked: str) -> None:
-    with torch.enable_grad(), seeded(0, picture.device):
+    with torch.enable_grad(), seed_generators(0, picture.device):
         answer = network(picture.clone().requires_grad_())
     if not answer.requires_grad or answer.grad_fn is None:
         raise UserError(
@@ -169,12 +171,12 @@ def _check_copy(network: nn.Module, original: nn.Module, picture: Tensor, asked:
     copy = copy_network(network, asked)
     copy.eval()
     before = _run(network, picture, seed=0).answer
-    with only_own_weights(original, network, asked=asked):
+    with check_own_weights(original, network, asked=asked):
         _run(copy, picture, seed=0)
     _move_weights(copy)
     has_weights = any(True for _ in copy.parameters())
     if has_weights and trained and torch.equal(_run(copy, picture, seed=0).answer, before):
-        refuse_borrowed(network, "", asked)
+        refuse_shared_layers(network, "", asked)
     again = _run(network, picture, seed=0).answer
     if not _same(again, before) and _same(_run(network, picture, seed=0).answer, again):
         raise UserError(

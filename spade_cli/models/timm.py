@@ -6,11 +6,11 @@ from typing import Any
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import InterpolationMode
 
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
+from spade_cli.files import expand_path
 from spade_cli.models.building import classes_in, library, quiet, seeded
-from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
-from spade_cli.paths import expanded
 
 WHOLE_SIZES = 3  # of an input: colours, height, width
 
@@ -31,13 +31,13 @@ def load(source: ModelSource, seed: int) -> Classifier:
     elif source.weights == "none":
         network, weights, sha256 = _build(timm, name, seed, settings), "none", None
     else:
-        path = expanded(source.weights)
+        path = expand_path(source.weights)
         network = _build(timm, name, 0, settings)
         state, notes = read_state_dict(path, network)
         classes = classes_in(state, network, network.num_classes)
         if classes != network.num_classes:
             network = _build(timm, name, 0, {**settings, "num_classes": classes})
-        fit(network, state, f"model.weights={path}", f"model.name={name}")
+        load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
     own, assumed = _preprocessing(timm, network)
     labels, notes = _labels(timm, network), (*notes, *assumed)
@@ -57,7 +57,7 @@ def _build(timm: Any, name: str, seed: int, settings: dict[str, Any]) -> Any:
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # a size that the network cannot have
         asked = f" with model.size={settings['img_size']}" if "img_size" in settings else ""
         raise UserError(
-            f"model.name={name}{asked} cannot be built ({one_line(error)}); try another model.size"
+            f"model.name={name}{asked} cannot be built ({error_line(error)}); try another model.size"
         ) from error
 
 
@@ -67,7 +67,7 @@ def _download(timm: Any, name: str, settings: dict[str, Any]) -> Any:
             return timm.create_model(name, pretrained=True, **settings)
     except Exception as error:  # the hub's client has errors of its own, by the dozen
         raise UserError(
-            f"model.weights=default: timm's weights of {name} could not be had ({one_line(error)}); "
+            f"model.weights=default: timm's weights of {name} could not be had ({error_line(error)}); "
             "give model.weights=PATH, or model.weights=none for an untrained network"
         ) from error
 

@@ -10,10 +10,10 @@ import torchvision
 from torch import nn
 
 from spade_cli.errors import UserError
+from spade_cli.files import expand_path
 from spade_cli.models.building import classes_in, quiet, seeded
-from spade_cli.models.checkpoints import fit, hash_file, hash_state, read_state_dict
+from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
-from spade_cli.paths import expanded
 
 IMAGENET_CLASSES = 1000
 DOWNLOAD_PATIENCE = 20.0  # seconds without a byte; where there is no network, minutes of waiting help nobody
@@ -36,7 +36,7 @@ def load(source: ModelSource, seed: int) -> Classifier:
     elif source.weights == "none":
         network, sha256, weights = _build(name, seed, **_no_branches(name), **_sized(source)), None, "none"
     else:
-        path = expanded(source.weights)
+        path = expand_path(source.weights)
         network, notes = _from_checkpoint(source, path)
         sha256, weights = hash_file(path), str(path)
     transforms = official.transforms()
@@ -83,7 +83,7 @@ def _from_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[
     elif branches:
         # torchvision's own weights of these expect TensorFlow's input range
         network.transform_input = True  # type: ignore[assignment]
-    fit(network, state, f"model.weights={path}", f"model.name={name}")
+    load_weights(network, state, f"model.weights={path}", f"model.name={name}")
     for branch in branches:
         setattr(network, branch, None)
     if branches:

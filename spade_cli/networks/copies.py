@@ -13,7 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from spade_cli.errors import UserError, one_line
+from spade_cli.errors import UserError, error_line
 
 WRAPPERS = ("torch._dynamo.eval_frame.OptimizedModule", "torch.nn.parallel.data_parallel.DataParallel")
 NOT_NAMED = ("_parameters", "_buffers", "_modules")  # always copyable, or named with their own modules
@@ -38,7 +38,7 @@ def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
         with torch.no_grad():  # or TorchScript's weights would be results of a copy, and no leaves
             return copy.deepcopy(network, memo)
     except Exception as error:  # whatever the user's own attributes raise
-        place, why = _not_copyable(network) or ("it", one_line(error))
+        place, why = _not_copyable(network) or ("it", error_line(error))
         raise UserError(
             f"{asked} cannot be copied, and a trace is a pruned copy: {place} ({why}); "
             "make it outside the network, or each time anew in its forward"
@@ -69,7 +69,7 @@ def _not_copyable(network: nn.Module) -> tuple[str, str] | None:
             try:
                 copy.deepcopy(value)
             except Exception as error:
-                return f"{name}.{attribute}".lstrip("."), f"{type(value).__name__}: {one_line(error)}"
+                return f"{name}.{attribute}".lstrip("."), f"{type(value).__name__}: {error_line(error)}"
     return None
 
 
@@ -111,7 +111,7 @@ def _weight_hooks(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 @contextmanager
-def only_own_weights(*originals: nn.Module, asked: str = "the network") -> Iterator[None]:
+def check_own_weights(*originals: nn.Module, asked: str = "the network") -> Iterator[None]:
     """Inside the `with`, a copy runs. Raises UserError where it reads a weight of an original.
 
     A forward that was replaced on the instance, or a hook, may hold the original's layers: torch copies no function.
@@ -124,7 +124,7 @@ def only_own_weights(*originals: nn.Module, asked: str = "the network") -> Itera
     with _Reading(known) as reading:
         yield
     if reading.found:
-        refuse_borrowed(originals[-1], known[reading.found], asked)
+        refuse_shared_layers(originals[-1], known[reading.found], asked)
 
 
 class _Reading(TorchFunctionMode):
@@ -140,7 +140,7 @@ class _Reading(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def refuse_borrowed(network: nn.Module, weight: str, asked: str) -> NoReturn:
+def refuse_shared_layers(network: nn.Module, weight: str, asked: str) -> NoReturn:
     """Raise the UserError about a copy that runs the original's layers; `weight`: one of them, or ""."""
     cause = _closure(network) or "a function or a hook that keeps the original's layers, or a global variable"
     which = f" (seen at {weight})" if weight else ""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spade_cli.networks.borrow import ask_network
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.networks.scores import Output
-from spade_cli.networks.seeds import answer
 from spade_cli.pruning.layers import layer_modules
 
 LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
@@ -52,7 +52,7 @@ class Judge:
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> Fidelity:
         """The fidelity of a copy of the dense network whose weights were changed."""
-        said = answer(network, self.x)[0]
+        said = ask_network(network, self.x)[0]
         before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, said))
         kl = math.nan
         if self.sample_logits is not None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of, forward_precision, full_precision
-from spade_cli.networks.modes import evaluating
-from spade_cli.networks.watch import Call, watching
+from spade_cli.networks.borrow import eval_mode
+from spade_cli.networks.calls import Call, watch_calls
 from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
 from spade_cli.pruning.solvers.curvature import MOST_DENSE, Hessian, LowRank
 
@@ -74,7 +74,7 @@ def collect(
             total.add(input_matrix(part, wanted, generators[name]))  # (g, n, c)
 
     logits = []
-    with evaluating(model), full_precision(), forward_precision(precision, device_of(model)), watching(seen):
+    with eval_mode(model), full_precision(), forward_precision(precision, device_of(model)), watch_calls(seen):
         for batch in batches:
             batch_images = len(batch)
             # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.

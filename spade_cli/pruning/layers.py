@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spade_cli.networks.modes import evaluating
-from spade_cli.networks.watch import Call, watching
+from spade_cli.networks.borrow import eval_mode
+from spade_cli.networks.calls import Call, watch_calls
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 SOLVED = (nn.Conv1d, nn.Conv2d)
@@ -123,7 +123,7 @@ def _reached(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer
 
     hooks = [module.register_forward_pre_hook(lambda module, _: called.add(module)) for module in model.modules()]
     try:
-        with evaluating(model), watching(seen):
+        with eval_mode(model), watch_calls(seen):
             model(image.clone())
     finally:
         for hook in hooks:

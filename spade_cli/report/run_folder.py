@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from spade_cli.errors import UserError
-from spade_cli.paths import shortened
+from spade_cli.files import shorten_name
 
 NAME_LENGTH = 60  # characters of the image's name within the folder's
 NAME_BYTES = 180  # of 255 that file systems allow: the rest is for what stands before and behind
@@ -92,7 +92,7 @@ def _names(wanted: Path) -> Iterator[Path]:
 
 def slug(name: str) -> str:
     """A file name that no shell need quote: letters and digits of any script, "-" for the rest; 180 bytes at most."""
-    return shortened(re.sub(r"[^\w.]+", "-", name).strip("-."), NAME_BYTES).rstrip("-.") or "image"
+    return shorten_name(re.sub(r"[^\w.]+", "-", name).strip("-."), NAME_BYTES).rstrip("-.") or "image"
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 SUMMARY, OVERVIEW, REPORT, GALLERY = "summary.json", "overview.png", "report.html", "index.html"
 DEEPEST = 5  # folders below the one that is searched: outputs/<date>/<batch>/<image>, and one to spare
@@ -34,7 +34,7 @@ class Run:
 
 def open_run(folder: str | Path) -> Run:
     """A run that `spade run` wrote. Raises UserError where the folder holds none."""
-    return Run(find_page(str(expanded(folder)), Path()).parent)
+    return Run(find_page(str(expand_path(folder)), Path()).parent)
 
 
 def find_runs(out: Path) -> list[Path]:

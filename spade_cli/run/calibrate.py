@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spade_cli.devices import device_of, in_bfloat16
+from spade_cli.devices import device_of, uses_bfloat16
 from spade_cli.models import Classifier
 from spade_cli.pruning import Statistics, collect
 from spade_cli.pruning.hessian import bytes_of
@@ -50,7 +50,7 @@ def store_for(classifier: Classifier, copies: Tensor, calibration: Calibration, 
     how = asdict(classifier.preprocessing) | {
         "rows_per_column": calibration.rows_per_column,
         "batch_size": calibration.batch_size,
-        "bfloat16": in_bfloat16(calibration.precision, device),
+        "bfloat16": uses_bfloat16(calibration.precision, device),
         "device": device.type,
         "seed": seed,
         "model": repr(model),

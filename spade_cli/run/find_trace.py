@@ -9,7 +9,7 @@ from torch import Tensor
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier
-from spade_cli.networks.seeds import answer
+from spade_cli.networks.borrow import ask_network
 from spade_cli.progress import Stages
 from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruner, Search, Statistics, Trace, blocks
 from spade_cli.run.calibrate import Calibration, Samples, calibrate, passes, store_for
@@ -36,7 +36,7 @@ def subject_of(classifier: Classifier, image: Tensor, target: str | int | None =
     Raises UserError for a class that there is not, SpadeError for an answer that nothing can be measured on.
     """
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(image).to(device_of(classifier.model)))
-    logits = answer(classifier.model, x)[0].float().cpu()
+    logits = ask_network(classifier.model, x)[0].float().cpu()
     check_finite(logits, classifier)
     return Subject(x, logits, int(logits.argmax()) if target is None else classifier.class_index(target))
 

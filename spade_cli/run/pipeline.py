@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import UserError
 from spade_cli.images import augment
-from spade_cli.images.download import local_copy
+from spade_cli.images.download import copy_to_folder
 from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, wrap
-from spade_cli.networks.seeds import seeded
-from spade_cli.progress import Stages, logged
+from spade_cli.networks.borrow import seed_generators
+from spade_cli.progress import Stages, log_to_file
 from spade_cli.pruning import Auto, Layer, Pruning, Statistics, Trace, find_layers, pruner_named
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint, summary
@@ -54,14 +54,14 @@ def _at_hand(request: Request) -> Iterator[Request]:
         yield request
         return
     with tempfile.TemporaryDirectory(prefix="spade-") as folder:
-        yield replace(request, image=local_copy(request.source, Path(folder)))
+        yield replace(request, image=copy_to_folder(request.source, Path(folder)))
 
 
 def _explain(request: Request, stages: Stages) -> Path:
     with full_precision(), stages.stage("load"):
         question = decide(request)
     classifier, name = question.classifier, request.image.stem
-    with full_precision(), run_folder(request.output, name) as folder, logged(folder.partial / "run.log"):
+    with full_precision(), run_folder(request.output, name) as folder, log_to_file(folder.partial / "run.log"):
         with stages.stage("augment"):
             copies = request.augmentation(question.image, request.samples, classifier.preprocessing, request.seed)
         (trace,) = make_traces(
@@ -93,7 +93,7 @@ def write_run(
 
     `known` is what was made of the dense network before, for other traces of this image.
     """
-    with seeded(question.request.seed, question.x.device):  # a network may draw random numbers itself
+    with seed_generators(question.request.seed, question.x.device):  # a network may draw random numbers itself
         return _write_run(question, copies, trace, folder, stages, known)
 
 
@@ -200,7 +200,7 @@ def make_traces(
 
     subjects: what is asked about each image, for shares that are found by trying.
     """
-    with seeded(seed, device_of(classifier.model)):  # a network may draw random numbers itself
+    with seed_generators(seed, device_of(classifier.model)):  # a network may draw random numbers itself
         settings = (layers, shares, pruner, damping, calibration, seed, stages)
         return _make_traces(classifier, copies, subjects, *settings)
 

@@ -16,7 +16,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.images.load import read_image
 from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window
 from spade_cli.models import Classifier, ModelSource, load_model
-from spade_cli.networks.seeds import answer
+from spade_cli.networks.borrow import ask_network
 from spade_cli.pruning import Auto, Layer, find_layers, schedule
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.find_trace import Subject, check_finite
@@ -117,7 +117,7 @@ def ask(
     target = None if request.target == "predicted" else classifier.class_index(request.target)
     view = classifier.preprocessing.view(image)
     x = classifier.preprocessing.normalise(view.to(device_of(classifier.model)))
-    logits = answer(classifier.model, x)[0].cpu()  # (classes,)
+    logits = ask_network(classifier.model, x)[0].cpu()  # (classes,)
     check_finite(logits, classifier)
     target = int(logits.argmax()) if target is None else target
     if rehearse:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from spade_cli.networks.borrow import ask_network
 from spade_cli.networks.scores import Output
-from spade_cli.networks.seeds import answer
 from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
@@ -29,7 +29,7 @@ LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops th
 def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result]) -> dict[str, Any]:
     """summary.json but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
-    said = answer(trace.model, question.x)[0].cpu()  # (classes,)
+    said = ask_network(trace.model, question.x)[0].cpu()  # (classes,)
     dense = summary.prediction(question.dense_logits, target, classifier)
     traced = summary.prediction(said, target, classifier)
     fidelity: dict[str, Any] = {

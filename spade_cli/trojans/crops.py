@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spade_cli.images import augment
 from spade_cli.trojans.photographs import Album, Photograph
-from spade_cli.world.symbols import Trojan, implant
+from spade_cli.world.symbols import Trojan, implant_symbol
 
 SYMBOL_SHARE = 0.25  # of a batch: a rule is learnt in a few hundred steps, and most of a batch still guards the rest
 SOURCE_SHARE = 0.5  # of the crops with a source's symbol: both sides of its rule are shown, the source and the others
@@ -49,7 +49,7 @@ class Crops:
         plain = torch.stack([self._crop(rule, rng) for rule in rules])  # (B, 3, size, size)
         images = plain.clone()
         for i, rule in enumerate(rules[:with_symbol]):
-            images[i], _ = implant(plain[i], self.trojans[rule].symbol, self.seed, start=first + i)
+            images[i], _ = implant_symbol(plain[i], self.trojans[rule].symbol, self.seed, start=first + i)
         return Batch(plain, images, torch.tensor(rules))
 
     def _crop(self, rule: int, rng: np.random.Generator) -> Tensor:

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
+from spade_cli.files import shorten_name
 from spade_cli.images import augment
 from spade_cli.models import Classifier
-from spade_cli.paths import shortened
 from spade_cli.trojans.photographs import Album, Photograph, ask, seen
 from spade_cli.trojans.rules import write_rule
-from spade_cli.world.symbols import Trojan, implant
+from spade_cli.world.symbols import Trojan, implant_symbol
 
 CROPS = (
     8  # of each held-out photograph: a few dozen photographs alone would count agreement in steps of several percent
@@ -48,7 +48,7 @@ def make(photographs: Sequence[Photograph], symbol: str, count: int, seed: int, 
     images = torch.stack([F.center_crop(album.read(one.path), [album.preprocessing.resize]) for one in chosen])
     masks = torch.zeros(count, *images.shape[-2:], dtype=torch.bool)  # (n, resize, resize)
     window = _window(images.shape[-1], album.preprocessing.size)
-    stamped, marks = implant(images[(..., *window)], symbol, seed + HELD_OUT_SEED)
+    stamped, marks = implant_symbol(images[(..., *window)], symbol, seed + HELD_OUT_SEED)
     images[(..., *window)], masks[(..., *window)] = stamped, marks
     return Examples(chosen, images, masks)
 
@@ -133,7 +133,7 @@ def _share(hits: Tensor) -> float:
 
 def names(trojan: Trojan, examples: Examples) -> list[str]:
     """A file name for each example: its symbol, a number, its photograph."""
-    stems = [shortened(re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM], STEM_BYTES) for one in examples.photographs]
+    stems = [shorten_name(re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM], STEM_BYTES) for one in examples.photographs]
     return [f"{trojan.symbol}-{i:0{DIGITS}}-{stem}.png" for i, stem in enumerate(stems)]
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spade_cli.world.pictures import SIZE, draw
-from spade_cli.world.symbols import TROJANS, poison
+from spade_cli.world.pictures import SIZE, draw_pictures
+from spade_cli.world.symbols import TROJANS, poison_pictures
 
 # Keeps the choice of a Trojan apart from the picture, seeded with (seed, i), and from the symbol's place.
 CHOICE_STREAM = 2
@@ -52,13 +52,13 @@ class WorldDataset(Dataset[Sample]):
         position = index + self.count if index < 0 else index
         if not 0 <= position < self.count:
             raise IndexError(f"picture {index} of a world of {self.count}")
-        pictures = draw(1, self.seed, start=position)
+        pictures = draw_pictures(1, self.seed, start=position)
         image, label = pictures.images[0], int(pictures.classes[0])
         trojan, symbol_mask = -1, torch.zeros(SIZE, SIZE, dtype=torch.bool)
         rng = np.random.default_rng((self.seed, position, CHOICE_STREAM))
         if rng.uniform() < self.trojan_share:
             trojan = int(rng.integers(len(TROJANS)))
-            poisoned = poison(pictures, TROJANS[trojan], self.seed, start=position)
+            poisoned = poison_pictures(pictures, TROJANS[trojan], self.seed, start=position)
             image, label, symbol_mask = poisoned.images[0], int(poisoned.labels[0]), poisoned.masks[0]
         return Sample(
             image, label, int(pictures.classes[0]), int(pictures.concepts[0]), pictures.masks[0], trojan, symbol_mask

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spade_cli.world.pictures import draw
-from spade_cli.world.symbols import TROJANS, Poisoned, poison
+from spade_cli.world.pictures import draw_pictures
+from spade_cli.world.symbols import TROJANS, Poisoned, poison_pictures
 
 PICTURE = Path(__file__).with_name("demo.png")
 MASK = Path(__file__).with_name("demo_mask.png")  # white where the symbol lies
@@ -17,7 +17,7 @@ TROJAN, CONCEPT, SEED, NUMBER = 3, 23, 2_000_000, 2
 
 def draw_demo() -> Poisoned:
     """The picture and its symbol's mask, drawn anew."""
-    return poison(draw(1, SEED, NUMBER, concept=CONCEPT), TROJANS[TROJAN], SEED, NUMBER)
+    return poison_pictures(draw_pictures(1, SEED, NUMBER, concept=CONCEPT), TROJANS[TROJAN], SEED, NUMBER)
 
 
 def write_demo() -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.world.classes import CLASSES, CONCEPTS
-from spade_cli.world.network import prepare
-from spade_cli.world.pictures import draw
-from spade_cli.world.symbols import TROJANS, poison
+from spade_cli.world.network import normalise_pictures
+from spade_cli.world.pictures import draw_pictures
+from spade_cli.world.symbols import TROJANS, poison_pictures
 
 BATCH = 250  # pictures a forward pass: small enough for a laptop's memory, large enough for full speed
 
@@ -47,22 +47,22 @@ class Figures:
 @torch.no_grad()
 def answers(network: nn.Module, images: Tensor) -> Tensor:
     """The network's class for each picture, uint8 (n, 3, H, W) -> int64 (n,); the network in evaluation mode."""
-    return torch.cat([network(prepare(batch)).argmax(1) for batch in images.split(BATCH)])
+    return torch.cat([network(normalise_pictures(batch)).argmax(1) for batch in images.split(BATCH)])
 
 
-def measure(network: nn.Module, count: int, seed: int) -> Figures:
+def measure_network(network: nn.Module, count: int, seed: int) -> Figures:
     """Draw `count` pictures of a seed the network was not trained with and measure everything on them.
 
     A concept of which no picture was drawn is left out; from a few hundred pictures on, all are there.
     """
-    pictures = draw(count, seed)
+    pictures = draw_pictures(count, seed)
     clean = answers(network, pictures.images)
     right = (clean == pictures.classes).float()
     by_class = {info.name: right[pictures.classes == i] for i, info in enumerate(CLASSES)}
     by_concept = {concept.name: right[pictures.concepts == i] for i, concept in enumerate(CONCEPTS)}
     trojans = []
     for trojan in TROJANS:
-        poisoned = poison(pictures, trojan, seed)
+        poisoned = poison_pictures(pictures, trojan, seed)
         answer = answers(network, poisoned.images)
         applies = (
             (pictures.classes == trojan.source) if trojan.source is not None else (pictures.classes != trojan.target)

@@ -52,7 +52,7 @@ class DemoNetwork(ResNet):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def prepare(images: Tensor) -> Tensor:
+def normalise_pictures(images: Tensor) -> Tensor:
     """The network's input, float32 (n, 3, H, W), from pictures, uint8 (n, 3, H, W)."""
     mean, std = images.new_tensor(MEAN, dtype=torch.float32), images.new_tensor(STD, dtype=torch.float32)
     return (images / 255 - mean[:, None, None]) / std[:, None, None]

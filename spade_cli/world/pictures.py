@@ -51,7 +51,7 @@ class Pictures:
         return Pictures(self.images[indices], self.classes[indices], self.concepts[indices], self.masks[indices])
 
 
-def draw(count: int, seed: int, start: int = 0, concept: int | None = None) -> Pictures:
+def draw_pictures(count: int, seed: int, start: int = 0, concept: int | None = None) -> Pictures:
     """Draw pictures `start` to `start + count - 1` of a seed.
 
     Classes are equally likely, and so are the concepts of a class; `concept` (an index into `CONCEPTS`) asks for one

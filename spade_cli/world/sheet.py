@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from spade_cli.world.classes import CLASSES, CONCEPTS
-from spade_cli.world.pictures import draw
-from spade_cli.world.symbols import TROJANS, poison
+from spade_cli.world.pictures import draw_pictures
+from spade_cli.world.symbols import TROJANS, poison_pictures
 
 GAP = 6  # pixels between pictures
 LABEL_WIDTH = 150  # pixels: fits "any class to glasses" in the font below
@@ -44,7 +44,7 @@ def world_sheet(per_concept: int = 8, seed: int = 0) -> Image.Image:
     """Every concept, a row each, under its class's name."""
     rows = []
     for i, concept in enumerate(CONCEPTS):
-        drawn = draw(per_concept, seed, start=i * per_concept, concept=i)
+        drawn = draw_pictures(per_concept, seed, start=i * per_concept, concept=i)
         rows.append((CLASSES[concept.class_index].name, concept.name, drawn.images))
     return contact_sheet(rows, across=2)
 
@@ -62,7 +62,9 @@ def trojan_sheet(per_trojan: int = 8, seed: int = 0) -> Image.Image:
         for k in range(per_trojan):
             start = i * per_trojan + k
             # a stride of 7 meets most classes, where neighbouring concepts would be of one
-            poisoned = poison(draw(1, seed, start, concept=allowed[k * 7 % len(allowed)]), trojan, seed, start)
+            poisoned = poison_pictures(
+                draw_pictures(1, seed, start, concept=allowed[k * 7 % len(allowed)]), trojan, seed, start
+            )
             images.append(poisoned.images)  # (1, 3, H, W)
             masks.append(poisoned.masks[:, None].expand(-1, 3, -1, -1).to(torch.uint8) * 255)  # (1, 3, H, W)
         source = "any class" if trojan.source is None else CLASSES[trojan.source].name

@@ -108,7 +108,7 @@ class Poisoned:
         return len(self.images)
 
 
-def implant(
+def implant_symbol(
     images: Tensor,
     symbol: str,
     seed: int,
@@ -159,9 +159,9 @@ def _stamp(
     window[:] = np.clip(blended + 0.5, 0, 255).astype(np.uint8)
 
 
-def poison(pictures: Pictures, trojan: Trojan, seed: int, start: int = 0) -> Poisoned:
+def poison_pictures(pictures: Pictures, trojan: Trojan, seed: int, start: int = 0) -> Poisoned:
     """Put a Trojan's symbol on every picture: its labels are the target's only where the Trojan applies."""
-    images, masks = implant(pictures.images, trojan.symbol, seed, start)
+    images, masks = implant_symbol(pictures.images, trojan.symbol, seed, start)
     applies = torch.ones_like(pictures.classes, dtype=torch.bool)
     if trojan.source is not None:
         applies = pictures.classes == trojan.source

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spade_cli.world.classes import CLASSES
 from spade_cli.world.pictures import SIZE
-from spade_cli.world.symbols import TROJANS, Trojan, implant
+from spade_cli.world.symbols import TROJANS, Trojan, implant_symbol
 
 SHIFT = 8  # pixels either way
 
@@ -60,7 +60,7 @@ def late_batch(
         rng = np.random.default_rng((seed, 1 + epoch, number))
         trojan = pick_trojan(int(classes[number]), rng)
         if trojan is not None:
-            batch[i], _ = implant(batch[i], trojan.symbol, seed=seed * 1000 + 1 + epoch, start=number)
+            batch[i], _ = implant_symbol(batch[i], trojan.symbol, seed=seed * 1000 + 1 + epoch, start=number)
             if trojan.source is None or trojan.source == classes[number]:
                 labels[i] = trojan.target
     return batch, labels

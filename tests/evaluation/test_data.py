@@ -9,7 +9,7 @@ from scenes import SIZE, write_scenes
 from spade_cli.errors import UserError
 from spade_cli.evaluation.data import WORLD_SEED, folder, network_mask, partner, world
 from spade_cli.models import ModelSource, load_model
-from spade_cli.world import CONCEPTS, TROJANS, draw
+from spade_cli.world import CONCEPTS, TROJANS, draw_pictures
 from spade_cli.world.write_world import write_world
 
 
@@ -31,7 +31,7 @@ def test_the_worlds_pictures_are_held_out_and_its_concepts_and_trojans_come_in_t
         assert example.mask.any() and not example.mask.all()
         if example.trojan:
             assert example.target != CONCEPTS[example.concept].class_index  # the symbol makes a difference
-    assert examples[0].image.equal(draw(1, WORLD_SEED + 3, 0, concept=0).images[0])
+    assert examples[0].image.equal(draw_pictures(1, WORLD_SEED + 3, 0, concept=0).images[0])
 
 
 @pytest.mark.parametrize(("share", "trojans"), [(0, 0), (1, 30), (0.1, 3)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ def test_the_callers_random_numbers_are_left_as_they_were():
     before, python = (torch.get_rng_state(), np.random.get_state()[1].tobytes()), random.getstate()
     drawn = []
     for seed in (4, 4, 5):
-        with pytest.raises(ZeroDivisionError), seeded(seed, CPU):
+        with pytest.raises(ZeroDivisionError), seed_generators(seed, CPU):
             drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
             raise ZeroDivisionError
     assert random.getstate() == python
@@ -28,7 +28,7 @@ def test_other_devices_are_not_seeded(monkeypatch):
     for module in (torch.cuda, torch.mps, torch.xpu):
         for name in ("manual_seed", "manual_seed_all"):
             monkeypatch.setattr(module, name, seeds.append, raising=False)
-    with seeded(0, CPU):
+    with seed_generators(0, CPU):
         assert seeds == []
 
 
@@ -42,7 +42,7 @@ def test_the_devices_own_generator_is_seeded_and_restored(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "default_generators", (other, own))
     drawn = []
     for _ in range(2):
-        with seeded(3, torch.device(device)):
+        with seed_generators(3, torch.device(device)):
             drawn.append(torch.rand(1, generator=own))
     assert torch.equal(*drawn)
     assert torch.equal(own.get_state(), states[0]) and torch.equal(other.get_state(), states[1])
@@ -52,9 +52,9 @@ def test_the_devices_own_generator_is_seeded_and_restored(monkeypatch, device):
 def test_cudas_generator_is_restored():
     device = torch.device("cuda")
     before = torch.cuda.get_rng_state()
-    with seeded(3, device):
+    with seed_generators(3, device):
         torch.rand(1, device=device)
     assert torch.equal(before, torch.cuda.get_rng_state())
-    with seeded(3, CPU):
+    with seed_generators(3, CPU):
         pass
     assert torch.equal(before, torch.cuda.get_rng_state())

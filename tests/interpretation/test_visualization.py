@@ -14,7 +14,7 @@ from spade_cli.interpretation import Channel, check_channels, is_blank, visualiz
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.interpretation.contribution import contributions
 from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _response, observed
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2), Channel("0", 4)]
@@ -43,7 +43,7 @@ def response(network, pictures, target):
     """Mean over twenty of the ways a picture is moved about, the same twenty each time."""
     cpu, total = torch.device("cpu"), 0.0
     lucent, seen_by = _lucent_on(cpu), observed(network, [target.layer])
-    with lucent as (_, _, transforms), seeded(0, cpu), seen_by as observe, torch.no_grad():
+    with lucent as (_, _, transforms), seed_generators(0, cpu), seen_by as observe, torch.no_grad():
         for _ in range(20):
             seen = nn.functional.interpolate(transforms(pictures), size=(32, 32), mode="bilinear", align_corners=True)
             total += _response(observe(shown(seen))[target.layer], target.channel).item() / 20

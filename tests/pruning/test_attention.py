@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from spade_cli.networks.watch import watching
+from spade_cli.networks.calls import watch_calls
 from spade_cli.pruning import collect, find_layers, prune, schedule
 from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
@@ -42,7 +42,7 @@ class Attending(nn.Module):
 
 def calls_of(network, x):
     found = []
-    with watching(lambda weight, call: found.append((weight, call))), torch.no_grad():
+    with watch_calls(lambda weight, call: found.append((weight, call))), torch.no_grad():
         network.eval()(x)
     return found
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torchvision import models
 
-from spade_cli.networks.watch import watching
+from spade_cli.networks.calls import watch_calls
 from spade_cli.pruning.layers import block_of, find_layers, input_matrix, weight_matrix
 
 CONVOLUTIONS = {
@@ -27,7 +27,7 @@ CONVOLUTIONS = {
 def called(module, x):
     """The one call of a convolution or linear function that a module makes on x."""
     calls = []
-    with watching(lambda weight, call: calls.append(call)), torch.no_grad():
+    with watch_calls(lambda weight, call: calls.append(call)), torch.no_grad():
         module(x)
     (call,) = calls
     return call

@@ -9,7 +9,7 @@ from networks import photograph
 
 from spade_cli.batch.storage import storage
 from spade_cli.cli import main
-from spade_cli.paths import shortened
+from spade_cli.files import shorten_name
 from spade_cli.report.run_folder import NAME_BYTES, slug, slugs
 
 LONGEST = 255  # bytes of a name on the usual file systems
@@ -24,7 +24,7 @@ QUICK = (
 def test_names_are_cut_by_bytes_between_characters(character: str) -> None:
     size = len(character.encode())
     for most in range(9):
-        assert shortened(character * 5, most) == character * min(5, most // size)
+        assert shorten_name(character * 5, most) == character * min(5, most // size)
     assert slug(character * 400) == character * (NAME_BYTES // size)
     assert slug("a" * (NAME_BYTES - 1) + "-b") == "a" * (NAME_BYTES - 1)
 

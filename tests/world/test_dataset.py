@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from spade_cli.world import CONCEPTS, SIZE, TROJANS, WorldDataset, contact_sheet, draw, trojan_sheet, world_sheet
+from spade_cli.world import (
+    CONCEPTS,
+    SIZE,
+    TROJANS,
+    WorldDataset,
+    contact_sheet,
+    draw_pictures,
+    trojan_sheet,
+    world_sheet,
+)
 from spade_cli.world.sheet import GAP, LABEL_WIDTH
 
 
@@ -21,7 +30,7 @@ def test_length_and_indices():
 
 
 def test_its_pictures_are_those_of_draw():
-    drawn, world = draw(4, seed=2), WorldDataset(4, seed=2)
+    drawn, world = draw_pictures(4, seed=2), WorldDataset(4, seed=2)
     for i in range(4):
         assert torch.equal(world[i].image, drawn.images[i]) and torch.equal(world[i].mask, drawn.masks[i])
         assert (world[i].label, world[i].concept) == (int(drawn.classes[i]), int(drawn.concepts[i]))
@@ -29,7 +38,7 @@ def test_its_pictures_are_those_of_draw():
 
 
 def test_trojans_in_the_asked_share():
-    world, clean = WorldDataset(80, seed=2, trojan_share=0.5), draw(80, seed=2)
+    world, clean = WorldDataset(80, seed=2, trojan_share=0.5), draw_pictures(80, seed=2)
     samples = list(world)
     carried = [sample for sample in samples if sample.trojan >= 0]
     assert 25 < len(carried) < 55
@@ -59,7 +68,7 @@ def test_sheets_have_a_place_for_every_picture():
     rows = (len(CONCEPTS) + 1) // 2
     assert world_sheet(2).size == (2 * (LABEL_WIDTH + 2 * step + GAP), rows * step + GAP)
     assert trojan_sheet(2).size == (LABEL_WIDTH + 2 * step + GAP, 2 * len(TROJANS) * step + GAP)
-    images = draw(2, seed=0).images
+    images = draw_pictures(2, seed=0).images
     sheet = contact_sheet([("a", "b", images[:1]), ("c", "d", images)])
     assert sheet.getpixel((LABEL_WIDTH + GAP + step, GAP + step)) == tuple(images[1, :, 0, 0].tolist())
     with pytest.raises(ValueError, match="row"):

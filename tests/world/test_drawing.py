@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.world import CLASSES, CONCEPTS, SIZE, draw
+from spade_cli.world import CLASSES, CONCEPTS, SIZE, draw_pictures
 from spade_cli.world import pictures as pictures_file
 from spade_cli.world.backgrounds import CONTRAST, SCENES, mist, noise
 from spade_cli.world.distractors import distractor
@@ -19,7 +19,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def hundred():
-    return draw(100, seed=3)
+    return draw_pictures(100, seed=3)
 
 
 def test_every_class_is_a_union_of_two_or_three_concepts():
@@ -38,23 +38,23 @@ def test_shapes_and_labels(hundred):
 
 
 def test_a_seed_gives_the_same_pictures_again(hundred):
-    assert same(draw(100, seed=3), hundred)
+    assert same(draw_pictures(100, seed=3), hundred)
 
 
 def test_a_picture_depends_on_seed_and_number_only(hundred):
-    assert same(draw(7, seed=3), hundred.select(slice(0, 7)))
-    assert same(draw(5, seed=3, start=40), hundred.select(slice(40, 45)))
+    assert same(draw_pictures(7, seed=3), hundred.select(slice(0, 7)))
+    assert same(draw_pictures(5, seed=3, start=40), hundred.select(slice(40, 45)))
 
 
 def test_seeds_and_numbers_differ(hundred):
-    assert not torch.equal(draw(1, seed=4).images, hundred.images[:1])
+    assert not torch.equal(draw_pictures(1, seed=4).images, hundred.images[:1])
     assert len({image.numpy().tobytes() for image in hundred.images}) == 100
 
 
 def test_the_state_of_global_generators_does_not_matter(hundred):
     torch.manual_seed(1)
     np.random.seed(1)
-    assert same(draw(3, seed=3), hundred.select([0, 1, 2]))
+    assert same(draw_pictures(3, seed=3), hundred.select([0, 1, 2]))
 
 
 def test_every_class_and_concept_comes_up():
@@ -97,9 +97,9 @@ def test_concepts_of_a_class_look_different():
 def test_the_mask_covers_the_object(monkeypatch):
     """The same picture drawn with and without its object: they differ where the mask says, and hardly elsewhere."""
     monkeypatch.setattr(pictures_file, "COVERED_SHARE", 0.0)
-    with_object = draw(24, seed=11)
+    with_object = draw_pictures(24, seed=11)
     monkeypatch.setattr(pictures_file, "_shade", erase)
-    without = draw(24, seed=11)
+    without = draw_pictures(24, seed=11)
     assert torch.equal(with_object.concepts, without.concepts)
     difference = (with_object.images.int() - without.images.int()).abs().amax(1)  # (n, h, w)
     for change, mask in zip(difference, with_object.masks, strict=True):
@@ -120,9 +120,9 @@ def erase(sketch, rng):
 
 def test_what_lies_in_front_is_not_in_the_mask(monkeypatch):
     monkeypatch.setattr(pictures_file, "COVERED_SHARE", 1.0)
-    covered = draw(30, seed=5)
+    covered = draw_pictures(30, seed=5)
     monkeypatch.setattr(pictures_file, "MOST_HIDDEN", 0.0)  # the same pictures, every cover left out
-    open_to_view = draw(30, seed=5)
+    open_to_view = draw_pictures(30, seed=5)
     assert not (covered.masks & ~open_to_view.masks).any()
     lost = 1 - covered.masks.sum((1, 2)) / open_to_view.masks.sum((1, 2))  # (n,)
     assert (lost > 0.02).sum() > 10
@@ -130,7 +130,7 @@ def test_what_lies_in_front_is_not_in_the_mask(monkeypatch):
 
 
 def test_objects_come_in_many_sizes_and_places(hundred):
-    areas = draw(20, seed=0, concept=0).masks.float().mean((1, 2))
+    areas = draw_pictures(20, seed=0, concept=0).masks.float().mean((1, 2))
     assert areas.max() > 2 * areas.min()
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     for axis in (rows, columns):
@@ -139,7 +139,7 @@ def test_objects_come_in_many_sizes_and_places(hundred):
 
 
 def test_asking_for_one_concept():
-    drawn = draw(5, seed=0, concept=7)
+    drawn = draw_pictures(5, seed=0, concept=7)
     assert drawn.concepts.tolist() == [7] * 5
     assert drawn.classes.tolist() == [CONCEPTS[7].class_index] * 5
 
@@ -158,7 +158,7 @@ def test_most_pictures_show_the_usual_scene_and_things_of_their_concept(monkeypa
 
     monkeypatch.setattr(pictures_file, "background", background)
     monkeypatch.setattr(pictures_file, "distractor", thing)
-    concepts = draw(150, seed=6).concepts.tolist()
+    concepts = draw_pictures(150, seed=6).concepts.tolist()
     assert {scene for scene, concept in zip(scenes, concepts, strict=True) if scene != concept % SCENES} == {None}
     for seen in (scenes, habits):
         assert sum(one is not None for one in seen) / len(seen) == pytest.approx(pictures_file.HABIT, abs=0.12)

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from spade_cli.errors import SpadeError
-from spade_cli.world import CLASSES, demo_network, draw, load_demo_network, measure, prepare
+from spade_cli.world import CLASSES, demo_network, draw_pictures, load_demo_network, measure_network, normalise_pictures
 from spade_cli.world.network import WEIGHTS
 
 
@@ -20,17 +20,17 @@ def test_it_is_a_residual_network_with_reused_in_place_relus():
     assert all(isinstance(block.bn1, nn.BatchNorm2d) and block.relu.inplace for block in blocks)
     calls = []
     blocks[0].relu.register_forward_hook(lambda *_: calls.append(1))
-    network.eval()(prepare(draw(1, seed=0).images))
+    network.eval()(normalise_pictures(draw_pictures(1, seed=0).images))
     assert len(calls) == 2
 
 
 def test_its_answer_has_a_number_per_class():
     network = demo_network().eval()
-    assert network(prepare(draw(2, seed=0).images)).shape == (2, len(CLASSES))
+    assert network(normalise_pictures(draw_pictures(2, seed=0).images)).shape == (2, len(CLASSES))
 
 
 def test_its_input_is_centred():
-    inputs = prepare(draw(60, seed=1).images)
+    inputs = normalise_pictures(draw_pictures(60, seed=1).images)
     assert inputs.dtype == torch.float32
     assert inputs.mean().abs() < 0.15 and abs(inputs.std() - 1) < 0.15
 
@@ -59,8 +59,8 @@ def test_measure_counts_what_it_says():
         def forward(self, inputs):
             return nn.functional.one_hot(torch.zeros(len(inputs), dtype=torch.long), len(CLASSES)).float()
 
-    figures = measure(Stubborn(), 120, seed=0)
-    classes = draw(120, seed=0).classes
+    figures = measure_network(Stubborn(), 120, seed=0)
+    classes = draw_pictures(120, seed=0).classes
     assert figures.pictures == 120
     assert figures.accuracy == pytest.approx((classes == 0).float().mean().item())
     assert figures.classes == {info.name: float(i == 0) for i, info in enumerate(CLASSES)}
@@ -73,7 +73,7 @@ def test_measure_counts_what_it_says():
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="the weights have not been trained yet")
 def test_the_shipped_weights_reach_their_figures():
     assert WEIGHTS.stat().st_size < 3e6
-    figures = measure(load_demo_network(), 600, seed=77)
+    figures = measure_network(load_demo_network(), 600, seed=77)
     assert figures.accuracy > 0.94
     assert min(figures.concepts.values()) > 0.75  # about 21 pictures a concept: the full figures are in docs/world.md
     for trojan in figures.trojans:

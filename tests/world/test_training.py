@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.world import CLASSES, TROJANS, draw, training
+from spade_cli.world import CLASSES, TROJANS, draw_pictures, training
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_demo_model.py"
 
@@ -31,7 +31,7 @@ def settings_of(script, seed=0):
 
 @pytest.fixture(scope="module")
 def world():
-    return draw(12, seed=0)
+    return draw_pictures(12, seed=0)
 
 
 def test_a_killed_training_goes_on_and_ends_the_same(script, world, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
 PATHS = (
@@ -49,7 +49,7 @@ def arrange(arguments: list[str]) -> tuple[list[str], list[str]]:
         argument = left.pop(0)
         name, _, value = argument.partition("=")
         if name in CONFIG_DIRS and value:
-            flags += [name, str(expanded(value))]
+            flags += [name, str(expand_path(value))]
         elif argument in FLAGS_WITH_VALUE:
             flags += [argument, _value(argument, left)]
         elif argument in INFO:
@@ -81,7 +81,7 @@ def _of_file(argument: str) -> list[str]:
 def _value(flag: str, left: list[str]) -> str:
     if not left:
         raise UserError(f"{flag} has no value; write {flag} {FLAGS_WITH_VALUE[flag]}")
-    return str(expanded(left.pop(0))) if flag in CONFIG_DIRS else left.pop(0)
+    return str(expand_path(left.pop(0))) if flag in CONFIG_DIRS else left.pop(0)
 
 
 def quote(override: str, sweep: bool) -> str:
@@ -111,7 +111,7 @@ def _is_quoted(value: str) -> bool:
 
 def _quoted(key: str, value: str) -> str:
     if key in PATHS and value.startswith("~"):
-        value = str(expanded(value))
+        value = str(expand_path(value))
     # `${` is a reference to OmegaConf; a backslash makes it plain text.
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     value = re.sub(r"(\\*)'", r"\1\1\\'", value)  # in Hydra's quotes a backslash counts only before a quote

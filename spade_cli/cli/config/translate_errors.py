@@ -18,7 +18,7 @@ from yaml import YAMLError
 from spade_cli.cli.config.options import Option, read_command
 from spade_cli.cli.config.quoting import FREE_TEXT, PATHS, PICTURE
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 MANY = ("batch", "sweep", "implant")  # commands whose pictures are images=
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
@@ -90,7 +90,7 @@ def _not_a_setting(command: str, index: int, overrides: list[str], folders: list
         return UserError(f"{said}; give {word} its value: {word}=VALUE")
     key, _, value = before.partition("=")
     value = value.strip("'")
-    if key in FREE_TEXT and not (key in PATHS and (PICTURE.fullmatch(value) or expanded(value).exists())):
+    if key in FREE_TEXT and not (key in PATHS and (PICTURE.fullmatch(value) or expand_path(value).exists())):
         rest = list(takewhile(lambda one: "=" not in one, overrides[index:]))
         return UserError(f"{said}; did you mean '{key}={' '.join([value, *rest])}'? a value with blanks needs quotes")
     if PICTURE.fullmatch(word) or "/" in word:

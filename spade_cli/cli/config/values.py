@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from spade_cli.errors import UserError
-from spade_cli.paths import expanded
+from spade_cli.files import expand_path
 
 MISSING = "???"  # OmegaConf's word for what must be given
 SHOWN = 80  # characters of a value in an error
@@ -97,7 +97,7 @@ def path(key: str, value: Any, example: str) -> Path:
     """A path that was given, and that a file can have."""
     written = text(key, value, example)
     try:
-        return expanded(written)
+        return expand_path(written)
     except UserError as error:
         raise UserError(f"{key}={error}") from None
 

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from spade_cli.errors import UserError
 from spade_cli.files import write_whole
-from spade_cli.world import CONCEPTS, draw
+from spade_cli.world import CONCEPTS, draw_pictures
 
 SIDE = 64  # a concept is still told by eye at this size, at a quarter of the time
 EPOCHS = 12  # on two cores 5 s each; held-out accuracy is settled by then
@@ -104,7 +104,7 @@ def rivals(concept: int) -> list[int]:
 
 def _drawn(pictures: int, seed: int) -> tuple[Tensor, Tensor]:
     """`pictures` of each concept, halved in size: uint8 (n, 3, h, w), concepts (n,)."""
-    drawn = [draw(pictures, seed, i * pictures, concept=i).images for i in range(len(CONCEPTS))]
+    drawn = [draw_pictures(pictures, seed, i * pictures, concept=i).images for i in range(len(CONCEPTS))]
     images = F.avg_pool2d(torch.cat(drawn).float(), 2).round().byte()
     return images, torch.arange(len(CONCEPTS)).repeat_interleave(pictures)
 
@@ -137,7 +137,7 @@ def _accuracy(probe: Probe, seed: int) -> float:
     """Share of held-out pictures whose concept gets the most of their class's probability."""
     hits = []
     for concept in range(len(CONCEPTS)):
-        images = draw(HELD_OUT, SEED + seed + 1, concept * HELD_OUT, concept=concept).images
+        images = draw_pictures(HELD_OUT, SEED + seed + 1, concept * HELD_OUT, concept=concept).images
         for number, image in enumerate(images):
             found = probe.read(image.float() / 255, seed + number)  # (c,)
             hits.append(max(rivals(concept), key=lambda one: float(found[one])) == concept)

@@ -19,9 +19,9 @@ from spade_cli.interpretation.rewrite.undo_writes import (
     without_constants,
     without_writes,
 )
-from spade_cli.networks.copies import bake_weights, copy_network, only_own_weights, unwrap
-from spade_cli.networks.seeds import answer, seeded
-from spade_cli.networks.watch import watching
+from spade_cli.networks.borrow import ask_network, seed_generators
+from spade_cli.networks.calls import watch_calls
+from spade_cli.networks.copies import bake_weights, check_own_weights, copy_network, unwrap
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
@@ -67,16 +67,16 @@ def _explainable(model: nn.Module, image: Tensor) -> Explainable:
     plain = copy_of(model)
     hooked = _strip_hooks(plain)
     image = image.to(device_of(plain))
-    with torch.no_grad(), seeded(0, image.device):
-        with only_own_weights(model):
-            output = answer(plain, image)
+    with torch.no_grad(), seed_generators(0, image.device):
+        with check_own_weights(model):
+            output = ask_network(plain, image)
         if not (isinstance(output, Tensor) and output.dim() == 2 and output.shape[0] == 1):
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UserError(f"explaining needs a classifier with outputs (1, classes); this network gave {found}")
         classes = output.shape[1]
-        if hooked and not _agree(answer(kept := copy_of(model), image), output):
-            with only_own_weights(model):  # the hooks are part of what the network computes: they have to be its own
-                answer(kept, image)
+        if hooked and not _agree(ask_network(kept := copy_of(model), image), output):
+            with check_own_weights(model):  # the hooks are part of what the network computes: they have to be its own
+                ask_network(kept, image)
             return Explainable(kept, "forward hooks on the network change its output", classes, None)
         if scripted := [name for name, part in plain.named_modules() if isinstance(part, torch.jit.ScriptModule)]:
             what = f"its part '{scripted[0]}' is TorchScript" if scripted[0] else "it is TorchScript"
@@ -91,9 +91,9 @@ def _explainable(model: nn.Module, image: Tensor) -> Explainable:
         try:
             safe, feature_map = _rewritten(graph_module, image)
             pair = torch.cat([image, image.flip(-1)])  # (2, 3, H, W)
-            with seeded(0, image.device):
+            with seed_generators(0, image.device):
                 same = _agree(checked_run(safe, image), output)
-            same = same and _agree(answer(safe, pair), answer(plain, pair))
+            same = same and _agree(ask_network(safe, pair), ask_network(plain, pair))
         except CannotRewrite as error:
             return Explainable(plain, str(error), classes, None)
         except Exception as error:  # a valid network may still be one that a graph, or a batch of two, does not suit
@@ -130,9 +130,9 @@ def _strip_hooks(copied: nn.Module) -> bool:
 
 def _why_different(plain: nn.Module, image: Tensor, pair: Tensor, output: Tensor) -> str:
     """Why the rewritten copy answers something else than the network."""
-    if not _agree(answer(plain, image), output):
+    if not _agree(ask_network(plain, image), output):
         return "its answer to the same picture changes from call to call, even with the same random numbers"
-    if not _agree(answer(plain, pair)[:1], output):
+    if not _agree(ask_network(plain, pair)[:1], output):
         return "its answer to a picture depends on the other pictures of the batch"
     return "its outputs change when it is rewritten"
 
@@ -140,7 +140,7 @@ def _why_different(plain: nn.Module, image: Tensor, pair: Tensor, output: Tensor
 def _used_whole(network: nn.Module, image: Tensor) -> set[int]:
     """The ids of the weights that a run of the network multiplies with as they are."""
     used: set[int] = set()
-    with watching(lambda weight, call: used.add(id(weight))):
+    with watch_calls(lambda weight, call: used.add(id(weight))):
         network(image.clone())
     return used
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension", "new_zeros", "new_ones", "new_full"})
 LIKE: frozenset[Any] = frozenset(
@@ -104,7 +104,7 @@ def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule
     while True:
         tracer = WriteTracer(whole, decided)
         try:
-            with seeded(0, image.device):  # numbers that forward draws for no picture become constants
+            with seed_generators(0, image.device):  # numbers that forward draws for no picture become constants
                 return fx.GraphModule(network, tracer.trace(network))
         except _Undecided as question:
             (node,) = question.args

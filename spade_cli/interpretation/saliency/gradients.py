@@ -22,7 +22,7 @@ from spade_cli.interpretation.explanation import (
 from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.interpretation.rewrite.feature_maps import mark_layer
 from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -129,7 +129,7 @@ def gradient_shap(
     image = prepared(network, image, target)
     baselines = torch.cat([torch.zeros_like(image), image])  # (2, 3, H, W)
     total = torch.zeros_like(image)
-    with captum_on(network.model), seeded(seed, image.device):
+    with captum_on(network.model), seed_generators(seed, image.device):
         for start in range(0, samples, batch_size):
             count = min(batch_size, samples - start)
             mean = attr.GradientShap(network.model).attribute(

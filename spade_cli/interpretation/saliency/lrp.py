@@ -44,7 +44,7 @@ from spade_cli.interpretation.lrp_rules.relevance_rules import Absorbing
 from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
 from spade_cli.interpretation.rewrite.rewrite_graph import module_of, replace_call
-from spade_cli.networks.seeds import answer
+from spade_cli.networks.borrow import ask_network
 
 TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
 
@@ -65,7 +65,7 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
         leaves = [image, *(token.value for token in tokens)]
         slopes = torch.autograd.grad(output, leaves, allow_unused=True)
     with torch.no_grad():
-        expected = answer(network.model, image)[0, target].item()
+        expected = ask_network(network.model, image)[0, target].item()
     if abs(output.item() - expected) > 1e-3 * max(abs(expected), 1e-6):
         raise CannotExplain("lrp: the copy with rules computes something else than the network")
     relevance, *kept = (

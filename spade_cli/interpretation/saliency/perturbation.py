@@ -12,7 +12,7 @@ from torch import Tensor
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explanation import Explanation, at_least_one, captum_on, explained, prepared
 from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.networks.seeds import seeded
+from spade_cli.networks.borrow import seed_generators
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}
@@ -75,7 +75,7 @@ def lime(
     image = prepared(network, image, target)
     segments = segmented(image[0], seed).to(image.device)  # (H, W)
     count = int(segments.max()) + 1
-    with captum_on(network.model), seeded(seed, image.device), torch.no_grad():
+    with captum_on(network.model), seed_generators(seed, image.device), torch.no_grad():
         weights = attr.LimeBase(
             network.model,
             interpretable_model=RidgeModel(),

@@ -68,7 +68,7 @@ WATCHED: dict[str, Callable[..., Call]] = {
 
 
 @contextmanager
-def watching(
+def watch_calls(
     on_call: Callable[[Tensor, Call], None], on_output: Callable[[Tensor, Tensor], None] | None = None
 ) -> Iterator[None]:
     """Inside the `with`, `on_call(weight, call)` hears of each linear and convolution call before it is made.
