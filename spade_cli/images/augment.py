@@ -4,11 +4,21 @@ image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, size, size), size
 later. The same seed gives the same samples; the global random state is not touched.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
 from spade_cli.models import Preprocessing
+
+
+class Augmentation(Protocol):
+    """An augmentation with its settings bound."""
+
+    def __call__(self, image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, /) -> Tensor:
+        """Image uint8 (3, H, W) -> uint8 (samples, 3, size, size)."""
+        ...
 
 
 def paper(

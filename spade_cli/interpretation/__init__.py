@@ -1,9 +1,7 @@
 """Explanations of any network for one image: saliency maps and feature visualizations."""
 
-from collections.abc import Callable
-
 from spade_cli.interpretation.blank import why_blank
-from spade_cli.interpretation.explanation import CannotExplain, Explanation
+from spade_cli.interpretation.explanation import CannotExplain, Explanation, SaliencyMethod
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
 from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
@@ -18,10 +16,10 @@ from spade_cli.interpretation.saliency.gradients import (
 )
 from spade_cli.interpretation.saliency.lrp import lrp
 from spade_cli.interpretation.saliency.perturbation import check_window, lime, occlusion
-from spade_cli.interpretation.visualization import Channel, check_channels, is_blank, visualize
+from spade_cli.interpretation.visualization import Channel, Visualizer, check_channels, is_blank, visualize
 
 # In the order of the paper's tables; a method's name is its function's.
-METHODS: dict[str, Callable[..., Explanation]] = {
+METHODS: dict[str, SaliencyMethod] = {
     method.__name__: method
     for method in (
         saliency,
@@ -45,6 +43,8 @@ __all__ = [
     "Explanation",
     "OwnMethod",
     "OwnObjective",
+    "SaliencyMethod",
+    "Visualizer",
     "check_cam_layer",
     "check_channels",
     "check_window",

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,14 @@ class Explanation:
     map: Tensor
     checks: dict[str, float]
     warnings: tuple[str, ...]
+
+
+class SaliencyMethod(Protocol):
+    """A saliency method with its settings bound."""
+
+    def __call__(self, network: Explainable, image: Tensor, target: int, /) -> Explanation:
+        """The map of an image (1, 3, H, W), normalised, for a class; CannotExplain where there is none."""
+        ...
 
 
 def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,28 @@ class Channel:
 
     def __str__(self) -> str:
         return f"{self.layer or 'output'}:{self.channel}"
+
+
+class Visualizer(Protocol):
+    """A visualization with its settings bound."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        targets: Sequence[Channel],
+        /,
+        *,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """One picture for each target, (targets, 3, size, size) in [0, 1], of a model that takes normalised pictures.
+
+        on_step: called with (step, steps) after each step.
+        """
+        ...
 
 
 def visualize(

@@ -5,10 +5,11 @@ what was asked for, or None: then it is the schedule's own choice.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from spade_cli.errors import UserError
 from spade_cli.pruning.blocks import blocks, body
@@ -16,6 +17,14 @@ from spade_cli.pruning.layers import Layer
 from spade_cli.pruning.search import LADDER, LAST_RESORT, Auto
 
 LEVEL = 0.95  # where none is asked for
+
+
+class Schedule(Protocol):
+    """A schedule with its settings bound."""
+
+    def __call__(self, layers: Sequence[Layer], level: float | None, /) -> Mapping[str, float] | Auto:
+        """The share of each layer by its name, or how to find the shares for each image."""
+        ...
 
 
 def auto(
@@ -132,7 +141,7 @@ def read_by(shares: Mapping[str, float] | Auto) -> tuple[str, ...]:
 
 
 def settle(
-    schedule: Callable[..., Mapping[str, float] | Auto],
+    schedule: Schedule,
     layers: Sequence[Layer],
     level: float | None,
     patterns: Mapping[str, float],

@@ -5,13 +5,24 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
 from spade_cli.errors import UserError
 
-Pruner = Callable[..., Tensor]
+
+class Pruner(Protocol):
+    """A pruner with its settings bound."""
+
+    def __call__(self, weight: Tensor, hessian: Any, sparsity: float, block: int, /) -> Tensor:
+        """Weight (g, r, c), hessian (g, c, c) -> (g, r, c); other shapes and a `LowRank` where it `handles` them.
+
+        sparsity: the share of the layer's units that become zero; block: the columns of one kernel.
+        """
+        ...
+
+
 FILES = {"random": "random_weights"}  # where the file is not called as the solver: Python has a random of its own
 ARGUMENTS = ("weight", "hessian", "sparsity", "block")  # what makes a function a pruner
 Function = TypeVar("Function", bound=Callable[..., Tensor])
