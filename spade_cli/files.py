@@ -1,7 +1,9 @@
 """Paths and folders: names that every file system takes, files that are written whole, folders that can be resumed."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from spade_cli.errors import SpadeError, UserError
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on every file system in use
 SHOWN = 60  # characters of a path that is too long
 PART = ".part"  # ends the name of a file that is not written to its end yet
+COUNTED = ("batch", "sweep")  # folders that note how many images they are of
 
 
 def expand_path(path: str | Path) -> Path:
@@ -72,7 +75,7 @@ def compare_settings(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any
 
     resume: the command that resumes the folder as it was begun; "" where the same command does.
     """
-    there, here = _flatten(theirs, ""), _flatten(ours, "")
+    there, here = _flatten(theirs, ""), _flatten(json.loads(json.dumps(ours)), "")
     other = [key for key in (*here, *there) if here.get(key) != there.get(key)]
     if other:
         key = other[0]
@@ -83,13 +86,40 @@ def compare_settings(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any
         )
 
 
-def check_about(content: Any, what: str) -> None:
-    """What a folder says of itself, as far as resuming needs it. Raises KeyError, TypeError or ValueError otherwise."""
-    words = [content["folder"], content["command"], *content["arguments"]]
-    if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
-        raise ValueError(f"it is not of {name_one(what)}")
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError("its command is not a text")
+@dataclass(frozen=True)
+class About:
+    """What a folder says of itself in its JSON file, as far as resuming needs it."""
+
+    folder: str  # where the command was given
+    command: str
+    arguments: tuple[str, ...]  # the same in words, to resume from
+    identity: Mapping[str, Any]  # all that the results depend on
+    images: int  # of a batch or a sweep
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], what: str) -> "About":
+        """Raises KeyError, TypeError or ValueError where it is of nothing that spade wrote."""
+        words = [content["folder"], content["command"], *content["arguments"]]
+        if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
+            raise ValueError(f"it is not of {name_one(what)}")
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError("its command is not a text")
+        images = int(content["images"]) if what in COUNTED else 0
+        return cls(words[0], words[1], tuple(words[2:]), content["identity"], images)
+
+
+def read_about(read: Callable[[str], bytes], out: str, what: str) -> About:
+    """What a folder `out` of a `what` says of itself. Raises UserError where it is no such folder.
+
+    read: the bytes of one of its files, by name.
+    """
+    file = f"{what}.json"
+    try:
+        return About.from_json(json.loads(read(file).decode("utf-8")), what)
+    except FileNotFoundError:
+        raise UserError(f"{out} holds no {what} ({file} is not there); give the folder of one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out}: its {file} cannot be read ({error}); give another folder") from None
 
 
 def name_one(what: str) -> str:

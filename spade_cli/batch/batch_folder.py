@@ -11,7 +11,7 @@ from typing import Any
 
 from spade_cli.batch.storage import Local, Remote, Storage, storage
 from spade_cli.errors import UserError
-from spade_cli.files import check_about, check_folder, compare_settings
+from spade_cli.files import About, check_folder, compare_settings, read_about
 
 LIST = "images.jsonl"
 LOCK = ".lock"
@@ -40,10 +40,9 @@ class Folder:
     def begin(self, identity: Mapping[str, Any], about: Mapping[str, Any], images: Iterable[str]) -> int:
         """Note whose the folder is and the list of its images, or check that it is the same; returns their number."""
         if self.begun():
-            there = read_about(self.out, self.kind)
-            ours, resume = json.loads(json.dumps(identity)), f"spade {self.kind} resume={self.out}"
-            compare_settings(self.out, there["identity"], ours, self.kind, resume)
-            return int(there["images"])
+            there = about_folder(self.out, self.kind)
+            compare_settings(self.out, there.identity, identity, self.kind, f"spade {self.kind} resume={self.out}")
+            return there.images
         count = 0
 
         def write(path: Path) -> None:
@@ -125,13 +124,6 @@ def _locked(path: Path, out: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_about(out: str, kind: str) -> dict[str, Any]:
+def about_folder(out: str, kind: str) -> About:
     """What the folder of a batch or a sweep says of it. Raises UserError where there is no such folder."""
-    try:
-        content = json.loads(storage(out).read(f"{kind}.json"))
-        check_about(content, kind)
-        return {**content, "images": int(content["images"])}
-    except FileNotFoundError:
-        raise UserError(f"{out} holds no {kind} ({kind}.json is not there); give the folder of one") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out}: its {kind}.json cannot be read ({error}); give another folder") from None
+    return read_about(storage(out).read, out, kind)

@@ -36,7 +36,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
     resumed, rest = split_resume(arguments)
     if not resumed or {"-h", "--help"} & set(rest):
         return run_command(verb, arguments, task, usage, examples)
-    from spade_cli.batch.batch_folder import read_about
+    from spade_cli.batch.batch_folder import about_folder
     from spade_cli.cli import _verb
 
     other = [word for word in rest if word not in terminal.VIEWS and key(word).split(".")[0] not in FREE]
@@ -46,7 +46,7 @@ def command(verb: str, arguments: list[str], task: Any, usage: str, examples: tu
             "--quiet, --plain and --json may be given)"
         )
     out = absolute(resumed)
-    return go_on(out, read_about(out, verb), _verb(verb).main, rest)
+    return go_on(out, about_folder(out, verb), _verb(verb).main, rest)
 
 
 def _task(arguments: list[str]) -> Any:

@@ -31,12 +31,12 @@ def main(arguments: list[str]) -> int:
 
 def _resume(folder: Path, rest: list[str]) -> int:
     """The folder's own command, from where it was given."""
-    from spade_cli.evaluation.records_folder import read_about
+    from spade_cli.evaluation.records_folder import about_folder
 
     other = [word for word in rest if word not in terminal.VIEWS]
     if other:
         raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}")
-    return go_on(str(folder.resolve()), read_about(folder), main, rest)
+    return go_on(str(folder.resolve()), about_folder(folder), main, rest)
 
 
 def _task(arguments: list[str]) -> Any:
@@ -47,7 +47,9 @@ def _task(arguments: list[str]) -> Any:
             from spade_cli.evaluation.study.score_answers import as_text, score
 
             found = score(answers, study)
-            terminal.print_objects([found]) if terminal.as_json(asked.views) else own_stdout.say(as_text(found))
+            terminal.print_objects([found.to_json()]) if terminal.as_json(asked.views) else own_stdout.say(
+                as_text(found)
+            )
         elif study is not None:
             from spade_cli.evaluation.study.build_study import build_study
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from spade_cli.evaluation import tables
 from spade_cli.evaluation.conditions import SPARSE_FC
 from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan, decide
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.measure_image import Record, measure
-from spade_cli.evaluation.records_folder import Folder, check_out, open_folder
+from spade_cli.evaluation.measure_image import measure
+from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.evaluation.study.probe import EPOCHS, probe_at
@@ -126,13 +126,18 @@ def concept_study(plan: Plan, folder: Folder, stages: Stages) -> ConceptStudy | 
     return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
 
 
-def report(plan: Plan, records: list[Record], folder: Folder) -> dict[str, Any]:
+def report(plan: Plan, records: list[Record], folder: Folder) -> tables.Table:
     """The tables and figures, each file whole or not there."""
-    found = tables.summarise(tables.gather(records), plan.request.seed)
-    missing = tables.failures(records)
-    content = {**about(plan), "images": len(records), "failures": missing, "metrics": found}
+    found = tables.fill_table(tables.gather_values(records), plan.request.seed)
+    missing = tables.find_missing(records)
+    content = {
+        **about(plan),
+        "images": len(records),
+        "failures": [asdict(one) for one in missing],
+        "metrics": tables.table_to_json(found),
+    }
     heading = f"{plan.classifier.name} on {plan.request.data}"
-    text = tables.markdown(found, missing, len(records), heading)
+    text = tables.table_to_markdown(found, missing, len(records), heading)
     write_whole(folder.path / "results.csv", lambda path: tables.write_csv(records, path))
     if any(record.curves for record in records):
         write_whole(folder.path / "curves.csv", lambda path: tables.write_curves(records, path))
@@ -169,11 +174,11 @@ def about(plan: Plan) -> dict[str, Any]:
     }
 
 
-def tell(found: dict[str, Any], records: list[Record], console: Console) -> None:
+def tell(found: tables.Table, records: list[Record], console: Console) -> None:
     """The end of an evaluation on the terminal."""
     for metric, by_method in found.items():
         cells = by_method.get(tables.AVERAGE) or next(iter(by_method.values()))
-        shown = ", ".join(f"{condition} {cell['mean']:.3f}" for condition, cell in cells.items())
+        shown = ", ".join(f"{condition} {cell.value.mean:.3f}" for condition, cell in cells.items())
         console.print(Text(f"{metric:<18} {shown}"))
     failed = [failure for record in records for failure in record.failures]
     if failed:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.measures.intervals import Cell
 from spade_cli.evaluation.measures.metrics import METRICS
+from spade_cli.evaluation.records_folder import Record
+from spade_cli.evaluation.tables import Table
 from spade_cli.files import write_whole
 
 GAINS = ("trojan_auc", "trojan_auc_best", "object_auc", "insertion", "deletion")
@@ -19,14 +20,15 @@ ACROSS = 5  # methods beside one another: the paper's ten in two rows
 DPI = 130
 
 
-def write_figures(summary: Mapping[str, Any], records: Sequence[Record], folder: Path) -> list[Path]:
+def write_figures(table: Table, records: Sequence[Record], folder: Path) -> list[Path]:
     """gains-METRIC.png and curves-KIND.png, those of which there is something to show."""
     drawn = []
-    conditions = list(dict.fromkeys(c for by_method in summary.values() for cells in by_method.values() for c in cells))
+    conditions = list(dict.fromkeys(c for by_method in table.values() for cells in by_method.values() for c in cells))
     colours = _colours(conditions)
     for metric in GAINS:
-        if metric in summary and any("difference" in cell for row in summary[metric].values() for cell in row.values()):
-            drawn.append(_gains(metric, summary[metric], colours, folder / f"gains-{metric}.png"))
+        rows = table.get(metric, {})
+        if any(cell.comparison for cells in rows.values() for cell in cells.values()):
+            drawn.append(_gains(metric, rows, colours, folder / f"gains-{metric}.png"))
     for kind in ("insertion", "deletion"):
         if curves := _mean_curves(records, kind):
             drawn.append(_curves(kind, curves, colours, folder / f"curves-{kind}.png"))
@@ -38,26 +40,32 @@ def _colours(conditions: Sequence[str]) -> dict[str, str]:
     return {"dense": DENSE_COLOUR} | {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(others)}
 
 
-def _gains(metric: str, rows: Mapping[str, Any], colours: Mapping[str, str], path: Path) -> Path:
+def _gains(metric: str, rows: Mapping[str, Mapping[str, Cell]], colours: Mapping[str, str], path: Path) -> Path:
     """A row a method, a point a condition: the paired difference to dense and its interval."""
     from matplotlib.figure import Figure
 
     methods = list(rows)
-    conditions = [name for name in colours if any("difference" in row.get(name, {}) for row in rows.values())]
+    found = {
+        (condition, method): cell.comparison.difference
+        for method, cells in rows.items()
+        for condition, cell in cells.items()
+        if cell.comparison
+    }
+    conditions = [name for name in colours if any(condition == name for condition, _ in found)]
     figure = Figure(figsize=(8, 1.4 + len(methods) * (0.22 + 0.11 * len(conditions))), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     scale = 100 if METRICS[metric].share else 1
     for place, condition in enumerate(conditions):
         offset = (place - (len(conditions) - 1) / 2) * 0.7 / max(1, len(conditions))
         for row, method in enumerate(methods):
-            found = rows[method].get(condition, {}).get("difference")
-            if found is None:
+            gain = found.get((condition, method))
+            if gain is None:
                 continue
-            low, high = (found["mean"] if found[end] is None else found[end] for end in ("low", "high"))
+            low, high = (gain.mean if end is None else end for end in (gain.low, gain.high))
             axes.errorbar(
-                scale * found["mean"],
+                scale * gain.mean,
                 row + offset,
-                xerr=[[scale * (found["mean"] - low)], [scale * (high - found["mean"])]],
+                xerr=[[scale * (gain.mean - low)], [scale * (high - gain.mean)]],
                 fmt="o",
                 markersize=4,
                 linewidth=1.3,
@@ -82,9 +90,9 @@ def _mean_curves(records: Sequence[Record], kind: str) -> dict[str, dict[str, np
     """method -> condition -> mean over the images that have the curve, (points,)."""
     found: dict[str, dict[str, list[list[float]]]] = {}
     for record in records:
-        for condition, method, what, points in record.curves:
-            if what == kind:
-                found.setdefault(method, {}).setdefault(condition, []).append(points)
+        for curve in record.curves:
+            if curve.kind == kind:
+                found.setdefault(curve.method, {}).setdefault(curve.condition, []).append(curve.points)
     return {
         method: {condition: np.mean(curves, axis=0) for condition, curves in conditions.items()}
         for method, conditions in found.items()

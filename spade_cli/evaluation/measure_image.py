@@ -1,9 +1,7 @@
 """One image -> its record: every condition's network, every method's map of it, every measure of both."""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, ag
 from spade_cli.evaluation.measures.fidelity import fidelity
 from spade_cli.evaluation.measures.insertion import area, curve
 from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.records_folder import Curve, Record
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.interpretation import explainable
 
@@ -25,31 +24,6 @@ from spade_cli.interpretation import explainable
 DEPTHS = {"randomised_last": 0.0, "randomised_half": 0.5, "randomised_all": 1.0}
 OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
 DECIMALS = 4  # of a curve's points
-
-
-@dataclass
-class Record:
-    """What one image adds to the results; JSON as it stands."""
-
-    index: int
-    image: str
-    target: int | None = None
-    rows: list[tuple[str, str, str, float]] = field(default_factory=list)  # condition, method ("": none), metric, value
-    curves: list[tuple[str, str, str, list[float]]] = field(default_factory=list)  # condition, method, kind, points
-    failures: list[tuple[str, str, str]] = field(default_factory=list)  # condition ("": the image), method, why
-    seconds: float = 0.0
-
-    def add(self, condition: str, method: str, values: dict[str, float]) -> None:
-        """Note measures of one condition, and of one method where they are of a map."""
-        for metric, value in values.items():
-            if math.isfinite(value):
-                self.rows.append((condition, method, metric, float(value)))
-            else:
-                self.failures.append((condition, method, f"{metric} is not finite"))
-
-    def fail(self, condition: str, method: str, error: SpadeError) -> None:
-        """Note what could not be measured, and why."""
-        self.failures.append((condition, method, " ".join(str(error).split())))
 
 
 def measure(plan: Plan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]) -> Record:
@@ -183,7 +157,8 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
             output=case.plan.classifier.output,
         )
         record.add(condition, method, {kind: area(points).item()})
-        record.curves.append((condition, method, kind, [round(value, DECIMALS) for value in points[0].tolist()]))
+        rounded = [round(value, DECIMALS) for value in points[0].tolist()]
+        record.curves.append(Curve(condition, method, kind, rounded))
 
 
 def randomise(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:

@@ -1,16 +1,84 @@
-"""The folder of an evaluation while it goes on: whose it is, and a file for each finished image, whole or not there."""
+"""An image's record, and the folder of records: a file for each finished image, whole or not there."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from spade_cli.errors import UserError
-from spade_cli.evaluation.measure_image import Record
-from spade_cli.files import PART, check_about, check_folder, compare_settings, write_whole
+from spade_cli.errors import SpadeError, UserError
+from spade_cli.files import PART, About, check_folder, compare_settings, read_about, write_whole
 
 EVALUATION, RECORDS = "evaluation", "records"  # the first: what it is, and with .json the file that says of which
+
+
+class Measure(NamedTuple):
+    """One number; method "": of the network, not of a map."""
+
+    condition: str
+    method: str
+    metric: str
+    value: float
+
+
+class Curve(NamedTuple):
+    """An insertion or deletion curve."""
+
+    condition: str
+    method: str
+    kind: str
+    points: list[float]
+
+
+class Failure(NamedTuple):
+    """What could not be measured, and why; condition "": the image, method "": the network."""
+
+    condition: str
+    method: str
+    why: str
+
+
+@dataclass
+class Record:
+    """What one image adds to the results; filled while the image is measured."""
+
+    index: int
+    image: str
+    target: int | None = None
+    rows: list[Measure] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, condition: str, method: str, values: Mapping[str, float]) -> None:
+        """Note measures of one condition, and of one method where they are of a map."""
+        for metric, value in values.items():
+            if math.isfinite(value):
+                self.rows.append(Measure(condition, method, metric, float(value)))
+            else:
+                self.failures.append(Failure(condition, method, f"{metric} is not finite"))
+
+    def fail(self, condition: str, method: str, error: SpadeError) -> None:
+        """Note what could not be measured, and why."""
+        self.failures.append(Failure(condition, method, " ".join(str(error).split())))
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field by its name; measures, curves and failures as lists."""
+        return vars(self).copy()
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Record":
+        """The other way round. Raises KeyError or TypeError for anything else."""
+        return cls(
+            **{
+                **content,
+                "rows": [Measure(*entry) for entry in content["rows"]],
+                "curves": [Curve(*entry) for entry in content["curves"]],
+                "failures": [Failure(*entry) for entry in content["failures"]],
+            }
+        )
 
 
 class Folder:
@@ -26,13 +94,13 @@ class Folder:
         if not file.is_file():
             return None
         try:
-            return as_record(json.loads(file.read_text(encoding="utf-8")))
+            return Record.from_json(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} cannot be read ({error}); delete it, and its image is measured anew") from None
 
     def keep(self, record: Record) -> None:
         """Write an image's record."""
-        text = json.dumps(vars(record), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
         write_whole(self._file(record.index), lambda path: path.write_text(text + "\n", encoding="utf-8"), self.part)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -49,16 +117,10 @@ class Folder:
         return self.path / RECORDS / f"{index:06d}.json"
 
 
-def as_record(content: Mapping[str, Any]) -> Record:
-    """A record from its JSON. Raises KeyError or TypeError for anything else."""
-    tuples = {key: [tuple(entry) for entry in content[key]] for key in ("rows", "curves", "failures")}
-    return Record(**{**content, **tuples})
-
-
 def open_folder(
     out: Path, identity: Mapping[str, Any], about: Mapping[str, Any], what: str = EVALUATION, part: str = PART
 ) -> Folder:
-    """A new folder, or the one of the same evaluation (or other `what`), to go on with.
+    """A new folder, or the one of the same evaluation (or other `what`) to resume.
 
     `identity` is all that the numbers depend on, `about` is noted beside it. Raises UserError where `out` holds
     something else, another evaluation's images among it.
@@ -67,8 +129,7 @@ def open_folder(
     made = not out.exists()
     if (out / f"{what}.json").is_file():
         resume = f"spade eval resume={out}" if what == EVALUATION else ""
-        ours = json.loads(json.dumps(identity))
-        compare_settings(str(out), read_about(out, what)["identity"], ours, what, resume)
+        compare_settings(str(out), about_folder(out, what).identity, identity, what, resume)
         return Folder(out, False, part)
     folder = Folder(out, made, part)
     folder.write(f"{what}.json", {**about, "identity": identity})
@@ -80,14 +141,6 @@ def check_out(out: Path, what: str = EVALUATION) -> None:
     check_folder(out, (f"{what}.json",), what)
 
 
-def read_about(out: Path, what: str = EVALUATION) -> dict[str, Any]:
+def about_folder(out: Path, what: str = EVALUATION) -> About:
     """What an evaluation's folder says of it. Raises UserError where there is no such folder."""
-    file = f"{what}.json"
-    try:
-        content = json.loads((out / file).read_text(encoding="utf-8"))
-        check_about(content, what)
-        return dict(content)
-    except FileNotFoundError:
-        raise UserError(f"{out} holds no {what} ({file} is not there); give the folder of one") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out}: its {file} cannot be read ({error}); give another folder") from None
+    return read_about(lambda name: (out / name).read_bytes(), str(out), what)

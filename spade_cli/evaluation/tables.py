@@ -3,28 +3,41 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spade_cli.evaluation.conditions import DENSE
-from spade_cli.evaluation.measure_image import Record
-from spade_cli.evaluation.measures.intervals import compare, estimate
+from spade_cli.evaluation.measures.intervals import Cell, Comparison, Estimate, fill_cell
 from spade_cli.evaluation.measures.metrics import METRICS, Metric
+from spade_cli.evaluation.records_folder import Record
 
 AVERAGE = "average"  # over the methods, image by image
 BEST_OF_TWO = ("trojan_auc_signed", "trojan_auc_absolute")
 
 # metric -> method ("" for measures of a network) -> condition -> image's index -> value
 Values = dict[str, dict[str, dict[str, dict[int, float]]]]
+Table = Mapping[str, Mapping[str, Mapping[str, Cell]]]  # metric -> method -> condition -> its cell
 
 
-def gather(records: Sequence[Record]) -> Values:
+@dataclass(frozen=True)
+class Missing:
+    """What was not measured, and why; an empty condition is the whole image, an empty method all of them."""
+
+    image: str
+    condition: str
+    method: str
+    why: str
+
+
+def gather_values(records: Sequence[Record]) -> Values:
     """Every value by metric, method, condition and image, in the order of the records; the averages added."""
     values: Values = {}
     for record in records:
-        for condition, method, metric, value in record.rows:
-            values.setdefault(metric, {}).setdefault(method, {}).setdefault(condition, {})[record.index] = value
+        for row in record.rows:
+            values.setdefault(row.metric, {}).setdefault(row.method, {}).setdefault(row.condition, {})[record.index] = (
+                row.value
+            )
     if BEST_OF_TWO[0] in values:
         values["trojan_auc_best"] = _best_of_two(values)
     for by_method in values.values():
@@ -53,12 +66,17 @@ def _best_of_two(values: Values) -> dict[str, dict[str, dict[int, float]]]:
     return best
 
 
-def summarise(values: Values, seed: int) -> dict[str, Any]:
-    """metric -> method -> condition -> {n, mean, low, high, difference: {...}, better}."""
+def fill_table(values: Values, seed: int) -> Table:
+    """Every value averaged over its images, and compared with dense."""
     return {
         metric: {
             method: {
-                condition: _cell(METRICS[metric], found, conditions.get(DENSE), condition, seed)
+                condition: fill_cell(
+                    found,
+                    {} if condition == DENSE else conditions.get(DENSE, {}),
+                    METRICS[metric].larger_is_better,
+                    seed,
+                )
                 for condition, found in conditions.items()
                 if found
             }
@@ -68,16 +86,15 @@ def summarise(values: Values, seed: int) -> dict[str, Any]:
     }
 
 
-def _cell(
-    metric: Metric, found: Mapping[int, float], dense: Mapping[int, float] | None, condition: str, seed: int
-) -> dict[str, Any]:
-    cell: dict[str, Any] = asdict(estimate(list(found.values()), seed))
-    shared = [image for image in found if dense is not None and image in dense]
-    if condition != DENSE and shared and dense is not None and metric.larger_is_better is not None:
-        pairs = ([found[image] for image in shared], [dense[image] for image in shared])
-        comparison = compare(*pairs, metric.larger_is_better, seed)
-        cell |= {"difference": asdict(comparison.difference), "better": comparison.better}
-    return cell
+def table_to_json(table: Table) -> dict[str, Any]:
+    """metric -> method -> condition -> {n, mean, low, high, difference: {...}, better}."""
+    return {
+        metric: {
+            method: {condition: cell.to_json() for condition, cell in cells.items()}
+            for method, cells in by_method.items()
+        }
+        for metric, by_method in table.items()
+    }
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
@@ -86,29 +103,25 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["image", "condition", "method", "metric", "value"])
         for record in records:
-            writer.writerows((record.image, *row[:3], repr(row[3])) for row in record.rows)
+            writer.writerows((record.image, *row[:3], repr(row.value)) for row in record.rows)
 
 
 def write_curves(records: Sequence[Record], path: Path) -> None:
     """Every insertion and deletion curve: image, condition, method, kind, then the confidence at 0 %, 1 %, ..."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        points = max((len(curve[3]) for record in records for curve in record.curves), default=0)
+        points = max((len(curve.points) for record in records for curve in record.curves), default=0)
         writer.writerow(["image", "condition", "method", "kind", *(f"{i}%" for i in range(points))])
         for record in records:
-            writer.writerows((record.image, *curve[:3], *curve[3]) for curve in record.curves)
+            writer.writerows((record.image, *curve[:3], *curve.points) for curve in record.curves)
 
 
-def failures(records: Sequence[Record]) -> list[dict[str, str]]:
-    """What was not measured, and why; an empty condition is the whole image."""
-    return [
-        {"image": record.image, "condition": condition, "method": method, "why": why}
-        for record in records
-        for condition, method, why in record.failures
-    ]
+def find_missing(records: Sequence[Record]) -> list[Missing]:
+    """Everything that was not measured, image by image."""
+    return [Missing(record.image, *failure) for record in records for failure in record.failures]
 
 
-def markdown(summary: Mapping[str, Any], missing: Sequence[Mapping[str, str]], images: int, heading: str) -> str:
+def table_to_markdown(table: Table, missing: Sequence[Missing], images: int, heading: str) -> str:
     """table.md: for each measure of maps the means and the differences to dense, the measures of networks together."""
     lines = [f"# {heading}", "", _counted(missing, images), ""]
     lines += [
@@ -117,7 +130,7 @@ def markdown(summary: Mapping[str, Any], missing: Sequence[Mapping[str, str]], i
         "",
     ]
     of_networks = {}
-    for name, rows in summary.items():
+    for name, rows in table.items():
         metric = METRICS[name]
         if not metric.of_maps:
             of_networks[f"{metric.title}{_unit(metric)}"] = (metric, rows[""])
@@ -128,15 +141,15 @@ def markdown(summary: Mapping[str, Any], missing: Sequence[Mapping[str, str]], i
         lines += ["## The networks", "", *_both_tables(of_networks, "measure")]
     if missing:
         lines += ["## Not measured", "", "| image | condition | method | why |", "|---|---|---|---|"]
-        for entry in missing:
-            where = [entry["condition"] or "all", entry["method"] or "all"]
-            lines.append("| " + " | ".join(map(_plain, [entry["image"], *where, entry["why"]])) + " |")
+        for one in missing:
+            cells = [one.image, one.condition or "all", one.method or "all", one.why]
+            lines.append(_row(*map(_plain, cells)))
         lines.append("")
     return "\n".join(lines)
 
 
-def _counted(missing: Sequence[Mapping[str, str]], images: int) -> str:
-    whole = sum(not entry["condition"] for entry in missing)
+def _counted(missing: Sequence[Missing], images: int) -> str:
+    whole = sum(not one.condition for one in missing)
     return (
         f"{images} images; {whole} of them left out, and {len(missing) - whole} maps or networks of the others, each "
         "listed at the end with its reason; none is averaged in."
@@ -151,50 +164,47 @@ def _unit(metric: Metric) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-Rows = Mapping[str, tuple[Metric, Mapping[str, Any]]]  # name -> metric, cells by condition
-
-
-def _both_tables(rows: Rows, what: str) -> list[str]:
-    """The means, and below them the differences to dense where there are any."""
+def _both_tables(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what: str) -> list[str]:
+    """The means, and below them the differences to dense where there are any; rows: name -> metric, cells."""
     conditions = list(dict.fromkeys(condition for _, cells in rows.values() for condition in cells))
-    compared = {
-        name: (metric, {c: cell for c, cell in cells.items() if "difference" in cell})
+    lines = [_row(what, "n", *map(_plain, conditions)), "|---" * (len(conditions) + 2) + "|"]
+    for name, (metric, cells) in rows.items():
+        means = [_estimate(cells[c].value, metric, "") if c in cells else "-" for c in conditions]
+        lines.append(_row(name, _counts(cells), *means))
+    lines.append("")
+    gains = {
+        name: {c: _gain(cell.comparison, metric) for c, cell in cells.items() if cell.comparison}
         for name, (metric, cells) in rows.items()
     }
-    compared = {name: row for name, row in compared.items() if row[1]}
-    lines = [f"| {what} | n | " + " | ".join(map(_plain, conditions)) + " |", "|---" * (len(conditions) + 2) + "|"]
-    for name, (metric, cells) in rows.items():
-        shown = [_figure(cells[c], metric, "") if c in cells else "-" for c in conditions]
-        lines.append("| " + " | ".join([name, _many(cells), *shown]) + " |")
-    lines.append("")
-    if compared:
-        others = [c for c in conditions if any(c in cells for _, cells in compared.values())]
-        lines += ["Difference to dense:", "", f"| {what} | " + " | ".join(map(_plain, others)) + " |"]
-        lines.append("|---" * (len(others) + 1) + "|")
-        for name, (metric, cells) in compared.items():
-            lines.append(
-                "| " + " | ".join([name, *(_gain(cells[c], metric) if c in cells else "-" for c in others)]) + " |"
-            )
+    gains = {name: found for name, found in gains.items() if found}
+    if gains:
+        others = [c for c in conditions if any(c in found for found in gains.values())]
+        lines += ["Difference to dense:", "", _row(what, *map(_plain, others)), "|---" * (len(others) + 1) + "|"]
+        lines += [_row(name, *(found.get(c, "-") for c in others)) for name, found in gains.items()]
         lines.append("")
     return lines
 
 
-def _many(cells: Mapping[str, Any]) -> str:
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _counts(cells: Mapping[str, Cell]) -> str:
     """How many images a row is of; from fewest to most where conditions differ."""
-    counts = sorted({cell["n"] for cell in cells.values()})
+    counts = sorted({cell.value.n for cell in cells.values()})
     return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
-def _gain(cell: Mapping[str, Any], metric: Metric) -> str:
-    return f"{_figure(cell['difference'], metric, '+')}, {100 * cell['better']:.0f} % better"
+def _gain(found: Comparison, metric: Metric) -> str:
+    return f"{_estimate(found.difference, metric, '+')}, {100 * found.better:.0f} % better"
 
 
-def _figure(found: Mapping[str, Any], metric: Metric, sign: str) -> str:
+def _estimate(found: Estimate, metric: Metric, sign: str) -> str:
     scale, digits = (100, 1) if metric.share else (1, 3)
-    mean = f"{scale * found['mean']:{sign}.{digits}f}"
-    if found["low"] is None:
+    mean = f"{scale * found.mean:{sign}.{digits}f}"
+    if found.low is None or found.high is None:
         return mean
-    return f"{mean} [{scale * found['low']:{sign}.{digits}f}, {scale * found['high']:{sign}.{digits}f}]"
+    return f"{mean} [{scale * found.low:{sign}.{digits}f}, {scale * found.high:{sign}.{digits}f}]"
 
 
 def _plain(text: str) -> str:

@@ -70,7 +70,7 @@ def save(
 
 
 def _compare(out: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    compare_settings(str(out), _by_name(theirs), _by_name(json.loads(json.dumps(ours))), "fine-tuning")
+    compare_settings(str(out), _by_name(theirs), _by_name(ours), "fine-tuning")
 
 
 def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import torch
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
-from spade_cli.evaluation.measure_image import Record, measure_maps
-from spade_cli.evaluation.records_folder import Folder, as_record
+from spade_cli.evaluation.measure_image import measure_maps
+from spade_cli.evaluation.records_folder import Folder, Record
 from spade_cli.files import write_whole
 from spade_cli.pruning import Draft
 from spade_cli.pruning.hessian import bytes_of
@@ -85,7 +85,11 @@ class Bench:
         found = _read(file)
         if found is None:
             found = self._trial(shares, indices, allowed, on_image)
-            content = {**asked, "records": [vars(record) for record in found.records], "broken_off": found.broken_off}
+            content = {
+                **asked,
+                "records": [record.to_json() for record in found.records],
+                "broken_off": found.broken_off,
+            }
             text = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
             write_whole(file, lambda path: path.write_text(text, encoding="utf-8"), self.folder.part)
         return found
@@ -128,7 +132,7 @@ class Bench:
 
     def _essential(self, record: Record) -> Record:
         """Without the measures that are not tuned by, and without curves."""
-        record.rows = [row for row in record.rows if row[2] in (self.plan.request.metric, SAME)]
+        record.rows = [row for row in record.rows if row.metric in (self.plan.request.metric, SAME)]
         record.curves = []
         return record
 
@@ -193,6 +197,6 @@ def _read(file: Path) -> Trial | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Trial(content["shares"], tuple(map(as_record, content["records"])), content["broken_off"])
+        return Trial(content["shares"], tuple(map(Record.from_json, content["records"])), content["broken_off"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it, and its setting is measured anew") from None

@@ -14,8 +14,7 @@ from rich.text import Text
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.evaluate import about, identity
-from spade_cli.evaluation.measure_image import Record
-from spade_cli.evaluation.records_folder import Folder, check_out, open_folder
+from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
 from spade_cli.files import PART
 from spade_cli.progress import Stages
 from spade_cli.tuning.bench import Bench, gain, score

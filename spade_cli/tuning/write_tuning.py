@@ -1,15 +1,16 @@
 """What was found -> schedule.yaml, tuning.json and table.md: the gain where it was tuned, and where it was not."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from spade_cli.evaluation import tables
 from spade_cli.evaluation.evaluate import about, identity
-from spade_cli.evaluation.measure_image import Record
 from spade_cli.evaluation.measures.intervals import Estimate, estimate
-from spade_cli.evaluation.records_folder import Folder
+from spade_cli.evaluation.records_folder import Folder, Record
 from spade_cli.files import write_whole
 from spade_cli.tuning.bench import Trial, gain, is_lost, score
 from spade_cli.tuning.space import Shares
@@ -31,61 +32,77 @@ class Found:
     tried: tuple[Trial, ...]
 
 
+@dataclass(frozen=True)
+class SetResult:
+    """What the best setting gains on one set of images; lost: how many of them change their top-1 or lose a map."""
+
+    images: tuple[str, ...]
+    lost: int
+    gain: Estimate | None  # None: measured on no image
+    table: tables.Table
+    missing: list[tables.Missing]
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of `sets` in tuning.json."""
+        return {
+            "images": list(self.images),
+            "lost": self.lost,
+            "gain": asdict(self.gain) if self.gain else None,
+            "metrics": tables.table_to_json(self.table),
+            "failures": [asdict(one) for one in self.missing],
+        }
+
+
 def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
     """Write the files, each whole or not there; returns the lines that a person wants to see."""
-    sets = {name: _set(plan, found, getattr(found, name)) for name in SETS}
+    trials = {"tuning": found.tuning, "held_out": found.held_out}
+    results = {name: _result(plan, found, trial) for name, trial in trials.items() if trial.records}
+    missing = tables.find_missing([found.dense[index] for index in found.left_out])
     content = {
         **about(plan.evaluation),
         "identity": identity(plan.evaluation),
         "blocks": plan.blocks,
         "shares": found.shares,
-        "sets": {name: one for name, one in sets.items() if one is not None},
-        "trials": sorted(
-            (_tried(plan, found, trial) for trial in found.tried),
-            key=lambda one: (one["gain"] is None, -(one["gain"] or 0), json.dumps(one["shares"])),
-        ),
-        "left_out": tables.failures([found.dense[index] for index in found.left_out]),
+        "sets": {name: result.to_json() for name, result in results.items()},
+        "trials": _scores(plan, found),
+        "left_out": [asdict(one) for one in missing],
     }
-    lines = [_line(plan, name, one) for name, one in sets.items() if one is not None]
-    texts = {SCHEDULE: _schedule(plan, found, lines), TABLE: _table(plan, found, sets, lines)}
+    lines = [_line(plan, name, result) for name, result in results.items()]
+    texts = {SCHEDULE: _schedule(plan, found, lines), TABLE: _table(plan, found, results, lines, missing)}
     for name, text in texts.items():
-        write_whole(folder.path / name, _writer(text), folder.part)
+        write_whole(folder.path / name, partial(Path.write_text, data=text, encoding="utf-8"), folder.part)
     folder.write(RESULTS, content)  # last: where it has results the other files are there
     return [*lines, f"schedule       {_listed(found.shares)}"]
 
 
-def _writer(text: str) -> Any:
-    return lambda path: path.write_text(text, encoding="utf-8")
-
-
-def _set(plan: TuningPlan, found: Found, trial: Trial) -> dict[str, Any] | None:
-    """Gain, images that keep their top-1, and the measures themselves, on one set of images; None without any."""
-    if not trial.records:
-        return None
-    metric = plan.request.metric
+def _result(plan: TuningPlan, found: Found, trial: Trial) -> SetResult:
+    metric, seed = plan.request.metric, plan.request.evaluation.seed
     pairs = [(found.dense[record.index], record) for record in trial.records]
     gains = [value for value in (gain(*pair, metric) for pair in pairs) if value is not None]
     records = [
         Record(one.index, one.image, one.target, [*one.rows, *other.rows], [], [*one.failures, *other.failures])
         for one, other in pairs
     ]
-    return {
-        "images": [record.image for record in records],
-        "lost": sum(is_lost(*pair, metric) for pair in pairs),
-        "gain": asdict(estimate(gains, plan.request.evaluation.seed)) if gains else None,
-        "metrics": tables.summarise(tables.gather(records), plan.request.evaluation.seed),
-        "failures": tables.failures(records),
-    }
+    return SetResult(
+        tuple(record.image for record in records),
+        sum(is_lost(*pair, metric) for pair in pairs),
+        estimate(gains, seed) if gains else None,
+        tables.fill_table(tables.gather_values(records), seed),
+        tables.find_missing(records),
+    )
 
 
-def _tried(plan: TuningPlan, found: Found, trial: Trial) -> dict[str, Any]:
-    return {"shares": trial.shares, **asdict(score(trial, found.dense, plan.request.metric))}
+def _scores(plan: TuningPlan, found: Found) -> list[dict[str, Any]]:
+    """The entries of `trials` in tuning.json, the best first, those that were broken off last."""
+    scores = [(trial.shares, score(trial, found.dense, plan.request.metric)) for trial in found.tried]
+    scores.sort(key=lambda one: (one[1].gain is None, -(one[1].gain or 0), json.dumps(one[0])))
+    return [{"shares": shares, **asdict(one)} for shares, one in scores]
 
 
-def _line(plan: TuningPlan, name: str, one: Mapping[str, Any]) -> str:
-    images = len(one["images"])
-    shown = "none could be measured" if one["gain"] is None else _points(Estimate(**one["gain"]))
-    return f"{name.replace('_', '-'):<14} gain in {plan.request.metric} {shown}; {one['lost']} of {images} images lost"
+def _line(plan: TuningPlan, name: str, result: SetResult) -> str:
+    gained = "none could be measured" if result.gain is None else _points(result.gain)
+    lost = f"{result.lost} of {len(result.images)} images lost"
+    return f"{name.replace('_', '-'):<14} gain in {plan.request.metric} {gained}; {lost}"
 
 
 def _points(found: Estimate) -> str:
@@ -100,18 +117,24 @@ def _listed(shares: Shares) -> str:
 def _schedule(plan: TuningPlan, found: Found, lines: list[str]) -> str:
     """The table that schedule=PATH takes. JSON's strings and numbers are YAML's."""
     request, classifier = plan.request, plan.evaluation.classifier
-    said = [
+    comment = [
         f"Shares for {classifier.name} that spade tune found; use them with schedule=PATH of this file.",
         f"{request.metric}, mean over {', '.join(request.evaluation.saliency)}; tuner={request.tuner}",
         *lines,
         request.evaluation.command,
     ]
-    comment = "".join(f"# {' '.join(line.split())}\n" for line in said)
+    head = "".join(f"# {' '.join(line.split())}\n" for line in comment)
     rows = "".join(f"  {json.dumps(block)}: {json.dumps(found.shares.get(block, 0.0))}\n" for block in plan.blocks)
-    return f"{comment}shares:\n{rows}"
+    return f"{head}shares:\n{rows}"
 
 
-def _table(plan: TuningPlan, found: Found, sets: Mapping[str, Mapping[str, Any] | None], lines: list[str]) -> str:
+def _table(
+    plan: TuningPlan,
+    found: Found,
+    results: Mapping[str, SetResult],
+    lines: list[str],
+    missing: Sequence[tables.Missing],
+) -> str:
     request, metric = plan.request, METRICS[plan.request.metric]
     direction = "" if metric.larger_is_better else " (counted so that more is better)"
     text = [
@@ -131,16 +154,9 @@ def _table(plan: TuningPlan, found: Found, sets: Mapping[str, Mapping[str, Any] 
         *(f"| {block} | {found.shares.get(block, 0.0):g} |" for block in plan.blocks),
         "",
     ]
-    for name, title in SETS.items():
-        one = sets[name]
-        if one is not None:
-            text.append(tables.markdown(one["metrics"], one["failures"], len(one["images"]), title))
-    missing = tables.failures([found.dense[index] for index in found.left_out])
+    for name, one in results.items():
+        text.append(tables.table_to_markdown(one.table, one.missing, len(one.images), SETS[name]))
     if found.left_out:
-        text.append(f"{len(found.left_out)} other pictures have no {request.metric}{_why(missing)}.\n")
+        why = "; ".join(f"{one.image}: {one.why}" for one in missing)
+        text.append(f"{len(found.left_out)} other pictures have no {request.metric}{f': {why}' if why else ''}.\n")
     return "\n".join(text)
-
-
-def _why(missing: list[dict[str, str]]) -> str:
-    listed = "; ".join(f"{one['image']}: {one['why']}" for one in missing)
-    return f": {listed}" if listed else ""

@@ -137,7 +137,7 @@ def test_answers_are_scored_by_condition_and_in_pairs(study, tmp_path, capsys):
 
     answered(study, tmp_path / "answers" / "a.json", first)
     answered(study, tmp_path / "answers" / "b.json", second)
-    found = score(tmp_path / "answers", study)["rows"]
+    found = score(tmp_path / "answers", study).to_json()["rows"]
     assert [found["agree"][name]["mean"] for name in ("dense", "hidden-one")] == [0.5, 0.5]
     assert [found["disagree"][name]["mean"] for name in ("dense", "hidden-one")] == [0, 0.5]
     assert [found["undecided"][name]["mean"] for name in ("dense", "hidden-one")] == [0.5, 0]

@@ -6,9 +6,17 @@ import json
 import pytest
 
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.measure_image import Record
 from spade_cli.evaluation.measures.metrics import METRICS
-from spade_cli.evaluation.tables import failures, gather, markdown, summarise, write_csv, write_curves
+from spade_cli.evaluation.records_folder import Curve, Failure, Record
+from spade_cli.evaluation.tables import (
+    fill_table,
+    find_missing,
+    gather_values,
+    table_to_json,
+    table_to_markdown,
+    write_csv,
+    write_curves,
+)
 
 
 def records():
@@ -24,13 +32,13 @@ def records():
         if index < 2:
             record.add("trace", "deeplift", {"trojan_auc": d})
         else:
-            record.failures.append(("trace", "deeplift", "no | rule"))
+            record.failures.append(Failure("trace", "deeplift", "no | rule"))
         found.append(record)
-    return [*found, Record(3, "bad", failures=[("", "", "it is no picture")])]
+    return [*found, Record(3, "bad", failures=[Failure("", "", "it is no picture")])]
 
 
 def test_means_differences_and_averages():
-    found = summarise(gather(records()), seed=0)
+    found = table_to_json(fill_table(gather_values(records()), seed=0))
     saliency = found["trojan_auc"]["saliency"]
     assert saliency["dense"]["n"] == 3 and saliency["dense"]["mean"] == pytest.approx(0.2)
     assert saliency["trace"]["difference"]["mean"] == pytest.approx(0.2) and saliency["trace"]["better"] == 1
@@ -52,7 +60,7 @@ def test_the_better_of_two_is_chosen_by_the_mean_over_the_images():
         record.add("dense", "lrp", {"trojan_auc_signed": signed, "trojan_auc_absolute": absolute})
         record.add("trace", "lrp", {"trojan_auc_signed": absolute, "trojan_auc_absolute": signed})
         found.append(record)
-    best = gather(found)["trojan_auc_best"]["lrp"]
+    best = gather_values(found)["trojan_auc_best"]["lrp"]
     assert best["dense"] == {0: 0.9, 1: 0.5} == best["trace"]
     assert "BEST OF TWO" in METRICS["trojan_auc_best"].title
 
@@ -64,7 +72,7 @@ def test_what_is_not_finite_is_a_failure():
 
 
 def test_the_table_says_what_it_leaves_out():
-    text = markdown(summarise(gather(records()), 0), failures(records()), 4, "net on data")
+    text = table_to_markdown(fill_table(gather_values(records()), 0), find_missing(records()), 4, "net on data")
     assert "4 images; 1 of them left out, and 1 maps or networks of the others" in text
     assert "| bad | all | all | it is no picture |" in text
     assert "| image 2\\|x | trace | deeplift | no \\| rule |" in text
@@ -73,12 +81,12 @@ def test_the_table_says_what_it_leaves_out():
     for line in text.splitlines():  # every row has as many cells as its heading
         if line.startswith("|"):
             assert line.replace("\\|", "").count("|") >= 3
-    assert "all of them measured" in markdown({}, [], 2, "x")
+    assert "all of them measured" in table_to_markdown({}, [], 2, "x")
 
 
 def test_files_hold_what_was_measured(tmp_path):
     found = records()
-    found[0].curves.append(("dense", "saliency", "deletion", [1.0, 0.5]))
+    found[0].curves.append(Curve("dense", "saliency", "deletion", [1.0, 0.5]))
     write_csv(found, tmp_path / "results.csv")
     with (tmp_path / "results.csv").open(newline="") as file:
         read = list(csv.reader(file))
@@ -87,7 +95,7 @@ def test_files_hold_what_was_measured(tmp_path):
     assert len(read) == 1 + sum(len(record.rows) for record in found)
     write_curves(found, tmp_path / "curves.csv")
     assert (tmp_path / "curves.csv").read_text().splitlines()[1].endswith("deletion,1.0,0.5")
-    drawn = write_figures(summarise(gather(found), 0), found, tmp_path)
+    drawn = write_figures(fill_table(gather_values(found), 0), found, tmp_path)
     assert {path.name for path in drawn} == {"gains-trojan_auc.png", "gains-deletion.png", "curves-deletion.png"}
     assert all(path.stat().st_size > 5000 for path in drawn)
-    json.dumps(summarise(gather(found), 0), allow_nan=False)
+    json.dumps(table_to_json(fill_table(gather_values(found), 0)), allow_nan=False)

@@ -13,7 +13,7 @@ from networks import small
 from scenes import MODEL, write_scenes
 
 from spade_cli.cli import main
-from spade_cli.evaluation.measure_image import Record
+from spade_cli.evaluation.records_folder import Record
 from spade_cli.tuning import bench as benches
 from spade_cli.tuning import tpe as tpes
 from spade_cli.tuning.bench import gain, is_lost

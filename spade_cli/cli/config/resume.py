@@ -1,13 +1,13 @@
 """resume=FOLDER: the command that a folder was begun with, given again from where it was given."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spade_cli.cli.config.quoting import MULTIRUN, arrange
 from spade_cli.cli.terminal import VIEWS
 from spade_cli.errors import UserError
+from spade_cli.files import About
 
 
 def key(word: str) -> str:
@@ -34,18 +34,18 @@ def own_words(arguments: list[str], overrides: Sequence[str]) -> tuple[str, ...]
     return (*flags, *overrides)
 
 
-def go_on(out: str, about: Mapping[str, Any], again: Callable[[list[str]], int], added: Sequence[str] = ()) -> int:
+def go_on(out: str, about: About, again: Callable[[list[str]], int], added: Sequence[str] = ()) -> int:
     """Give a folder's own command again, with `added` words in place of its own; `out` an absolute path or a URL."""
-    here, there = Path.cwd(), Path(about["folder"])
+    here, there = Path.cwd(), Path(about.folder)
     if not there.is_dir():
         raise UserError(
             f"resume={out}: its command was given in {there}, which is gone; give that command again with out={out}: "
-            f"{about['command']}"
+            f"{about.command}"
         )
     instead = {key(word) for word in added} | {"out"}
     # A choice of another engine takes the settings of the old one with it.
     groups = tuple(f"{name}." for name in instead if "." not in name)
-    kept = [word for word in about["arguments"] if key(word) not in instead and not key(word).startswith(groups)]
+    kept = [word for word in about.arguments if key(word) not in instead and not key(word).startswith(groups)]
     os.chdir(there)
     try:
         return again([*kept, *added, f"out={out}"])

@@ -1,12 +1,14 @@
 """answers=PATH -> the paper's table: how often raters chose the patch of the neuron's own class, by condition."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE
-from spade_cli.evaluation.measures.intervals import compare, estimate
+from spade_cli.evaluation.measures.intervals import Cell, Estimate, fill_cell
 from spade_cli.evaluation.study.build_study import KEY, SIDES
 
 UNDECIDED = ("both", "none")
@@ -18,11 +20,26 @@ ROWS = {  # of the table, and which way is better
 }
 
 
-def score(path: Path, study: Path | None, seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scores:
+    """What the raters said. rows: of ROWS -> condition -> its cell."""
+
+    study: str
+    raters: int
+    answers: int
+    rows: Mapping[str, Mapping[str, Cell]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `spade eval --json answers=...` prints it."""
+        rows = {row: {name: cell.to_json() for name, cell in cells.items()} for row, cells in self.rows.items()}
+        return {"study": self.study, "raters": self.raters, "answers": self.answers, "rows": rows}
+
+
+def score(path: Path, study: Path | None, seed: int = 0) -> Scores:
     """Answers of one file, or of every JSON file of a folder, scored by the study's key.
 
-    row -> condition -> {n, mean, low, high, difference, better}. Pairs are one rater's answers to one picture on both
-    networks. Raises UserError for files that are none, or of another study.
+    Pairs are one rater's answers to one picture on both networks. Raises UserError for files that are none, or of
+    another study.
     """
     files = sorted(file for file in path.glob("*.json") if file.name != KEY) if path.is_dir() else [path]
     if not files:
@@ -41,38 +58,29 @@ def score(path: Path, study: Path | None, seed: int = 0) -> dict[str, Any]:
                 raise UserError(
                     f"answers={file}: {entry} is no answer of this study; save the file from the page again"
                 )
-            for row, value in _scored(entry["answer"], task["right_side"]).items():
-                values[row].setdefault(task["condition"], {})[(number, task["image"])] = value
-    return {
-        "study": key["study"],
-        "raters": len(files),
-        "answers": sum(len(rater["answers"]) for rater in raters),
-        "rows": {
-            row: _row(found, larger, seed) for (row, larger), found in zip(ROWS.items(), values.values(), strict=True)
-        },
-    }
+            for row, value in _score_one(entry["answer"], task["right_side"]).items():
+                values[row].setdefault(task["condition"], {})[number, task["image"]] = value
+    rows = {row: _fill_row(values[row], larger_is_better, seed) for row, larger_is_better in ROWS.items()}
+    return Scores(key["study"], len(files), sum(len(rater["answers"]) for rater in raters), rows)
 
 
-def _scored(said: str, right_side: str) -> dict[str, float]:
+def _score_one(answer: str, right_side: str) -> dict[str, float]:
     found = {
-        "agree": float(said == right_side),
-        "disagree": float(said in SIDES and said != right_side),
-        "undecided": float(said in UNDECIDED),
+        "agree": float(answer == right_side),
+        "disagree": float(answer in SIDES and answer != right_side),
+        "undecided": float(answer in UNDECIDED),
     }
-    return found if said in UNDECIDED else {**found, "agree when decided": float(said == right_side)}
+    return found if answer in UNDECIDED else {**found, "agree when decided": float(answer == right_side)}
 
 
-def _row(conditions: dict[str, dict[tuple[int, str], float]], larger: bool, seed: int) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
+def _fill_row(
+    conditions: Mapping[str, Mapping[tuple[int, str], float]], larger_is_better: bool, seed: int
+) -> dict[str, Cell]:
     dense = conditions.get(DENSE, {})
-    for condition in sorted(conditions, key=lambda name: name != DENSE):  # dense first
-        found = conditions[condition]
-        cells[condition] = vars(estimate(list(found.values()), seed)).copy()
-        shared = [pair for pair in found if pair in dense]
-        if condition != DENSE and shared:
-            comparison = compare([found[pair] for pair in shared], [dense[pair] for pair in shared], larger, seed)
-            cells[condition] |= {"difference": vars(comparison.difference), "better": comparison.better}
-    return cells
+    return {
+        name: fill_cell(conditions[name], {} if name == DENSE else dense, larger_is_better, seed)
+        for name in sorted(conditions, key=lambda name: name != DENSE)  # dense first
+    }
 
 
 def _key_file(path: Path, study: Path | None) -> Path:
@@ -101,26 +109,26 @@ def _read(file: Path, part: str) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as JSON with {part} ({error}); save it from the page again") from None
 
 
-def as_text(scored: dict[str, Any]) -> str:
+def as_text(scores: Scores) -> str:
     """The table as lines: a row a kind of answer, a column a condition."""
-    conditions = list(dict.fromkeys(condition for cells in scored["rows"].values() for condition in cells))
-    plural = "" if scored["raters"] == 1 else "s"
-    lines = [f"{scored['answers']} answers of {scored['raters']} rater{plural}; differences are to dense", ""]
+    conditions = list(dict.fromkeys(condition for cells in scores.rows.values() for condition in cells))
+    plural = "" if scores.raters == 1 else "s"
+    lines = [f"{scores.answers} answers of {scores.raters} rater{plural}; differences are to dense", ""]
     lines += ["| | " + " | ".join(conditions) + " |", "|---" * (len(conditions) + 1) + "|"]
-    for row, cells in scored["rows"].items():
-        lines.append(f"| {row} | " + " | ".join(_cell(cells.get(condition)) for condition in conditions) + " |")
+    for row, cells in scores.rows.items():
+        lines.append(f"| {row} | " + " | ".join(_say_cell(cells.get(condition)) for condition in conditions) + " |")
     return "\n".join(lines)
 
 
-def _cell(cell: dict[str, Any] | None) -> str:
+def _say_cell(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    shown = _percent(cell, "", "%")
-    if "difference" in cell:
-        shown += f"; {_percent(cell['difference'], '+', 'points')}"
-    return shown
+    value = _percent(cell.value, "", "%")
+    return f"{value}; {_percent(cell.comparison.difference, '+', 'points')}" if cell.comparison else value
 
 
-def _percent(found: dict[str, Any], sign: str, unit: str) -> str:
-    ends = "" if found["low"] is None else f" [{100 * found['low']:{sign}.1f}, {100 * found['high']:{sign}.1f}]"
-    return f"{100 * found['mean']:{sign}.1f} {unit}{ends}"
+def _percent(found: Estimate, sign: str, unit: str) -> str:
+    ends = ""
+    if found.low is not None and found.high is not None:
+        ends = f" [{100 * found.low:{sign}.1f}, {100 * found.high:{sign}.1f}]"
+    return f"{100 * found.mean:{sign}.1f} {unit}{ends}"
