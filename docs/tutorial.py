@@ -25,7 +25,7 @@ print("the network says", classifier.label(target))
 
 # %% [markdown]
 # A trace is a copy of the network in which only the connections that matter for this image are left. `layers` says how
-# much goes: 95 % of the weights of the last stage, half of those of the head.
+# much of each is removed: 95 % of the weights of the last stage, half of those of the head.
 
 # %%
 trace = spade_cli.trace(classifier, image, schedule="none", layers={"layer4.*": 0.95, "fc": 0.5}, samples=64)

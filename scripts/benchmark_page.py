@@ -12,8 +12,8 @@ import torch
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Every table is written by the command above it. What is called published is a plain transcription of the published
-procedure (`scripts/published.py`), run in the same process. Ratios are within one run; seconds vary from run to run.
+The command above each table writes it. *Published* is a plain transcription of the published procedure
+(`scripts/published.py`), run in the same process. Ratios are within one run; seconds vary from run to run.
 """
 
 

@@ -14,7 +14,7 @@ PAGE_TEXT = """\
 
 What works on which network, tried by `scripts/model_matrix.py` on {count} networks with random weights: a trace by each
 of the {pruners} pruners, each of the {methods} saliency methods, and visualizations. Of {tried} things tried, {works}
-worked without a word. `spade doctor model=...` does the same for one network, yours included, on its real weights.
+worked without a warning. `spade doctor model=...` does the same for one network, yours included, on its real weights.
 
 - **layers**: prunable by default / reached by a run / all. A layer that is not reached is never pruned.
 - **traces**: how many pruners pruned one small layer of each kind (attention projections and depthwise convolutions
@@ -37,11 +37,11 @@ worked without a word. `spade doctor model=...` does the same for one network, y
 - **DeepLift delta, Integrated Gradients delta**: the error of a map's sum, relative to the difference in output that it
   explains (limits 1 % and 5 %). The second falls with the number of steps; deep ReLU networks with random weights,
   whose gradient changes all along the path, need a thousand and more.
-- **LRP conservation**: the relevance of pixels and class token over the output, 1 when none was lost. Only what a bias
-  alone switches on loses its relevance: the flag says how much of the answer the picture does not account for.
+- **LRP conservation**: the relevance of pixels and class token over the output, 1 when none was lost. Only units that a
+  bias alone switches on lose relevance: the flag says how much of the answer the picture does not account for.
   **Without biases**: the same on a copy whose biases and BatchNorm shifts are zero, which is the check of the rules.
 - **guided from gradient**: the largest difference of guided backpropagation from the plain gradient, relative to the
-  largest gradient: 0 without ReLU. Where hundreds of ReLUs each stop what is negative, it is large.
+  largest gradient: 0 without ReLU, and large if hundreds of ReLUs each stop the negative part.
 - **contrast**: the standard deviation of a picture in [0, 1]; it starts at 0.003, and less than 0.01 is called blank.
 
 {seven}
