@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spade_cli.batch.table import Options
+
 SPARSITY = "pruner.sparsity"
 
 
@@ -17,7 +19,7 @@ class Axes:
     networks: bool = False  # whether lines differ in the dense network itself, or in what is asked of it
 
 
-def axes_of(jobs: Mapping[int, Mapping[str, Any]]) -> Axes:
+def axes_of(jobs: Mapping[int, Options]) -> Axes:
     """Sparsity along the axis where it is varied, or else the option varied last.
 
     >>> axes_of({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})

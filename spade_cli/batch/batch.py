@@ -1,7 +1,7 @@
 """The order of a batch: list -> folder -> workers -> rows -> table."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from rich.text import Text
 
 from spade_cli.batch.batch_folder import LIST, Folder
 from spade_cli.batch.batch_request import TOGETHER, BatchRequest, Worker, tasks_of
-from spade_cli.batch.index import JSONL, Index
-from spade_cli.batch.rows import FAILED, Row
+from spade_cli.batch.table import JSONL, Row, Table
 from spade_cli.errors import ImagesFailedError, SpadeError, UserError
 from spade_cli.images.download import is_url
 from spade_cli.images.find import find_images
@@ -29,7 +28,7 @@ PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not mo
 
 
 def batch(request: BatchRequest, console: Console | None = None) -> str:
-    """Explain every image and write the table; returns the folder. One that was begun is gone on with.
+    """Explain every image and write the table; returns the folder. Resumes one that was stopped.
 
     Raises UserError before anything is written where the request cannot be met, ImagesFailedError at the end where
     images failed; their rows say why.
@@ -57,55 +56,55 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
 
 def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, count: int, stages: Stages) -> str:
     """Every row that is not there yet; returns what to say of failures, "" where there are none."""
-    index = Index(here, request.table, count, request.options, request.jobs)
-    index.load(request.retry or request.strict)
+    table = Table(here, request.table, count, request.options, request.jobs)
+    table.load(request.retry or request.strict)
     total = count * request.jobs
     say = stages.console.print
     say(Text(f"folder         {request.out} (spade {request.kind} resume={request.out} goes on after a stop)"))
-    if index.count:
-        say(f"{index.count} of {total} results are there already")
+    if table.count:
+        say(f"{table.count} of {total} results are there already")
     failed: Row | None = None
-    with ExitStack() as stack, index, stages.stage("explain", total=total - index.count) as advance:
-        clock = _Clock(index, total, stages.console)
-        rows = stack.enter_context(closing(_rows(request, worker, folder, here, index)))
+    with ExitStack() as stack, table, stages.stage("explain", total=total - table.count) as advance:
+        clock = _Clock(table, total, stages.console)
+        rows = stack.enter_context(closing(_rows(request, worker, folder, here, table)))
         for row in rows:
-            if index.has(row["number"], row.get("job", 0)):
-                continue  # told twice: its worker died before it said that it was done
-            index.append(row)
+            if table.has(row.item):
+                continue  # it came twice: its worker died before it said that it was done
+            table.append(row)
             advance(1)
-            clock.tell(row, lambda: folder.publish(here, (JSONL, request.table)))
-            failed = failed or (row if row["status"] == FAILED else None)
+            clock.report(row, lambda: folder.publish(here, (JSONL, request.table)))
+            failed = failed or (None if row.result else row)
             if request.strict and failed:
                 break
-    if request.figure is not None and index.count > index.failures:
-        request.figure(index.rows, here / FIGURE, count)
+    if request.figure is not None and table.count > table.failures:
+        request.figure(table.rows, here / FIGURE, count)
     folder.publish(here, (JSONL, request.table, *([FIGURE] if (here / FIGURE).is_file() else [])))
-    if not is_url(request.out) and index.count <= GALLERY_MOST:
+    if not is_url(request.out) and table.count <= GALLERY_MOST:
         with stages.stage("gallery"):
             write_gallery(Path(request.out))
-    done = index.count - index.failures
-    say(Text(f"{done} of {total} results done, {index.failures} failed: {request.out}/{request.table}"))
-    return _verdict(request, index, total, failed)
+    done = table.count - table.failures
+    say(Text(f"{done} of {total} results done, {table.failures} failed: {request.out}/{request.table}"))
+    return _sum_up(request, table, total, failed)
 
 
-def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, index: Index) -> Generator[Row]:
-    left = (image for image in folder.images(here) if not index.whole(image[0]))
+def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, table: Table) -> Generator[Row]:
+    left = (image for image in folder.images(here) if not table.is_complete(image[0]))
     workers = request.workers or 1
     # Small enough for all workers to end at about the same time, large enough to be solved together.
-    size = max(1, min(TOGETHER, (len(index.starts) - index.count) // (index.jobs * workers * 4)))
+    size = max(1, min(TOGETHER, (len(table.starts) - table.count) // (table.jobs * workers * 4)))
     tasks = tasks_of(left, size if request.workers != 1 else TOGETHER)
     return request.engine(request.work, worker, tasks, request.workers)
 
 
-def _verdict(request: BatchRequest, index: Index, total: int, failed: Row | None) -> str:
-    if not index.failures:
+def _sum_up(request: BatchRequest, table: Table, total: int, failed: Row | None) -> str:
+    if not table.failures:
         return ""
-    first = failed or next(row for row in index.rows() if row["status"] == FAILED)
+    first = failed or next(row for row in table.rows() if not row.result)
     again = f"spade {request.kind} resume={request.out}"
-    if request.strict and index.count < total:
-        return f"{request.kind}.strict: stopped at {first['image']}: {first['reason']}; {again} goes on with it"
+    if request.strict and table.count < total:
+        return f"{request.kind}.strict: stopped at {first.item.image}: {first.reason}; {again} goes on with it"
     return (
-        f"{index.failures} of {total} results failed, first {first['image']}: {first['reason']}; "
+        f"{table.failures} of {total} results failed, first {first.item.image}: {first.reason}; "
         f"{request.out}/{request.table} lists them, {again} batch.retry=true does them again"
     )
 
@@ -113,23 +112,23 @@ def _verdict(request: BatchRequest, index: Index, total: int, failed: Row | None
 class _Clock:
     """What is said while a batch goes on, where no bar can be shown; and when the table is uploaded."""
 
-    def __init__(self, index: Index, total: int, console: Console) -> None:
-        self.index, self.total, self.console = index, total, console
-        self.before, self.started = index.count, time.perf_counter()
+    def __init__(self, table: Table, total: int, console: Console) -> None:
+        self.table, self.total, self.console = table, total, console
+        self.before, self.started = table.count, time.perf_counter()
         self.said = self.published = self.started
         self.pause = PUBLISH
         self.done = 0
 
-    def tell(self, row: Row, publish: Any) -> None:
+    def report(self, row: Row, publish: Callable[[], None]) -> None:
         self.done += 1
         now = time.perf_counter()
-        if row["status"] == FAILED:
-            self.console.print(Text(f"failed         {row['image']}: {row['reason']}", style="yellow"))
+        if not row.result:
+            self.console.print(Text(f"failed         {row.item.image}: {row.reason}", style="yellow"))
         if not self.console.is_terminal and (now - self.said >= EVERY or self.done == 1):
             self.said = now
             left = (now - self.started) / self.done * (self.total - self.before - self.done) / 60
             self.console.print(
-                Text(f"{self.before + self.done}/{self.total} {row['image']}  {left:.1f} min left"), highlight=False
+                Text(f"{self.before + self.done}/{self.total} {row.item.image}  {left:.1f} min left"), highlight=False
             )
         if now - self.published >= self.pause:
             publish()

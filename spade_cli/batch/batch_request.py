@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from spade_cli.batch.rows import Row
+from spade_cli.batch.table import Row
 from spade_cli.run.request import Request
 
 Task = tuple[tuple[int, str], ...]  # numbers and addresses of images that a worker gets at a time

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.batch.axes import Axes, axes_of
-from spade_cli.batch.rows import DONE, Row
+from spade_cli.batch.table import Options, Row
 from spade_cli.evaluation.figures import COLOURS, DENSE_COLOUR
 from spade_cli.evaluation.measures.intervals import estimate
 
@@ -24,7 +24,7 @@ class Panel:
     dense: list[float]  # the same of the dense network, where it is not 1 or 0 by definition
 
 
-def panels_of(rows: Iterable[Row], axes: Axes) -> list[Panel]:
+def collect_panels(rows: Iterable[Row], axes: Axes) -> list[Panel]:
     """What there is to draw, from the table's rows."""
     place = {job: (line, value) for line, jobs in axes.lines.items() for value, job in jobs.items()}
     panels: dict[str, Panel] = {}
@@ -36,28 +36,26 @@ def panels_of(rows: Iterable[Row], axes: Axes) -> list[Panel]:
             panel.dense.append(float(dense))
 
     for row in rows:
-        if row["status"] != DONE:
+        if row.result is None or row.item.job is None:
             continue
-        where, said = place[row["job"]], row["prediction"]
-        add("same prediction", where, row["same_prediction"])
-        add("agreement on the samples", where, row["agreement"])
-        add("KL(dense || trace), nats", where, row["kl"])
-        target = [said[network]["target_probability"] for network in ("trace", "dense")]
+        found, where = row.result, place[row.item.job]
+        add("same prediction", where, found.same_prediction)
+        add("agreement on the samples", where, found.agreement)
+        add("KL(dense || trace), nats", where, found.kl)
+        target = [found.prediction[network].target_probability for network in ("trace", "dense")]
         add("probability of the explained class", where, *target)
-        for method, aucs in row.get("quality", {}).items():
+        for method, aucs in (row.quality or {}).items():
             if "trace" in aucs:
                 add(f"AUC against the mask: {method.replace('_', ' ')}", where, aucs["trace"], aucs.get("dense"))
     return list(panels.values())
 
 
-def draw_curves(
-    rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Mapping[str, Any]], path: Path, images: int
-) -> None:
+def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Options], path: Path, images: int) -> None:
     """A panel for each measure, a curve for each line of the sweep; bands are 95 % bootstrap intervals of the mean."""
     from matplotlib.figure import Figure
 
     axes = axes_of(jobs)
-    panels = panels_of(rows(), axes)
+    panels = collect_panels(rows(), axes)
     if not panels:
         return
     across = min(ACROSS, len(panels))

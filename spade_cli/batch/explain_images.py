@@ -3,13 +3,12 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from spade_cli.batch import rows, write_result
+from spade_cli.batch import write_result
 from spade_cli.batch.batch_request import TOGETHER, Task
-from spade_cli.batch.rows import Row
 from spade_cli.batch.storage import storage
-from spade_cli.batch.write_result import Ready
+from spade_cli.batch.table import Item, Row
+from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
 from spade_cli.pruning import Auto, Trace
 from spade_cli.pruning.hessian import bytes_of
@@ -32,7 +31,7 @@ class BatchWork:
 
     def failed(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
-        return [rows.failed(number, address, reason, {}) for number, address in task]
+        return [Row.failed(Item(number, address), reason) for number, address in task]
 
     def fitted(self, device: str, share: float) -> "BatchWork":
         """The same for one of several workers."""
@@ -43,7 +42,7 @@ def settled(request: Request) -> Setting:
     """The network, loaded and rehearsed with on a grey picture. Raises UserError for settings that make no sense."""
     with full_precision():
         setting = settle(request)
-        ask(request, setting, write_result.grey(setting))
+        ask(request, setting, write_result.grey_image(setting))
     return setting
 
 
@@ -75,30 +74,29 @@ class BatchWorker:
             left = left[size:]
 
     def _explain(self, images: Sequence[tuple[int, str]]) -> Iterator[Row]:
-        ready: list[Ready] = []
+        ready: list[OpenImage] = []
         for number, address in images:
             told: list[Row] = []
-            with write_result.kept_apart(number, address, {}, told.append):
-                folder = write_result.folder_of(number, address)
-                row = write_result.finished(self.storage, number, address, folder, {})
+            item, folder = Item(number, address), write_result.name_folder(number, address)
+            with write_result.catch_failure(item, told.append):
+                row = write_result.find_row(self.storage, item, folder)
                 if row is None:
-                    ready.append(write_result.read(self.request, self.setting, number, address, folder))
+                    ready.append(write_result.open_image(self.request, self.setting, item, folder))
                 else:
                     told.append(row)
             yield from told
         started = time.perf_counter()
-        traces = write_result.trace_all(ready) if ready else []
+        traces = write_result.trace_images(ready) if ready else []
         self.size.took(len(ready), time.perf_counter() - started)
         for image, trace in zip(ready, traces, strict=True):
             yield self._finish(image, trace)
 
-    def _finish(self, image: Ready, trace: Trace | Exception) -> Row:
+    def _finish(self, image: OpenImage, trace: Trace | Exception) -> Row:
         told: list[Row] = []
-        with write_result.kept_apart(image.number, image.address, {}, told.append):
+        with write_result.catch_failure(image.item, told.append):
             if isinstance(trace, Exception):
                 raise trace
-            summary: dict[str, Any] = write_result.write(self.storage, image, trace)
-            told.append(rows.done(image.number, image.address, image.folder, summary, {}))
+            told.append(write_result.write_result(self.storage, image, trace))
         image.copied.cleanup()
         return told[0]
 

@@ -3,13 +3,12 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from spade_cli.batch.rows import DONE, Row
 from spade_cli.batch.storage import LAST, Storage
+from spade_cli.batch.table import Quality, Row
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, OWN, aggregate
@@ -29,29 +28,28 @@ class Masks:
             return  # labels of other classes: nothing is known of this network's evidence
         self.numbers = {name: number for number, name in enumerate(self.data.names)}
 
-    def quality(self, storage: Storage, row: Row) -> dict[str, Any]:
-        """{"quality": {method: {network: AUC}}}: ROC AUC of each map against the mask; {} where none is known.
+    def measure(self, storage: Storage, row: Row) -> Quality | None:
+        """method -> network -> ROC AUC of the map against the mask; None where no evidence is known.
 
         A picture that the dense network does not give its label to has no known evidence.
         """
-        name = Path(row["image"]).name
-        if row["status"] != DONE or self.data is None or name not in self.numbers:
-            return {}
+        name = Path(row.item.image).name
+        if row.result is None or self.data is None or name not in self.numbers:
+            return None
         try:
             example = self.data.load(self.numbers[name])
         except SpadeError:
-            return {}
-        summary = json.loads(storage.read(f"{row['folder']}/{LAST}"))
-        if example.mask is None or {row["prediction"]["dense"]["index"], summary["target"]["index"]} != {
-            example.target
-        }:
-            return {}
+            return None
+        summary = json.loads(storage.read(f"{row.folder}/{LAST}"))
+        answer = row.result.prediction["dense"].index
+        if example.mask is None or not answer == summary["target"]["index"] == example.target:
+            return None
         mask = datasets.network_mask(example.mask, self.classifier)
         if not mask.any() or mask.all():
-            return {}
+            return None
         found: dict[str, dict[str, float]] = {}
         for record in summary["saliency"]:
-            raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row['folder']}/{record['array']}"))))
+            raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row.folder}/{record['array']}"))))
             relevance = aggregate(raw, AGGREGATIONS.get(record["method"], OWN))
             found.setdefault(record["method"], {})[record["network"]] = roc_auc(relevance[None], mask[None]).item()
-        return {"quality": found}
+        return found

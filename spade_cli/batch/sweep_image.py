@@ -7,14 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from spade_cli.batch import rows, write_result
+from spade_cli.batch import write_result
 from spade_cli.batch.batch_request import Task
 from spade_cli.batch.explain_images import fitted
 from spade_cli.batch.quality import Masks
-from spade_cli.batch.rows import Row
 from spade_cli.batch.storage import storage
 from spade_cli.batch.sweep_picture import sweep_picture
-from spade_cli.batch.write_result import Ready
+from spade_cli.batch.table import Item, Row
+from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
 from spade_cli.models import Classifier
 from spade_cli.progress import Stages
@@ -39,10 +39,9 @@ class Job:
     statistics: str  # the samples and the statistics,
     explanations: str  # and what is made of the dense network
 
-    @property
-    def told(self) -> dict[str, Any]:
-        """What its rows say of it."""
-        return {"job": self.number, "options": dict(self.options)}
+    def item(self, number: int, address: str) -> Item:
+        """What its row of an image is about."""
+        return Item(number, address, self.number, dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class SweepWork:
 
     def failed(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
-        return [rows.failed(number, address, reason, job.told) for number, address in task for job in self.jobs]
+        return [Row.failed(job.item(number, address), reason) for number, address in task for job in self.jobs]
 
     def fitted(self, device: str, share: float) -> "SweepWork":
         """The same for one of several workers."""
@@ -84,7 +83,7 @@ class SweepWorker:
     def _settle(self, job: Job) -> Setting:
         setting = settle(job.request, self.classifiers.get(job.network))
         self.classifiers[job.network] = setting.classifier
-        ask(job.request, setting, write_result.grey(setting))
+        ask(job.request, setting, write_result.grey_image(setting))
         return setting
 
     def networks(self) -> dict[str, str | None]:
@@ -107,47 +106,47 @@ class SweepWorker:
         left = []
         for job in self.jobs:
             folder = self._folder(number, address, job)
-            row = write_result.finished(self.storage, number, address, folder, job.told)
+            row = write_result.find_row(self.storage, job.item(number, address), folder)
             if row is None:
                 left.append(job)
             else:
-                yield self._measured(row)
+                yield self._measure(row)
         for _, jobs in groupby(sorted(left, key=lambda job: job.statistics), key=lambda job: job.statistics):
             yield from self._share(number, address, list(jobs))
 
     def _share(self, number: int, address: str, jobs: Sequence[Job]) -> Iterator[Row]:
         """Jobs that share the samples and the statistics."""
-        told: list[Row] = []
+        found: list[Row] = []
         shared: _Shared | None = None
         for job in jobs:
-            with write_result.kept_apart(number, address, job.told, told.append):
+            item = job.item(number, address)
+            with write_result.catch_failure(item, found.append):
                 setting, folder = self.settings[job.number], self._folder(number, address, job)
                 if shared is None:
-                    first = write_result.read(job.request, setting, number, address, folder)
+                    first = write_result.open_image(job.request, setting, item, folder)
                     shared = _Shared(first, [self.settings[one.number] for one in jobs])
-                image = shared.first.again(job.request, setting, folder)
+                image = shared.first.ask(job.request, setting, item, folder)
                 trace = shared.trace(image, setting)
-                summary = write_result.write(self.storage, image, trace, shared.known.setdefault(job.explanations, {}))
-                told.append(self._measured(rows.done(number, address, folder, summary, job.told)))
-            yield told.pop()
+                known = shared.known.setdefault(job.explanations, {})
+                found.append(self._measure(write_result.write_result(self.storage, image, trace, known)))
+            yield found.pop()
         if shared is not None:
             shared.close()
 
     def _folder(self, number: int, address: str, job: Job) -> str:
-        return f"{write_result.folder_of(number, address)}/{job.number:02d}-{job.name}"
+        return f"{write_result.name_folder(number, address)}/{job.number:02d}-{job.name}"
 
-    def _measured(self, row: Row) -> Row:
+    def _measure(self, row: Row) -> Row:
         """The row with the maps' quality, where it is known where the evidence lies."""
-        return row if self.masks is None else row | self.masks.quality(self.storage, row)
+        return row if self.masks is None else replace(row, quality=self.masks.measure(self.storage, row))
 
     def _drawn(self, number: int, address: str, row: Row) -> Row:
-        """The image's picture, from the files of its results; its failure is told in the last row."""
-        folder = write_result.folder_of(number, address)
+        """The image's picture, from the files of its results; the last row says where that fails."""
+        folder = write_result.name_folder(number, address)
         try:
-            job = self.jobs[row["job"]]
-            image = write_result.read(
-                replace(job.request, samples=1), self.settings[job.number], number, address, folder
-            )
+            job = self.jobs[row.item.job or 0]
+            request = replace(job.request, samples=1)
+            image = write_result.open_image(request, self.settings[job.number], row.item, folder)
             found = {
                 job.number: self._folder(number, address, job)
                 for job in self.jobs
@@ -159,14 +158,14 @@ class SweepWorker:
                 self.storage.write(f"{folder}/{PICTURE}", lambda path: picture.save(path, format="PNG"))
             return row
         except Exception as error:
-            write_result.refuse_hopeless(error)
-            return row if row["status"] == rows.FAILED else row | {"reason": f"{PICTURE} was not drawn: {error}"}
+            write_result.stop_if_hopeless(error)
+            return replace(row, reason=f"{PICTURE} was not drawn: {error}") if row.result else row
 
 
 class _Shared:
     """An image's samples, its statistics for all jobs, and what was made of the dense network."""
 
-    def __init__(self, first: Ready, settings: Sequence[Setting]) -> None:
+    def __init__(self, first: OpenImage, settings: Sequence[Setting]) -> None:
         self.known = dict[str, Known]()
         stages = Stages()
         self.kept: tempfile.TemporaryDirectory[str] | None = None
@@ -185,12 +184,12 @@ class _Shared:
         self.statistics = found if store is None else None
         self.first = replace(first, seconds=first.seconds | {"calibrate": stages.seconds["calibrate"] / len(settings)})
 
-    def trace(self, image: Ready, setting: Setting) -> Trace:
+    def trace(self, image: OpenImage, setting: Setting) -> Trace:
         """One job's trace: from the statistics in memory, or from where they are kept."""
         request, stages = image.question.request, Stages()
         if self.statistics is None:
             question = replace(image.question, request=replace(request, calibration=self.calibration))
-            (made,) = write_result.trace_all([replace(image, question=question)])
+            (made,) = write_result.trace_images([replace(image, question=question)])
             if isinstance(made, Exception):
                 raise made
             return made
@@ -199,7 +198,7 @@ class _Shared:
         image.seconds |= stages.seconds
         return trace
 
-    def _solved(self, image: Ready, setting: Setting) -> Trace:
+    def _solved(self, image: OpenImage, setting: Setting) -> Trace:
         request, statistics = image.question.request, self.statistics
         assert statistics is not None
         model, layers, shares = setting.classifier.model, setting.layers, setting.shares

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spade_cli.batch.axes import Axes, axes_of
 from spade_cli.batch.storage import LAST, Storage
+from spade_cli.batch.table import Options
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clipped, font
 from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
 
@@ -53,7 +54,7 @@ Cells = dict[tuple[str, Any], Image.Image]  # (line, value of the axis or DENSE)
 
 
 def sweep_picture(
-    storage: Storage, name: str, view: Tensor, jobs: Mapping[int, Mapping[str, Any]], folders: Mapping[int, str]
+    storage: Storage, name: str, view: Tensor, jobs: Mapping[int, Options], folders: Mapping[int, str]
 ) -> Image.Image:
     """One image's results beside one another; view (1, 3, size, size) in [0, 1].
 

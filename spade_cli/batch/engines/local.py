@@ -13,7 +13,7 @@ import torch
 
 from spade_cli.batch.batch_request import Task, Work, Worker
 from spade_cli.batch.engines import ATTEMPTS, DIED
-from spade_cli.batch.rows import Row
+from spade_cli.batch.table import Row
 from spade_cli.errors import SpadeError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

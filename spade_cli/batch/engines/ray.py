@@ -9,7 +9,7 @@ from typing import Any
 
 from spade_cli.batch.batch_request import Task, Work, Worker
 from spade_cli.batch.engines import ATTEMPTS, DIED
-from spade_cli.batch.rows import Row
+from spade_cli.batch.table import Row
 from spade_cli.errors import SpadeError, UserError
 
 QUIET = {"RAY_DEDUP_LOGS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from spade_cli.batch.batch_request import Task, Work, Worker
 from spade_cli.batch.engines import ATTEMPTS, DIED
-from spade_cli.batch.rows import Row
+from spade_cli.batch.table import Row
 from spade_cli.errors import SpadeError, UserError
 
 LOGS = "slurm"  # folder of the jobs' own logs, where the command was given
