@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""Where a network runs, and in which precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from spade_cli.errors import UserError
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the network's weights are."""
+    """The device of the network's weights."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def pick_device(wanted: str) -> torch.device:
-    """auto (cuda where there is one, else cpu), cpu, cuda, cuda:N or mps. Raises UserError for what is not there."""
-    if wanted == "auto":  # mps only when asked for: it lacks float64, and not every method has been seen to work there
+    """auto (cuda where there is one, else cpu), cpu, cuda, cuda:N or mps. Raises UserError for a missing device."""
+    if wanted == "auto":  # mps only when asked for: it lacks float64, and not every method has been tried there
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
@@ -35,29 +35,29 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor has instructions for it; elsewhere bfloat16 is emulated, and slower than float32."""
+    """Whether the processor has instructions for bfloat16; without them it is emulated, and slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Private to torch (seen in 2.6 to 2.14): where they are gone, float32 it is.
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Private to torch (seen in 2.6 to 2.14); where torch no longer has them, the answer is no.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 @contextmanager
 def forward_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Forward passes in float32, bfloat16 (where torch's autocast finds it sound), or auto, the quicker of them."""
+    """Forward passes in float32, in bfloat16 (where torch's autocast allows it), or in the faster of both (auto)."""
     with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(precision, device)):
         yield
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """What `precision` (auto, float32 or bfloat16) means on this device."""
+    """Whether `precision` (auto, float32 or bfloat16) means bfloat16 on this device."""
     return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 on CUDA: its 10-bit mantissa is coarser than the damping of a well-conditioned Hessian."""
+    """No TF32 on CUDA: the rounding of its 10-bit mantissa is larger than the damping of a well-conditioned Hessian."""
     if not torch.cuda.is_available():
         yield
         return

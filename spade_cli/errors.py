@@ -1,22 +1,22 @@
-"""The two ways a command ends badly: the user can put it right (exit 2), or something failed (exit 1)."""
+"""How a command fails: by a mistake that the user can correct (exit code 2), or by anything else (exit code 1)."""
 
 
 class SpadeError(Exception):
-    """Something failed that no change of the command line would mend; one line for the user, exit code 1."""
+    """A failure that another command line would not avoid: one line for the user, exit code 1."""
 
     exit_code = 1
 
 
 class ImagesFailedError(SpadeError):
-    """Some of many images failed; the results of the others are there."""
+    """Some of many images failed; the others have their results."""
 
 
 class UserError(SpadeError):
-    """The user's mistake: one line that says what was asked, what was found and what to do; exit code 2."""
+    """The user's mistake: one line that says what was asked, what was found, and what to do; exit code 2."""
 
     exit_code = 2
 
 
-def error_line(error: Exception) -> str:
-    """The start of an error's message, without its line breaks."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def error_line(error: BaseException, longest: int | None = 200) -> str:
+    """An error's message in one line, cut after `longest` characters; the error's type where there is no message."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__

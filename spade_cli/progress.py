@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: bars with the time left on a terminal, plain lines elsewhere; seconds."""
+"""Progress of a run: bars with the time left on a terminal, plain lines elsewhere, seconds by stage, and the log."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ log = logging.getLogger("spade")
 
 
 class Stages:
-    """The stages of a run, their progress and their seconds."""
+    """The stages of a run: their progress and their seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(quiet=True)
@@ -22,19 +22,19 @@ class Stages:
 
     @classmethod
     def after(cls, seconds: Mapping[str, float]) -> "Stages":
-        """Stages that go on from what was done before, elsewhere or together with others."""
+        """Stages that continue from the seconds of work done before, elsewhere or for several images at once."""
         stages = cls()
         stages.seconds = dict(seconds)
         stages.started -= sum(seconds.values())
         return stages
 
     def total(self) -> dict[str, float]:
-        """Seconds by stage, and from the first moment to now."""
+        """Seconds by stage, and under "total" the seconds since the start."""
         return {**self.seconds, "total": time.perf_counter() - self.started}
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Time a stage under `name`; yields a function that says how many of its `total` steps were just done."""
+        """Time a stage; yields a function `advance(steps)` that moves its bar, which has `total` steps."""
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=30),
@@ -55,7 +55,7 @@ class Stages:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Everything spade logs, and every Python warning, goes into this file within the block."""
+    """Inside the `with`, all that spade logs and every Python warning goes into this file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = [log, logging.getLogger("py.warnings")]

@@ -1,4 +1,4 @@
-"""'package.module:function' -> what the user's own function returns; whatever it raises is told in one line."""
+"""'package.module:function' -> the user's function, or what it returns; its errors become one line."""
 
 import importlib.util
 import inspect
@@ -20,28 +20,28 @@ NEEDED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEY
 
 
 def call_factory(text: str, asked: str) -> Any:
-    """Import the function and call it; a network or a classifier that was made already is taken as it is.
+    """Import the function and call it; a name that holds a network or a classifier needs no call.
 
-    `text` is package.module:function, or PATH.py:function. Raises UserError where there is none, or where it fails.
+    `text` is package.module:function, or PATH.py:function. Raises UserError where the function is missing or fails.
     """
     factory = find_factory(text, asked)
-    if _is_made(factory):
+    if _is_network(factory):
         return factory
     _check_arguments(factory, text, asked)
-    with _told(asked, "a factory is called without arguments and returns a torch.nn.Module"):
+    with _reword_errors(asked, "a factory is called without arguments and returns a torch.nn.Module"):
         return factory()
 
 
 def find_factory(
     text: str, asked: str, wanted: str = "a function that returns a torch.nn.Module", example: str = "mynet.model:build"
 ) -> Any:
-    """Import the function; UserError where there is none. `wanted` and `example` say what to give instead."""
+    """Import the function. Raises UserError where it is missing; `wanted` and `example` say what to give instead."""
     module_name, colon, attribute = text.rpartition(":")
     is_file = module_name.endswith(".py")
     if not (colon and attribute and (is_file or all(module_name.split(".")))):
         raise UserError(f"{asked} is not of the form package.module:function; write for example {example}")
-    with _told(f"{asked}: importing {module_name}", "correct that file"):
-        found = _import_file(expand_path(module_name), asked) if is_file else _import(module_name, asked)
+    with _reword_errors(f"{asked}: importing {module_name}", "correct that file"):
+        found = _import_file(expand_path(module_name), asked) if is_file else _import_module(module_name, asked)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), n=3)
@@ -50,21 +50,21 @@ def find_factory(
                 + (f"; close: {', '.join(near)}" if near else "; check the name")
             )
         found = getattr(found, part)
-    if not callable(found) and not _is_made(found):
+    if not callable(found) and not _is_network(found):
         raise UserError(f"{asked} is an object of type {type(found).__name__}: give {wanted}")
     return found
 
 
-def _is_made(found: Any) -> bool:
-    """Whether it is a network already, or a classifier around one."""
+def _is_network(found: Any) -> bool:
+    """Whether it is a network, or a classifier around one."""
     return isinstance(found, nn.Module) or isinstance(getattr(found, "model", None), nn.Module)
 
 
 def _check_arguments(factory: Any, text: str, asked: str) -> None:
-    """Name what a factory cannot be called without."""
+    """Raise UserError for a factory that needs arguments, and name them."""
     try:
         parameters = inspect.signature(factory, follow_wrapped=False).parameters.values()
-    except (TypeError, ValueError):  # functions that are not written in Python have none to look at
+    except (TypeError, ValueError):  # functions that are not written in Python have no signature
         return
     needed = [one.name for one in parameters if one.kind in NEEDED and one.default is one.empty]
     if needed:
@@ -77,7 +77,7 @@ def _check_arguments(factory: Any, text: str, asked: str) -> None:
         )
 
 
-def _import(module_name: str, asked: str) -> Any:
+def _import_module(module_name: str, asked: str) -> Any:
     try:
         return import_module(module_name)
     except ModuleNotFoundError as error:
@@ -89,7 +89,7 @@ def _import(module_name: str, asked: str) -> Any:
 
 
 def _import_file(path: Path, asked: str) -> Any:
-    """A file as the module of its name, beside which it may import others, as if Python had been started with it."""
+    """Import a file as the module of its name; it may import files of its folder, as a script that Python runs may."""
     if not path.is_file():
         parts = path.with_suffix("").parts
         module = f"{'.'.join(parts)}:{asked.rpartition(':')[2]}"
@@ -100,12 +100,12 @@ def _import_file(path: Path, asked: str) -> Any:
         sys.path.append(folder)  # last, so that it shadows nothing
     spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
     if spec is not None and spec.origin and Path(spec.origin).resolve() == path.resolve():
-        return _import(path.stem, asked)
-    return _load(path, f"spade_factory_{path.stem}", asked)
+        return _import_module(path.stem, asked)
+    return _run_file(path, f"spade_factory_{path.stem}", asked)
 
 
-def _load(path: Path, name: str, asked: str) -> Any:
-    """A file whose name no module can have, or another module has."""
+def _run_file(path: Path, name: str, asked: str) -> Any:
+    """Import a file whose name cannot be a module's, or is another module's."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # of a file that ends in .py
     module = importlib.util.module_from_spec(spec)
@@ -118,15 +118,15 @@ def _load(path: Path, name: str, asked: str) -> Any:
 
 
 @contextmanager
-def _told(asked: str, hint: str) -> Iterator[None]:
-    """Whatever the user's code raises, with the line it comes from."""
+def _reword_errors(asked: str, hint: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into a UserError with the line that raised it."""
     try:
         yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        # A syntax error names its own place, and a call without its arguments never got beyond this file.
+        # A syntax error names its own place; where a call failed for its arguments, the last line is in this file.
         theirs = place.filename != __file__ and not isinstance(error, SyntaxError)
         where = f" in {Path(place.filename).name}, line {place.lineno}" if theirs else ""
         raise UserError(f"{asked} raised {type(error).__name__}{where}: {error}; {hint}") from error

@@ -1,3 +1,3 @@
-"""The version, alone in a file: everything may say it, and nothing comes back to the package for it."""
+"""The version, in a file of its own: any file may import it, and it imports nothing."""
 
 __version__ = "0.1.0"

@@ -8,14 +8,14 @@ from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import CannotExplain, explainable
 from spade_cli.models import ModelSource, load_model
-from spade_cli.models.building import library
+from spade_cli.models.build import import_library
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 
 def test_what_is_not_installed_says_how_to_install_it():
     with pytest.raises(UserError, match=r"model=x needs no_such_library.*pip install 'spade-cli\[extra\]'"):
-        library("no_such_library", "model=x", "extra")
+        import_library("no_such_library", "model=x", "extra")
     with pytest.raises(UserError, match=r"model.library=keras is unknown; there are torchvision, timm, huggingface"):
         load_model(ModelSource("resnet18", library="keras"))
 

@@ -13,7 +13,7 @@ import spade_cli
 from spade_cli.errors import UserError
 from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, ModelSource, load_model, wrap
-from spade_cli.models.rehearsal import rehearsal_pictures, rehearse
+from spade_cli.models.rehearsal import draw_rehearsal_pictures, rehearse
 from spade_cli.networks.scores import Output
 from spade_cli.pruning import find_layers
 
@@ -49,11 +49,11 @@ def picture() -> Tensor:
         (zoo.four_channels, ["torch.cat([x, x[:, :1]], 1)"]),
         (zoo.takes_a_dict, ["return self.net({'image': x})"]),
         (zoo.ends_in_functional_softmax, ["ends in a softmax", "return what goes into the softmax"]),
-        (zoo.one_probability, ["ends in a sigmoid", "model.output=sigmoid"]),
+        (zoo.one_probability, ["ends in a sigmoid", " output=sigmoid"]),
         (zoo.mean_of_softmaxes, ["answers with probabilities"]),
         (zoo.clamped_probabilities, ["ends in a sigmoid"]),
         (zoo.clamped_probability, ["ends in a sigmoid"]),
-        (zoo.probabilities_by_tanh, ["lie between 0 and 1", "model.output=sigmoid"]),
+        (zoo.probabilities_by_tanh, ["lie between 0 and 1", " output=sigmoid"]),
         (zoo.two_inputs, ["takes two inputs", "self.net(x, torch.zeros_like(x))"]),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_rehearsal_asks_no_more_than_it_needs() -> None:
     network, asked = small().eval(), list[int]()
     network.register_forward_hook(lambda module, inputs, output: asked.append(len(output)))
     classifier = wrapped(small())
-    rehearse(network, rehearsal_pictures(classifier.preprocessing, torch.device("cpu")), "model=small")
+    rehearse(network, draw_rehearsal_pictures(classifier.preprocessing, torch.device("cpu")), "model=small")
     assert asked == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
 
 
@@ -160,8 +160,9 @@ def test_a_grey_network_sees_the_luminance() -> None:
         wrapped(network, channels=1).model(x), classifier.model(x)
     )
     assert torch.equal(copy.deepcopy(classifier.model)(x), classifier.model(x))
-    assert "model.channels=4" in refusal(zoo.four_channels(), channels=4)
-    assert "leave it out" in refusal(small(), channels=1)
+    assert refusal(zoo.four_channels(), channels=4).startswith("channels=4") and "leave it out" in refusal(
+        small(), channels=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_last_step_is_taken_out(make: Callable[[], nn.Module]) -> None:
 @pytest.mark.parametrize(
     ("make", "asked", "words"),
     [
-        (zoo.one_logit, "softmax", "set model.output=sigmoid"),
+        (zoo.one_logit, "softmax", "set output=sigmoid"),
         (zoo.many_probabilities, "softmax", "ends in a sigmoid"),
         (zoo.ends_in_softmax, "sigmoid", "ends in a softmax"),
         (small, "logits", "there are auto, softmax and sigmoid"),
@@ -296,6 +297,9 @@ def _x(classifier: Classifier) -> Tensor:
     [
         (lambda: wrap("resnet50"), "load_model('resnet50')"),
         (lambda: load_model(small()), "spade_cli.wrap"),
+        (lambda: wrap(small), "not function; call it and wrap what it returns: spade_cli.wrap(small())"),
+        (lambda: wrap(zoo.Net), "not a class; call it and wrap what it returns: spade_cli.wrap(Net())"),
+        (lambda: load_model("resnet1818"), "name=resnet1818"),
         (lambda: load_model("resnet18", wieghts="none"), "did you mean weights"),
         (lambda: wrap(small(), size=(32, 40)), "side of a square"),
         (lambda: wrap(small(), size=0), "side of a square"),
@@ -312,6 +316,7 @@ def test_mistakes_in_python_are_user_errors(call: Callable[[], object], words: s
     with pytest.raises((UserError, TypeError)) as caught:
         call()
     assert words in str(caught.value)
+    assert "model." not in str(caught.value)  # a setting of the command line
 
 
 def test_a_factory_passes_the_same_rehearsal() -> None:

@@ -1,6 +1,11 @@
-"""A classifier: a network in eval mode, its labels, and how it sees a picture."""
+"""A classifier: a network in eval mode, its labels, and how it sees an image."""
 
-from dataclasses import dataclass, replace
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +13,19 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from spade_cli.devices import device_of
+from spade_cli.errors import UserError
 from spade_cli.models.labels import find_class
 from spade_cli.networks.scores import Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MOST_MEAN = 1.0  # images are in 0..1; a mean of 123 is for images in 0..255
+AUTO = "auto"  # the meaning of the outputs is found out
+COLOURS, GREY = 3, 1  # channels of a network's input
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a network comes from: a library's name of it, or a factory 'package.module:function'."""
+    """Where a network comes from: its name in a library, or a factory 'package.module:function'."""
 
     name: str | None
     factory: str | None = None
@@ -27,12 +36,12 @@ class ModelSource:
     std: tuple[float, ...] | None = None
     library: str = "torchvision"  # torchvision, timm or huggingface; a factory needs none
     channels: int | None = None  # 3 or 1 of the network's input; None: 3, or 1 where it takes no other
-    output: str = "auto"  # what its outputs mean: softmax, sigmoid, or auto, found out
+    output: str = AUTO  # what its outputs mean: softmax, sigmoid, or auto
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network sees a picture: short side to `resize`, centre crop of `size`, minus `mean`, over `std`."""
+    """How the network sees an image: short side to `resize`, centre crop of `size`, minus `mean`, over `std`."""
 
     size: int = 224
     resize: int = 256
@@ -41,19 +50,20 @@ class Preprocessing:
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
 
     def view(self, image: Tensor) -> Tensor:
-        """The part of the picture that the network sees: uint8 (3, H, W) -> float (1, 3, size, size) in 0..1."""
-        resized = F.resize(image, [self.resize], interpolation=self.interpolation, antialias=True)
-        return F.center_crop(resized, [self.size])[None].float() / 255  # (1, 3, size, size)
+        """The part of the image that the network sees: uint8 (3, H, W) -> float (1, 3, size, size) in 0..1."""
+        resized: Tensor = F.resize(image, [self.resize], interpolation=self.interpolation, antialias=True)
+        centre: Tensor = F.center_crop(resized, [self.size])
+        return centre[None].float() / 255  # (1, 3, size, size)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """What the network is fed: (N, 3, H, W) in 0..1 -> the same shape around zero."""
+        """The network's input: (N, 3, H, W) in 0..1 -> the same shape around zero."""
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None] for v in (self.mean, self.std))
         return (x - mean) / std
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network in eval mode with what is needed to ask it about a picture."""
+    """A network in eval mode with all that is needed to ask it about an image."""
 
     model: nn.Module
     name: str
@@ -70,17 +80,17 @@ class Classifier:
         return self.labels[index] if self.labels else f"class {index}"
 
     def class_index(self, asked: str | int) -> int:
-        """A label or an index as an index. Raises UserError for what the network does not have."""
+        """The index of a class, given by label or index. Raises UserError for a class that the network lacks."""
         return find_class(asked, self.labels, self.classes)
 
     def grey(self) -> Tensor:
-        """A picture without anything on it, as the network is fed it: (1, 3, size, size) on its device."""
+        """A plain grey image as the network's input: zeros (1, 3, size, size) on its device."""
         size = self.preprocessing.size
         return torch.zeros(1, 3, size, size, device=device_of(self.model))
 
 
-def adjusted(own: Preprocessing, source: ModelSource) -> Preprocessing:
-    """The network's own preprocessing with the user's numbers; another size crops the same share of the picture."""
+def adjust_preprocessing(own: Preprocessing, source: ModelSource) -> Preprocessing:
+    """The network's own preprocessing with the user's numbers; another size crops the same share of the image."""
     size = source.size or own.size
     return replace(
         own,
@@ -91,18 +101,51 @@ def adjusted(own: Preprocessing, source: ModelSource) -> Preprocessing:
     )
 
 
-def unknown_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str, ...]]:
-    """ImageNet's, unless the user says otherwise; with a size of the user's own the whole short side is seen."""
+def assume_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str, ...]]:
+    """ImageNet's preprocessing with the user's numbers, and a note that names what was assumed.
+
+    Where the user gives a size, the network sees the whole short side.
+    """
     known = Preprocessing() if source.size is None else Preprocessing(size=source.size, resize=source.size)
-    open_questions = [word for word in ("size", "mean", "std") if getattr(source, word) is None]
-    if not open_questions:
-        return adjusted(known, source), ()
+    missing = [word for word in ("size", "mean", "std") if getattr(source, word) is None]
+    if not missing:
+        return adjust_preprocessing(known, source), ()
     assumed = {
         "size": "224 pixels from a short side of 256",
         "mean": "ImageNet's mean",
         "std": "ImageNet's standard deviation",
     }
-    keys = ", ".join(f"model.{word}" for word in open_questions)
-    listed = ", ".join(assumed[word] for word in open_questions)
+    keys = ", ".join(f"model.{word}" for word in missing)
+    listed = ", ".join(assumed[word] for word in missing)
     note = f"preprocessing assumed: {listed}; set {keys} if it was trained otherwise"
-    return adjusted(known, source), (note,)
+    return adjust_preprocessing(known, source), (note,)
+
+
+def read_colour(key: str, value: Any) -> tuple[float, ...]:
+    """A mean or a deviation: one number for all colours, or three. Raises UserError for others, and beyond 0..1."""
+    parts = tuple(value) if isinstance(value, list | tuple) else (value, value, value)
+    good = [isinstance(part, int | float) and not isinstance(part, bool) and math.isfinite(part) for part in parts]
+    if len(parts) != COLOURS or not all(good):
+        raise UserError(f"{key}={value} is not one number or three; write for example {key}=(0.5, 0.5, 0.5)")
+    if max(map(abs, parts)) > MOST_MEAN or (key == "std" and min(parts) <= 0):
+        raise UserError(f"{key}={value} is not for pictures in 0..1; divide what is meant for 0..255 by 255")
+    return tuple(float(part) for part in parts)
+
+
+def read_size(key: str, value: Any) -> int:
+    """A square's side in pixels, also given as two equal sides. Raises UserError for anything else."""
+    sides = set(value) if isinstance(value, list | tuple) else {value}
+    found = next(iter(sides)) if len(sides) == 1 else None
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise UserError(f"{key}={value} is not the side of a square in pixels; write for example {key}=224")
+    return found
+
+
+@contextmanager
+def name_arguments() -> Iterator[None]:
+    """Inside the `with`, errors speak of Python's arguments: of `size`, where the command line says `model.size`."""
+    try:
+        yield
+    except UserError as error:
+        names = "|".join(field.name for field in fields(ModelSource))
+        raise UserError(re.sub(rf"\bmodel\.({names})\b(?!\.)", r"\1", str(error))) from error

@@ -7,38 +7,39 @@ from torchvision.transforms import InterpolationMode
 
 from spade_cli.errors import UserError, error_line
 from spade_cli.files import expand_path
-from spade_cli.models.building import library, quiet, seeded
+from spade_cli.models.build import import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
-from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
+from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
 
-# PIL's numbers, which processors keep
+# processors keep PIL's numbers
 RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
 
 
 class Logits(nn.Module):
-    """A classifier of transformers that takes a picture and returns nothing but its logits (N, classes)."""
+    """A classifier of transformers that takes images (N, 3, size, size) and returns its logits alone (N, classes)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:  # noqa: D102
-        return self.network(pixel_values=image).logits
+        logits: Tensor = self.network(pixel_values=image).logits
+        return logits
 
 
-def load(source: ModelSource, seed: int) -> Classifier:
-    """The classifier of that name or folder. UserError where it, its weights or its processor cannot be had."""
-    transformers = library("transformers", "model=huggingface", extra="huggingface")
+def load_classifier(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name or folder. Raises UserError where it, its weights or its processor cannot be read."""
+    transformers = import_library("transformers", "model=huggingface", extra="huggingface")
     name = str(expand_path(source.name or "")) if (source.name or "").startswith(("~", ".", "/")) else source.name or ""
     try:
-        with quiet(), seeded(seed):
+        with mute_libraries(), seed_weights(seed):
             if source.weights == "default":
                 network = transformers.AutoModelForImageClassification.from_pretrained(name, dtype="float32")
             else:
                 config = transformers.AutoConfig.from_pretrained(name)
                 network = transformers.AutoModelForImageClassification.from_config(config)
             processor = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
-    except Exception as error:  # of the hub's client, of configurations without an image classifier, of files
+    except Exception as error:  # from the hub, from a configuration without an image classifier, from a file
         raise UserError(
             f"model=huggingface model.name={name} could not be loaded ({error_line(error)}); give the name of an image "
             "classifier on the hub, or a folder that save_pretrained() wrote, its processor included"
@@ -57,24 +58,26 @@ def load(source: ModelSource, seed: int) -> Classifier:
     own, assumed = _preprocessing(processor, name)
     labels = _labels(network.config)
     model = Logits(network.float()).eval()
-    return Classifier(model, name, weights, sha256 or None, labels, adjusted(own, source), 0, (*notes, *assumed))
+    return Classifier(
+        model, name, weights, sha256 or None, labels, adjust_preprocessing(own, source), 0, (*notes, *assumed)
+    )
 
 
 def _labels(config: Any) -> tuple[str, ...] | None:
-    """Names by index; None for the stand-ins LABEL_0, LABEL_1, ... of a network that was never given any."""
+    """Names by index; None for LABEL_0, LABEL_1, ..., which stand in where a network has no names."""
     names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
 def _preprocessing(processor: dict[str, Any], name: str) -> tuple[Preprocessing, tuple[str, ...]]:
-    """What the processor does, as far as this program's pictures can follow it."""
+    """The processor's steps as our own preprocessing, and a note where they differ."""
     size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
     short, height = size.get("shortest_edge"), size.get("height")
     resize = short or height
     if not resize:
         raise UserError(f"model.name={name}: its processor names no size of pictures; give one whose size has a side")
     seen = (crop.get("height") if processor.get("do_center_crop") else None) or resize
-    if processor.get("crop_pct") and not crop:  # ConvNeXt's: `size` is what is seen of a larger picture
+    if processor.get("crop_pct") and not crop:  # ConvNeXt's: `size` is the part that is seen of a larger image
         resize = int(seen / processor["crop_pct"])
     normalised = processor.get("do_normalize", True)
     mean, std = processor.get("image_mean") or (0.5,) * 3, processor.get("image_std") or (0.5,) * 3

@@ -1,4 +1,4 @@
-"""Class names: read from a text or JSON file, and found again by what the user calls them."""
+"""Class names: read from a text or JSON file, and found by the label or index that the user gives."""
 
 import ast
 import json
@@ -11,11 +11,11 @@ from typing import Any
 
 from spade_cli.errors import UserError
 
-MAX_BYTES = 50_000_000  # names of a million classes; more was meant for another option
-BYTE_ORDERS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # how Windows' editors mark what they call Unicode
+MAX_BYTES = 50_000_000  # names of a million classes; a larger file was meant for another option
+BYTE_ORDERS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # how editors on Windows mark UTF-16
 NUMBERED = re.compile(r"\s*(?P<index>\d{1,9})(?:\s*[:,;=\t]\s*|\s+)(?P<name>.*\S)\s*")  # 0: tench
 NUMBERED_BEHIND = re.compile(r"\s*(?P<name>\S.*?)\s*[:,;=\t]\s*(?P<index>\d{1,9})\s*")  # tench,0
-SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # WordNet's number, which ImageNet's lists have before the names
+SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # WordNet's number, in front of the names in ImageNet's lists
 FORMS = "write a list of names, {index: name} or {name: index}"
 
 
@@ -29,12 +29,12 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     asked = f"model.labels={path}"
     text = _read_text(path, asked)
     if path.suffix.lower() == ".json":
-        found = _from_content(_json(text, asked), asked)
-    elif text.lstrip().startswith(("{", "[")) and (content := _literal(text)) is not None:
-        found = _from_content(content, asked)
+        found = _list_names(_parse_json(text, asked), asked)
+    elif text.lstrip().startswith(("{", "[")) and (content := _parse_literal(text)) is not None:
+        found = _list_names(content, asked)
     else:
-        found = _from_lines(text)
-    names = tuple(_plain(label) or f"class {index}" for index, label in enumerate(found))
+        found = _split_names(text)
+    names = tuple(_remove_controls(label) or f"class {index}" for index, label in enumerate(found))
     if len(names) != classes:
         raise UserError(f"{asked} names {len(names)} classes, but the network has {classes}: give one name a class")
     return names
@@ -57,12 +57,12 @@ def _read_text(path: Path, asked: str) -> str:
         raise UserError(f"{asked} cannot be read ({reason}): check the path and its permissions") from None
 
 
-def _plain(label: str) -> str:
-    """In one line: control characters would break the lines that name a class."""
+def _remove_controls(label: str) -> str:
+    """A label without control characters, which would break the lines that it is printed in."""
     return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in label).strip()
 
 
-def _from_lines(text: str) -> list[str]:
+def _split_names(text: str) -> list[str]:
     # Only these end a line: splitlines would also split a name at a form feed or at Unicode's separators.
     lines = re.split(r"\r\n|\n|\r", text.rstrip()) if text.strip() else []
     for form in (NUMBERED, NUMBERED_BEHIND):
@@ -78,11 +78,11 @@ def _from_lines(text: str) -> list[str]:
     return lines
 
 
-def _json(text: str, asked: str) -> Any:
+def _parse_json(text: str, asked: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        literal = _literal(text)
+        literal = _parse_literal(text)
         if literal is not None:
             return literal
         raise UserError(
@@ -92,8 +92,8 @@ def _json(text: str, asked: str) -> Any:
         raise UserError(f"{asked} is nested too deeply or too long: {FORMS}") from None
 
 
-def _literal(text: str) -> Any:
-    """A dictionary or a list as Python or JSON writes it; None for what is neither."""
+def _parse_literal(text: str) -> Any:
+    """A dictionary or a list as Python or JSON writes it; None for anything else."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
@@ -102,11 +102,11 @@ def _literal(text: str) -> Any:
     return None
 
 
-def _from_content(content: Any, asked: str) -> list[str]:
+def _list_names(content: Any, asked: str) -> list[str]:
     if isinstance(content, Mapping) and isinstance(content.get("id2label"), Mapping):  # Hugging Face's config.json
         content = content["id2label"]
     if isinstance(content, Mapping):
-        content = _by_index(content, asked)
+        content = _order_by_index(content, asked)
     if not isinstance(content, list | tuple):
         raise UserError(f"{asked} holds {type(content).__name__}: {FORMS}")
     names = [entry[-1] if isinstance(entry, list | tuple) and entry else entry for entry in content]
@@ -116,7 +116,7 @@ def _from_content(content: Any, asked: str) -> list[str]:
     return names
 
 
-def _by_index(content: Mapping[Any, Any], asked: str) -> list[Any]:
+def _order_by_index(content: Mapping[Any, Any], asked: str) -> list[Any]:
     """{"0": name} or {name: 0}, which torchvision calls class_to_idx, as a list."""
     wanted = list(range(len(content)))
     if all(isinstance(value, int) for value in content.values()):
@@ -128,7 +128,10 @@ def _by_index(content: Mapping[Any, Any], asked: str) -> list[Any]:
 
 
 def find_class(asked: str | int, labels: Sequence[str] | None, classes: int) -> int:
-    """A label or an index as an index; a label wins over an index, so that the digit '7' can be a class's name."""
+    """The index of a class, given by label or index. A label goes first, so that a class can be named '7'.
+
+    Raises UserError for a class that the network lacks, and for a label of several classes.
+    """
     if isinstance(asked, str):
         same = [index for index, label in enumerate(labels or ()) if label == asked]
         same = same or [
@@ -141,14 +144,14 @@ def find_class(asked: str | int, labels: Sequence[str] | None, classes: int) -> 
         if same:
             return same[0]
         if not re.fullmatch(r"\s*[+-]?\d{1,9}\s*", asked):
-            raise UserError(_unknown(asked, labels, classes))
+            raise UserError(_describe_unknown(asked, labels, classes))
     index = int(asked)
     if not 0 <= index < classes:
         raise UserError(f"class {index} is out of range: the network has {classes} classes, 0 to {classes - 1}")
     return index
 
 
-def _unknown(asked: str, labels: Sequence[str] | None, classes: int) -> str:
+def _describe_unknown(asked: str, labels: Sequence[str] | None, classes: int) -> str:
     if not labels:
         return f"{asked!r}: the classes' names are not known; give an index, 0 to {classes - 1}, or model.labels=PATH"
     lower = {label.casefold(): label for label in labels}

@@ -8,51 +8,49 @@ from torchvision.transforms import InterpolationMode
 
 from spade_cli.errors import UserError, error_line
 from spade_cli.files import expand_path
-from spade_cli.models.building import classes_in, library, quiet, seeded
+from spade_cli.models.build import count_classes_in, import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
-from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
-
-WHOLE_SIZES = 3  # of an input: colours, height, width
+from spade_cli.models.classifier import COLOURS, Classifier, ModelSource, Preprocessing, adjust_preprocessing
 
 
-def load(source: ModelSource, seed: int) -> Classifier:
-    """The classifier of that name. UserError for one that there is not, and for weights that cannot be had."""
-    timm = library("timm", "model=timm")
+def load_classifier(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name. Raises UserError for an unknown name, and for weights that cannot be loaded."""
+    timm = import_library("timm", "model=timm")
     name = (source.name or "").removeprefix("hf_hub:timm/").removeprefix("timm/")
     if not timm.is_model(name.split(".")[0]) or ("." in name and name not in timm.list_pretrained()):
         known = timm.list_models() + timm.list_pretrained()
         near = get_close_matches(name.lower(), known, n=3) or known[:3]
         raise UserError(f"model.name={name} is no network of timm; close: {', '.join(near)}")
-    settings = _sized(timm, name, source.size)
+    settings = _size_settings(timm, name, source.size)
     notes: tuple[str, ...] = ()
     if source.weights == "default":
-        network = _download(timm, name, settings)
+        network = _download_network(timm, name, settings)
         weights, sha256 = str(network.pretrained_cfg.get("tag") or "timm"), hash_state(network)
     elif source.weights == "none":
-        network, weights, sha256 = _build(timm, name, seed, settings), "none", None
+        network, weights, sha256 = _build_network(timm, name, seed, settings), "none", None
     else:
         path = expand_path(source.weights)
-        network = _build(timm, name, 0, settings)
+        network = _build_network(timm, name, 0, settings)
         state, notes = read_state_dict(path, network)
-        classes = classes_in(state, network, network.num_classes)
+        classes = count_classes_in(state, network, network.num_classes)
         if classes != network.num_classes:
-            network = _build(timm, name, 0, {**settings, "num_classes": classes})
+            network = _build_network(timm, name, 0, {**settings, "num_classes": classes})
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
     own, assumed = _preprocessing(timm, network)
     labels, notes = _labels(timm, network), (*notes, *assumed)
-    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0, notes)
+    return Classifier(network.eval(), name, weights, sha256, labels, adjust_preprocessing(own, source), 0, notes)
 
 
-def _sized(timm: Any, name: str, size: int | None) -> dict[str, Any]:
-    """Networks that are built for one size of picture are built for the one that was asked for."""
-    fixed = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    return {"img_size": size} if size is not None and fixed is not None and fixed.fixed_input_size else {}
+def _size_settings(timm: Any, name: str, size: int | None) -> dict[str, Any]:
+    """A network of one fixed size is built for the size that was asked for."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
 
 
-def _build(timm: Any, name: str, seed: int, settings: dict[str, Any]) -> Any:
+def _build_network(timm: Any, name: str, seed: int, settings: dict[str, Any]) -> Any:
     try:
-        with quiet(), seeded(seed):
+        with mute_libraries(), seed_weights(seed):
             return timm.create_model(name, pretrained=False, **settings)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # a size that the network cannot have
         asked = f" with model.size={settings['img_size']}" if "img_size" in settings else ""
@@ -61,11 +59,11 @@ def _build(timm: Any, name: str, seed: int, settings: dict[str, Any]) -> Any:
         ) from error
 
 
-def _download(timm: Any, name: str, settings: dict[str, Any]) -> Any:
+def _download_network(timm: Any, name: str, settings: dict[str, Any]) -> Any:
     try:
-        with quiet():
+        with mute_libraries():
             return timm.create_model(name, pretrained=True, **settings)
-    except Exception as error:  # the hub's client has errors of its own, by the dozen
+    except Exception as error:  # the hub's client raises dozens of kinds
         raise UserError(
             f"model.weights=default: timm's weights of {name} could not be had ({error_line(error)}); "
             "give model.weights=PATH, or model.weights=none for an untrained network"
@@ -73,10 +71,10 @@ def _download(timm: Any, name: str, settings: dict[str, Any]) -> Any:
 
 
 def _preprocessing(timm: Any, network: Any) -> tuple[Preprocessing, tuple[str, ...]]:
-    """As timm evaluates the network: the short side to size / crop_pct, the centre of it."""
+    """As timm evaluates the network: short side to size / crop_pct, then the centre."""
     wanted = timm.data.resolve_model_data_config(network)
     colours, height, width = wanted["input_size"]
-    if colours != WHOLE_SIZES or height != width:
+    if colours != COLOURS or height != width:
         raise UserError(
             f"timm's network takes pictures of {wanted['input_size']}; spade shows squares of three colours"
         )
@@ -90,7 +88,7 @@ def _preprocessing(timm: Any, network: Any) -> tuple[Preprocessing, tuple[str, .
 
 
 def _labels(timm: Any, network: Any) -> tuple[str, ...] | None:
-    """The names of ImageNet's classes, torchvision's where there are a thousand; None for other data sets."""
+    """Names of ImageNet's classes (torchvision's names for the usual thousand); None for other data sets."""
     subset = timm.data.infer_imagenet_subset(network)
     if subset is None:
         return None

@@ -11,18 +11,18 @@ from torch import nn
 
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
-from spade_cli.models.building import classes_in, quiet, seeded
+from spade_cli.models.build import count_classes_in, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
-from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjusted
+from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
 
 IMAGENET_CLASSES = 1000
-DOWNLOAD_PATIENCE = 20.0  # seconds without a byte; where there is no network, minutes of waiting help nobody
-# Branches for training only, which return nothing in eval mode and would be listed as layers.
+DOWNLOAD_PATIENCE = 20.0  # seconds without a byte; longer waiting does not help where there is no network
+# Branches for training only: they do nothing in eval mode, and would be listed as layers.
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
-def load(source: ModelSource, seed: int) -> Classifier:
-    """The classifier of that name. UserError for one that there is not, and for weights that cannot be had."""
+def load_classifier(source: ModelSource, seed: int) -> Classifier:
+    """The classifier of that name. Raises UserError for an unknown name, and for weights that cannot be loaded."""
     name = source.name or ""
     known = torchvision.models.list_models(module=torchvision.models)  # classifiers only
     if name not in known:
@@ -31,13 +31,17 @@ def load(source: ModelSource, seed: int) -> Classifier:
     official = torchvision.models.get_model_weights(name).DEFAULT
     notes: tuple[str, ...] = ()
     if source.weights == "default":
-        network, sha256 = _download(name, official)
+        network, sha256 = _download_network(name, official)
         weights = official.name
     elif source.weights == "none":
-        network, sha256, weights = _build(name, seed, **_no_branches(name), **_sized(source)), None, "none"
+        network, sha256, weights = (
+            _build_network(name, seed, **_branch_settings(name), **_size_settings(source)),
+            None,
+            "none",
+        )
     else:
         path = expand_path(source.weights)
-        network, notes = _from_checkpoint(source, path)
+        network, notes = _load_checkpoint(source, path)
         sha256, weights = hash_file(path), str(path)
     transforms = official.transforms()
     own = Preprocessing(
@@ -48,16 +52,16 @@ def load(source: ModelSource, seed: int) -> Classifier:
         transforms.interpolation,
     )
     labels = tuple(official.meta["categories"])
-    return Classifier(network.eval(), name, weights, sha256, labels, adjusted(own, source), 0, notes)
+    return Classifier(network.eval(), name, weights, sha256, labels, adjust_preprocessing(own, source), 0, notes)
 
 
-def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
+def _download_network(name: str, official: Any) -> tuple[nn.Module, str | None]:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_PATIENCE)
     try:
-        with quiet():
+        with mute_libraries():
             network = torchvision.models.get_model(name, weights=official)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's word for a file that came damaged
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a damaged file
         raise UserError(
             f"model.weights=default: torchvision's weights of {name} could not be downloaded ({error}); "
             "give model.weights=PATH, or model.weights=none for an untrained network"
@@ -68,18 +72,18 @@ def _download(name: str, official: Any) -> tuple[nn.Module, str | None]:
     return network, hash_file(file) if file.exists() else hash_state(network)
 
 
-def _from_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
+def _load_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     name = source.name or ""
     branches = AUXILIARY.get(name, ())
-    settings: dict[str, Any] = {"aux_logits": False, "init_weights": False} if branches else _sized(source)
-    network = _build(name, 0, **settings)
+    settings: dict[str, Any] = {"aux_logits": False, "init_weights": False} if branches else _size_settings(source)
+    network = _build_network(name, 0, **settings)
     state, notes = read_state_dict(path, network)
     if any(key.startswith(branches) for key in state):
         settings["aux_logits"] = True
-        network = _build(name, 0, **settings)
-    classes = classes_in(state, network, IMAGENET_CLASSES)
+        network = _build_network(name, 0, **settings)
+    classes = count_classes_in(state, network, IMAGENET_CLASSES)
     if classes != IMAGENET_CLASSES:
-        network = _build(name, 0, num_classes=classes, **settings)
+        network = _build_network(name, 0, num_classes=classes, **settings)
     elif branches:
         # torchvision's own weights of these expect TensorFlow's input range
         network.transform_input = True  # type: ignore[assignment]
@@ -91,15 +95,16 @@ def _from_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[
     return network, notes
 
 
-def _sized(source: ModelSource) -> dict[str, Any]:
-    """A vision transformer has as many position embeddings as its pictures have patches."""
+def _size_settings(source: ModelSource) -> dict[str, Any]:
+    """A vision transformer has one position embedding for each patch of an image."""
     return {"image_size": source.size} if source.size and (source.name or "").startswith("vit_") else {}
 
 
-def _no_branches(name: str) -> dict[str, Any]:
+def _branch_settings(name: str) -> dict[str, Any]:
     return {"aux_logits": False} if name in AUXILIARY else {}
 
 
-def _build(name: str, seed: int, **settings: Any) -> nn.Module:
-    with quiet(), seeded(seed):
-        return torchvision.models.get_model(name, weights=None, **settings)
+def _build_network(name: str, seed: int, **settings: Any) -> nn.Module:
+    with mute_libraries(), seed_weights(seed):
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **settings)
+    return network

@@ -1,4 +1,4 @@
-"""A path to weights -> what the file holds: .pth, .pt, .ckpt, .safetensors or .npz. No code of a file is run."""
+"""A file of weights (.pth, .pt, .ckpt, .safetensors or .npz) -> what it holds. No code in the file is run."""
 
 import argparse
 import collections
@@ -12,7 +12,7 @@ import shlex
 import types
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -24,20 +24,20 @@ from spade_cli.errors import UserError
 
 FORMATS = ".pth, .pt, .ckpt, .safetensors or .npz"
 PICKLE = b"\x80"  # the first byte of every pickle since 2003
-ZIP = b"P"  # the first of torch's files since 2020
+ZIP = b"P"  # the first byte of torch's files since 2020
 LEGACY = 0x1950A86A20F9469CFC6C  # how torch began its files until 2020; three short pickles come before the weights
-# What training scripts keep beside the weights, and what only holds values: none of these runs anything when read.
+# Types that training scripts save beside the weights. They only hold values: reading them runs no code.
 HARMLESS: list[Any] = [
     *(argparse.Namespace, types.SimpleNamespace, torch.torch_version.TorchVersion),
     *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
     *(
-        (kind, f"{home}.{name}")  # by their names before and since Python 3.13
+        (kind, f"{home}.{name}")  # their names before and since Python 3.13
         for home in ("pathlib", "pathlib._local")
         for name, kind in (("PosixPath", pathlib.PurePosixPath), ("WindowsPath", pathlib.PureWindowsPath))
     ),
     *(np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in (*np.typecodes["All"], "O"))),
     *(
-        (function, f"numpy.{core}.multiarray.{name}")  # by their names before and since numpy 2
+        (function, f"numpy.{core}.multiarray.{name}")  # their names before and since numpy 2
         for core in ("core", "_core")
         for name, function in (
             ("scalar", np.float64(0).__reduce__()[0]),
@@ -45,15 +45,15 @@ HARMLESS: list[Any] = [
         )
     ),
 ]
-ORDERED = "collections.OrderedDict"  # what a state dict is
-NETWORKS = ("model", "net", "network", "module", "ema", "model_ema")  # where whole networks are kept
-SILENT = ("PROTO", "FRAME", "MARK")  # steps of a pickle that make nothing
+ORDERED = "collections.OrderedDict"  # the type of a state dict
+NETWORKS = ("model", "net", "network", "module", "ema", "model_ema")  # keys that hold whole networks
+SILENT = ("PROTO", "FRAME", "MARK")  # steps of a pickle that make no object
 
 
 def read_weight_file(path: Path, asked: str) -> object:
-    """What the file holds, as it was saved: tensors, arrays and what lies beside them.
+    """The content of the file as it was saved: tensors, arrays and what was saved beside them.
 
-    Raises UserError, beginning with what was `asked`, for whatever cannot be read without running code of the file.
+    Raises UserError, which starts with `asked`, for a file that cannot be read without running code in it.
     """
     try:
         if path.is_dir():
@@ -71,8 +71,8 @@ def read_weight_file(path: Path, asked: str) -> object:
         ) from None
 
 
-def _reader_of(path: Path) -> Any:
-    """By what the file holds; its name counts where it is cut or damaged."""
+def _reader_of(path: Path) -> Callable[[Path, str], object]:
+    """The function that reads this format: told by the content, or by the name where the content is cut or damaged."""
     with path.open("rb") as file:
         start = file.read(9)
     if path.suffix.lower() == ".safetensors" or (start[8:] == b"{" and not start.startswith((PICKLE, ZIP))):
@@ -83,13 +83,13 @@ def _reader_of(path: Path) -> Any:
 
 
 def _members(path: Path) -> list[str]:
-    """Names of what a zip file holds; empty for every other file."""
+    """Names of the files in a zip file; none for any other file."""
     if not zipfile.is_zipfile(path):
         return []
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:  # what is damaged is told by who reads it
+    except zipfile.BadZipFile:  # the function that reads it says so
         return []
 
 
@@ -111,26 +111,28 @@ def _read_npz(path: Path, asked: str) -> object:
         raise
     except Exception as error:  # whatever numpy and zipfile raise about a damaged file
         if "allow_pickle" in str(error):
-            line = f"import numpy as np; c = np.load({str(path)!r}, allow_pickle=True); np.savez({_new(path)!r}, "
+            line = f"import numpy as np; c = np.load({str(path)!r}, allow_pickle=True); np.savez({_new_path(path)!r}, "
             line += "**{k: c[k] for k in c.files if c[k].dtype != object})"
-            raise UserError(f"{_unopened(asked)}; {_convert(path, line)}") from None
-        raise UserError(f"{asked} is truncated or not an .npz file ({_start(error)}): get the file again") from None
+            raise UserError(f"{_describe_refusal(asked)}; {_say_how_to_convert(path, line)}") from None
+        raise UserError(
+            f"{asked} is truncated or not an .npz file ({_first_sentence(error)}): get the file again"
+        ) from None
 
 
 def _read_torch(path: Path, asked: str) -> object:
     members = _members(path)
     if any("/code/" in name for name in members):
-        line = f"import torch; torch.save(torch.jit.load({str(path)!r}, 'cpu').state_dict(), {_new(path)!r})"
-        raise UserError(f"{asked} is TorchScript, a program; {_convert(path, line)}")
+        line = f"import torch; torch.save(torch.jit.load({str(path)!r}, 'cpu').state_dict(), {_new_path(path)!r})"
+        raise UserError(f"{asked} is TorchScript, a program; {_say_how_to_convert(path, line)}")
     if any(name.endswith("/archive_format") for name in members):
-        line = f"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, {_new(path)!r})"
-        raise UserError(f"{asked} is an exported program; {_convert(path, line)}")
+        line = f"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, {_new_path(path)!r})"
+        raise UserError(f"{asked} is an exported program; {_say_how_to_convert(path, line)}")
     start = _first_byte(path)
     if start not in (PICKLE, ZIP):
         raise UserError(f"{asked} is not a checkpoint that torch can read: give a {FORMATS} file")
     if start == PICKLE and _is_plain_pickle(path):
         load = f"import pickle; c = pickle.load(open({str(path)!r}, 'rb'))"
-        raise UserError(f"{_unopened(asked)}; {_convert_pickle(path, load)}")
+        raise UserError(f"{_describe_refusal(asked)}; {_say_how_to_convert_pickle(path, load)}")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # torch warns about pickle protocols
@@ -138,11 +140,15 @@ def _read_torch(path: Path, asked: str) -> object:
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
         load = f"c = torch.load({str(path)!r}, 'cpu', weights_only=False)"
-        raise UserError(f"{_unopened(asked, called[1] if called else None)}; {_convert_pickle(path, load)}") from None
+        raise UserError(
+            f"{_describe_refusal(asked, called[1] if called else None)}; {_say_how_to_convert_pickle(path, load)}"
+        ) from None
     except PermissionError:
         raise
     except Exception as error:  # whatever torch raises about a damaged file
-        raise UserError(f"{asked} is truncated or not a checkpoint ({_start(error)}): get the file again") from None
+        raise UserError(
+            f"{asked} is truncated or not a checkpoint ({_first_sentence(error)}): get the file again"
+        ) from None
 
 
 def _is_plain_pickle(path: Path) -> bool:
@@ -159,39 +165,39 @@ def _first_byte(path: Path) -> bytes:
         return file.read(1)
 
 
-def _start(error: Exception) -> str:
+def _first_sentence(error: Exception) -> str:
     return " ".join(str(error).split()).split(". ")[0] or type(error).__name__
 
 
-def _unopened(asked: str, called: str | None = None) -> str:
+def _describe_refusal(asked: str, called: str | None = None) -> str:
     which = f" ({called})" if called else ""
     return f"{asked} is a pickle that could run code{which}, so it was not opened"
 
 
-def _new(path: Path) -> str:
-    """Where the line for the user writes the weights alone."""
+def _new_path(path: Path) -> str:
+    """The file that the line for the user writes, with the weights alone."""
     return str(path.with_name(f"{path.stem}-weights{'.npz' if path.suffix == '.npz' else '.pth'}"))
 
 
-def _convert(path: Path, line: str) -> str:
-    """What to do: a line of Python for a shell."""
+def _say_how_to_convert(path: Path, line: str) -> str:
+    """What the user can do: a line for a shell that runs Python."""
     quoted = shlex.quote(line) if re.search(r'["$`\\!]', line) else f'"{line}"'
-    return f"if you trust it, make {_new(path)} and give that: python -c {quoted}"
+    return f"if you trust it, make {_new_path(path)} and give that: python -c {quoted}"
 
 
-def _convert_pickle(path: Path, load: str) -> str:
-    return _convert(path, f"import torch; {load}; torch.save({_weights_in(path)}, {_new(path)!r})")
+def _say_how_to_convert_pickle(path: Path, load: str) -> str:
+    return _say_how_to_convert(path, f"import torch; {load}; torch.save({_find_weights(path)}, {_new_path(path)!r})")
 
 
-def _weights_in(path: Path) -> str:
-    """A Python expression for the weights within `c`, from the steps of the pickle, none of which is done."""
+def _find_weights(path: Path) -> str:
+    """A Python expression for the weights in `c`, from the steps of the pickle; none of them is run."""
     try:
-        made = _made(path)
+        objects = _list_objects(path)
     except Exception:  # whatever pickletools raises about a damaged pickle
-        made = []
-    if made and made[0] != ("class", ORDERED) and made[0][0] == "class":
+        objects = []
+    if objects and objects[0] != ("class", ORDERED) and objects[0][0] == "class":
         return "c.state_dict()"
-    for (kind, key), value in pairwise(made):
+    for (kind, key), value in pairwise(objects):
         if kind == "text" and not key.startswith("_") and value == ("class", ORDERED):
             return f"c[{key!r}]"
         if kind == "text" and key in NETWORKS and value[0] == "class":
@@ -199,33 +205,33 @@ def _weights_in(path: Path) -> str:
     return "{k: v for k, v in c.items() if isinstance(v, torch.Tensor)}"
 
 
-def _made(path: Path) -> list[tuple[str, str]]:
-    """What a pickle would make, in order: ("text", itself), ("class", its dotted name) or ("other", the step)."""
-    made: list[tuple[str, str]] = []
+def _list_objects(path: Path) -> list[tuple[str, str]]:
+    """The objects that a pickle would make, in order: ("text", itself), ("class", its name), ("other", the step)."""
+    objects: list[tuple[str, str]] = []
     memo: dict[int, tuple[str, str]] = {}
     with _open_pickle(path) as file:
         for step, argument, _ in pickletools.genops(file):
             if step.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
-                memo[len(memo) if argument is None else int(argument)] = made[-1]
+                memo[len(memo) if argument is None else int(argument)] = objects[-1]
             elif step.name in ("BINGET", "LONG_BINGET"):
-                made.append(memo[int(argument or 0)])
+                objects.append(memo[int(argument or 0)])
             elif "UNICODE" in step.name:
-                made.append(("text", str(argument)))
+                objects.append(("text", str(argument)))
             elif step.name == "GLOBAL":
-                made.append(("class", str(argument).replace(" ", ".")))
+                objects.append(("class", str(argument).replace(" ", ".")))
             elif step.name == "STACK_GLOBAL":
-                (_, name), (_, module) = made.pop(), made.pop()
-                made.append(("class", f"{module}.{name}"))
-            elif step.name == "BINPERSID" and made[-5:-4] == [("text", "module")]:  # a class and its source code
-                made[-5:] = [made[-4]]
+                (_, name), (_, module) = objects.pop(), objects.pop()
+                objects.append(("class", f"{module}.{name}"))
+            elif step.name == "BINPERSID" and objects[-5:-4] == [("text", "module")]:  # a class and its source code
+                objects[-5:] = [objects[-4]]
             elif step.name not in SILENT:
-                made.append(("other", step.name))
-    return made
+                objects.append(("other", step.name))
+    return objects
 
 
 @contextlib.contextmanager
 def _open_pickle(path: Path) -> Iterator[IO[bytes]]:
-    """The pickle that holds the weights, in each of torch's formats."""
+    """The pickle that holds the weights, in any of torch's formats."""
     inner = next((name for name in _members(path) if name.endswith("/data.pkl")), None)
     if inner is not None:
         with zipfile.ZipFile(path) as archive, archive.open(inner) as file:

@@ -1,8 +1,8 @@
-"""What a network multiplies its weights with, seen in torch's own functions: whoever calls them.
+"""What a network multiplies its weights with, observed in the functions of torch that multiply.
 
-A forward hook on a module misses a weight that is used without calling its module (nn.MultiheadAttention, Swin's
-windows, BEiT's qkv), and believes a module whose forward pads its input or computes its weight anew. In F.linear and
-F.conv2d the weight arrives as it is used: if it is the parameter itself, its input is what multiplies it.
+A forward hook misses a weight that is used without a call of its module (nn.MultiheadAttention, Swin's windows, BEiT's
+qkv), and is misled by a module whose forward pads its input or computes its weight anew. F.linear and F.conv2d get the
+weight as it is used: if that is the parameter itself, the input beside it is what it is multiplied with.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ def _two(value: Any, dims: int, missing: int) -> tuple[int, int]:
     return (missing, values[0]) if dims == 1 else (values[0], values[1])
 
 
-WATCHED: dict[str, Callable[..., Call]] = {
+READERS: dict[str, Callable[..., Call]] = {
     "linear": linear_call,
     "conv1d": convolution_call,
     "conv2d": convolution_call,
@@ -71,17 +71,16 @@ WATCHED: dict[str, Callable[..., Call]] = {
 def watch_calls(
     on_call: Callable[[Tensor, Call], None], on_output: Callable[[Tensor, Tensor], None] | None = None
 ) -> Iterator[None]:
-    """Inside the `with`, `on_call(weight, call)` hears of each linear and convolution call before it is made.
+    """Inside the `with`, `on_call(weight, call)` is called before each linear or convolution function.
 
-    `on_output(weight, output)` hears of it afterwards. torch's fused attention, which multiplies where nothing can be
-    seen, is off meanwhile.
+    `on_output(weight, output)` is called after it. torch's fused attention, which hides its multiplications, is off.
     """
-    originals = {name: getattr(F, name) for name in WATCHED}
+    originals = {name: getattr(F, name) for name in READERS}
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         for name, original in originals.items():
-            setattr(F, name, _heard(original, WATCHED[name], on_call, on_output))
+            setattr(F, name, _wrap_function(original, READERS[name], on_call, on_output))
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -89,13 +88,13 @@ def watch_calls(
             setattr(F, name, original)
 
 
-def _heard(
+def _wrap_function(
     original: Callable[..., Tensor],
     read: Callable[..., Call],
     on_call: Callable[[Tensor, Call], None],
     on_output: Callable[[Tensor, Tensor], None] | None,
 ) -> Callable[..., Tensor]:
-    def called(*args: Any, **kwargs: Any) -> Tensor:
+    def call(*args: Any, **kwargs: Any) -> Tensor:
         weight = kwargs["weight"] if "weight" in kwargs else args[1]
         on_call(weight, read(*args, **kwargs))
         output = original(*args, **kwargs)
@@ -103,4 +102,4 @@ def _heard(
             on_output(weight, output)
         return output
 
-    return called
+    return call

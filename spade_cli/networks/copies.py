@@ -1,4 +1,4 @@
-"""A network -> a copy of it that is one: plain weights, its own layers, and the original as it was."""
+"""A network -> a copy that runs on its own layers, with plain weights; the original stays as it was."""
 
 import copy
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from spade_cli.errors import UserError, error_line
 
 WRAPPERS = ("torch._dynamo.eval_frame.OptimizedModule", "torch.nn.parallel.data_parallel.DataParallel")
-NOT_NAMED = ("_parameters", "_buffers", "_modules")  # always copyable, or named with their own modules
+NOT_NAMED = ("_parameters", "_buffers", "_modules")  # can always be copied, or are named with their own modules
 OF_CLASSES = ("__dict__", "__weakref__")  # descriptors that each class makes for itself
 
 
@@ -28,17 +28,17 @@ def unwrap(network: nn.Module) -> nn.Module:
 
 
 def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
-    """A deep copy in its own modes. Raises UserError that names what has no copy: a lock, an open file.
+    """A deep copy in the same modes. Raises UserError that names what cannot be copied: a lock, an open file.
 
-    torch copies no tensor that is still part of a graph, such as the weight that weight_norm keeps, or features that a
-    network remembers: the copy gets its values.
+    torch does not copy a tensor that is part of a graph, such as the weight that weight_norm keeps, or features that a
+    network remembers: the copy gets their values.
     """
     memo: dict[int, Any] = {id(one): one.detach().clone() for one in _tensors_in(network) if not one.is_leaf}
     try:
-        with torch.no_grad():  # or TorchScript's weights would be results of a copy, and no leaves
+        with torch.no_grad():  # with gradients, TorchScript's weights would become results of a copy, and not leaves
             return copy.deepcopy(network, memo)
     except Exception as error:  # whatever the user's own attributes raise
-        place, why = _not_copyable(network) or ("it", error_line(error))
+        place, why = _find_obstacle(network) or ("it", error_line(error))
         raise UserError(
             f"{asked} cannot be copied, and a trace is a pruned copy: {place} ({why}); "
             "make it outside the network, or each time anew in its forward"
@@ -48,7 +48,7 @@ def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
 def copy_for_eval(network: nn.Module) -> nn.Module:
     """A copy in eval mode, without gradients."""
     copied = copy_network(network)
-    copied.eval()  # what it returns is the user's own: some return None
+    copied.eval()  # its return value is not used: a user's own eval() may return None
     for parameter in copied.parameters():
         parameter.grad = None
     return copied
@@ -60,8 +60,8 @@ def _tensors_in(network: nn.Module) -> Iterator[Tensor]:
         yield from (leaf for leaf in pytree.tree_leaves(vars(module)) if isinstance(leaf, Tensor))
 
 
-def _not_copyable(network: nn.Module) -> tuple[str, str] | None:
-    """The first attribute of a module that has no copy, and the reason."""
+def _find_obstacle(network: nn.Module) -> tuple[str, str] | None:
+    """The first attribute of a module that cannot be copied, and the reason."""
     for name, module in network.named_modules():
         for attribute, value in vars(module).items():
             if attribute in NOT_NAMED or isinstance(value, nn.Module):
@@ -75,11 +75,11 @@ def _not_copyable(network: nn.Module) -> tuple[str, str] | None:
 
 @torch.no_grad()
 def bake_weights(network: nn.Module) -> None:
-    """Turn weights that are computed at each call into plain parameters of the same values, in place.
+    """Turn weights that are computed at each call into plain parameters with the same values, in place.
 
     Covers weight_norm, spectral_norm, torch.nn.utils.prune, and every torch.nn.utils.parametrize.
     """
-    for module, name, hook in list(_weight_hooks(network)):
+    for module, name, hook in list(_find_weight_hooks(network)):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(module, name)
         elif isinstance(hook, SpectralNorm):
@@ -89,18 +89,18 @@ def bake_weights(network: nn.Module) -> None:
     for module in list(network.modules()):
         if not parametrize.is_parametrized(module):
             continue
-        # torch gives copies the same class, and takes the weight out of it: the original would lose its own.
+        # A copy shares its class with the original, and torch removes the weight's property from it: make a new class.
         own = type(module)
         parts = {name: value for name, value in vars(own).items() if name not in OF_CLASSES}
         module.__class__ = type(own.__name__, own.__bases__, parts)
         for name in list(module.parametrizations):  # type: ignore[arg-type]
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
             value = module._buffers.pop(name, None)
-            if value is not None:  # it was made of several tensors, of which none asked for a gradient
+            if value is not None:  # computed from several tensors, none with a gradient
                 module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
-def _weight_hooks(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+def _find_weight_hooks(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
     """(module, name of the weight, hook) of torch's old weight_norm, spectral_norm and pruning."""
     for module in network.modules():
         for hook in list(module._forward_pre_hooks.values()):
@@ -112,23 +112,23 @@ def _weight_hooks(network: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 @contextmanager
 def check_own_weights(*originals: nn.Module, asked: str = "the network") -> Iterator[None]:
-    """Inside the `with`, a copy runs. Raises UserError where it reads a weight of an original.
+    """Run a copy inside the `with`. Raises UserError where it reads a weight of an original.
 
-    A forward that was replaced on the instance, or a hook, may hold the original's layers: torch copies no function.
+    A forward that was replaced on the instance, or a hook, may hold the original's layers: functions are not copied.
     """
     known = {
         id(value): name
         for original in originals
         for name, value in (*original.named_parameters(), *original.named_buffers())
     }
-    with _Reading(known) as reading:
+    with _ReadWeights(known) as reading:
         yield
     if reading.found:
         refuse_shared_layers(originals[-1], known[reading.found], asked)
 
 
-class _Reading(TorchFunctionMode):
-    """Notes the first of these tensors, by id, that a function of torch is given."""
+class _ReadWeights(TorchFunctionMode):
+    """Notes the id of the first of these tensors that is passed to a function of torch."""
 
     def __init__(self, known: dict[int, str]) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class _Reading(TorchFunctionMode):
 
 
 def refuse_shared_layers(network: nn.Module, weight: str, asked: str) -> NoReturn:
-    """Raise the UserError about a copy that runs the original's layers; `weight`: one of them, or ""."""
-    cause = _closure(network) or "a function or a hook that keeps the original's layers, or a global variable"
+    """Raise the UserError about a copy that runs the original's layers. weight: one that it read, or ""."""
+    cause = _find_cause(network) or "a function or a hook that keeps the original's layers, or a global variable"
     which = f" (seen at {weight})" if weight else ""
     raise UserError(
         f"{asked} cannot be pruned: a copy of it runs the original's layers{which}, because of {cause}; put the change "
@@ -150,8 +150,8 @@ def refuse_shared_layers(network: nn.Module, weight: str, asked: str) -> NoRetur
     )
 
 
-def _closure(network: nn.Module) -> str | None:
-    """The first forward that was replaced on a module, or the first hook, that holds layers of its own."""
+def _find_cause(network: nn.Module) -> str | None:
+    """The first forward that was replaced on a module, or the first hook that holds layers."""
     for name, module in network.named_modules():
         if "forward" in vars(module):
             return f"{name}.forward".lstrip(".") + ", which was replaced on the instance"

@@ -1,6 +1,6 @@
-"""What a network's scores mean: one class out of many (softmax), or labels that stand alone (sigmoid).
+"""What a network's scores mean: one class out of many (softmax), or independent labels (sigmoid).
 
-... stands for any leading axes; a network's scores are its logits, (..., classes).
+Scores are logits, (..., classes); ... stands for any leading axes.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from enum import StrEnum
 from torch import Tensor
 from torch.nn import functional as F
 
-MOST_LABELS = 3  # named in a line
+MOST_LABELS = 3  # that a line names
 
 
 class Output(StrEnum):
@@ -19,7 +19,7 @@ class Output(StrEnum):
     [0.5, 0.5]
     """
 
-    SOFTMAX = "softmax"  # the classes rule each other out: the answer is the most likely one
+    SOFTMAX = "softmax"  # classes exclude each other: the answer is the likeliest one
     SIGMOID = "sigmoid"  # each label is a question of its own: the answer is every label above 0.5
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -28,14 +28,14 @@ class Output(StrEnum):
         return scores.softmax(-1) if self is Output.SOFTMAX else scores.sigmoid()
 
     def answers(self, logits: Tensor) -> Tensor:
-        """Which classes are given, bool (..., classes): one of them (softmax), any number (sigmoid)."""
+        """Which classes the answer holds, bool (..., classes): one (softmax), or any number (sigmoid)."""
         scores = logits.detach().cpu()
         if self is Output.SIGMOID:
             return scores > 0
         return F.one_hot(scores.argmax(-1), scores.shape[-1]).bool()
 
     def same_answer(self, dense: Tensor, trace: Tensor) -> Tensor:
-        """Whether both networks give the same classes, bool (...)."""
+        """Whether both networks give the same answer, bool (...)."""
         return (self.answers(dense) == self.answers(trace)).all(-1)
 
     def divergence(self, dense: Tensor, trace: Tensor) -> Tensor:
@@ -48,16 +48,16 @@ class Output(StrEnum):
         return (yes + no).sum(-1)
 
     def name_answer(self, logits: Tensor, label: Callable[[int], str]) -> str:
-        """The given classes in words, likeliest first, from logits (classes,)."""
-        given = self.answers(logits)
-        order = [int(index) for index in logits.detach().cpu().argsort(descending=True) if given[index]]
+        """The answer's classes in words, likeliest first, from logits (classes,)."""
+        held = self.answers(logits)
+        order = [int(index) for index in logits.detach().cpu().argsort(descending=True) if held[index]]
         if not order:
             return "no label above 50%"
         more = f" and {len(order) - MOST_LABELS} more" if len(order) > MOST_LABELS else ""
         return ", ".join(label(index) for index in order[:MOST_LABELS]) + more
 
     def describe(self, classes: int) -> str:
-        """One line for a report."""
+        """What the scores mean, in words for a report."""
         if self is Output.SOFTMAX:
             return f"softmax over {classes} classes"
         return "sigmoid of one score" if classes == 1 else f"sigmoid of each of {classes} labels"

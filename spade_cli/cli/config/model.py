@@ -10,8 +10,7 @@ from spade_cli.cli.config.compose import import_from_here
 from spade_cli.cli.config.values import MISSING, number, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
-from spade_cli.models.inputs import COLOURS, GREY
-from spade_cli.models.outputs import AUTO
+from spade_cli.models.classifier import AUTO, COLOURS, GREY
 from spade_cli.networks.scores import Output
 
 MAX_SIZE = 10_000  # pixels a side; the largest picture that is read

@@ -1,4 +1,4 @@
-"""What every library's networks are built with: quietly, from a seed, and for the classes of a checkpoint."""
+"""What all libraries need: build a network quietly, from a seed, with a checkpoint's number of classes."""
 
 import logging
 import warnings
@@ -14,8 +14,8 @@ from spade_cli.errors import UserError, error_line
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Builders warn about defaults of theirs that no user can set, and hubs tell each of their attempts."""
+def mute_libraries() -> Iterator[None]:
+    """Hide warnings about defaults that our users cannot set, and a hub's log of its attempts."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
@@ -27,23 +27,26 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Untrained weights are drawn from the seed; the caller's random numbers go on as if nothing had been drawn."""
+def seed_weights(seed: int) -> Iterator[None]:
+    """Draw untrained weights from the seed; afterwards torch draws as if none had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
-def classes_in(state: Mapping[str, Tensor], network: nn.Module, classes: int) -> int:
-    """How many classes a checkpoint has, for a network of `classes`: rows of the last parameter with one a class."""
+def count_classes_in(state: Mapping[str, Tensor], network: nn.Module, classes: int) -> int:
+    """The number of classes of a checkpoint, where the network has `classes`.
+
+    It is the number of rows of the network's last parameter that has one row a class.
+    """
     head = [key for key, value in network.state_dict().items() if value.dim() and value.shape[0] == classes]
     return state[head[-1]].shape[0] if head and head[-1] in state and state[head[-1]].dim() else classes
 
 
-def library(name: str, asked: str, extra: str | None = None) -> ModuleType:
-    """An optional library. UserError where it is not installed, with the command that installs it."""
+def import_library(name: str, asked: str, extra: str | None = None) -> ModuleType:
+    """An optional library. Where it is not installed, UserError gives the command that installs it."""
     try:
-        with quiet():
+        with mute_libraries():
             return import_module(name)
     except ImportError as error:
         raise UserError(
