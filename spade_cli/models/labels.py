@@ -153,7 +153,8 @@ def find_class(asked: str | int, labels: Sequence[str] | None, classes: int) -> 
 
 def _describe_unknown(asked: str, labels: Sequence[str] | None, classes: int) -> str:
     if not labels:
-        return f"{asked!r}: the classes' names are not known; give an index, 0 to {classes - 1}, or model.labels=PATH"
+        known = f"an index, 0 to {classes - 1}, or labels (model.labels=PATH)"
+        return f"{asked!r}: the classes' names are not known; give {known}"
     lower = {label.casefold(): label for label in labels}
     wanted = asked.strip().casefold()
     near = [lower[name] for name in get_close_matches(wanted, lower, n=5)]
