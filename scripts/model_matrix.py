@@ -28,7 +28,8 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
 from spade_cli.inspection.examine import examine
 from spade_cli.interpretation import METHODS, Channel, explainable, visualize
-from spade_cli.interpretation.visualization import _response, observed
+from spade_cli.interpretation.channels import observe_layers
+from spade_cli.interpretation.visualization.visualizer import channel_mean
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
 from spade_cli.run.request import find_channels
@@ -183,10 +184,10 @@ def excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str]) ->
         for channel in range(CHANNELS):
             with suppress(UserError):
                 found = find_channels([f"{name}:{channel}"], classifier, x)
-                with torch.enable_grad(), observed(classifier.model, [name]) as observe:
+                with torch.enable_grad(), observe_layers(classifier.model, [name]) as observe:
                     leaf = grey.clone().requires_grad_()
                     layer = dict(classifier.model.named_modules()).get(name)
-                    _response(observe(leaf.clone())[name], channel, layer).backward()
+                    channel_mean(observe(leaf.clone())[name], channel, layer).backward()
                 if leaf.grad is not None and leaf.grad.abs().max() > EXCITED:
                     return found
     return {}

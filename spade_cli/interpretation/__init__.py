@@ -1,6 +1,6 @@
 """Explanations of any network for one image: saliency maps and feature visualizations."""
 
-from spade_cli.interpretation.blank import why_blank
+from spade_cli.interpretation.channels import Channel, check_channels
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, SaliencyMethod
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
 from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
@@ -16,9 +16,11 @@ from spade_cli.interpretation.saliency.gradients import (
 )
 from spade_cli.interpretation.saliency.lrp import lrp
 from spade_cli.interpretation.saliency.perturbation import check_window, lime, occlusion
-from spade_cli.interpretation.visualization import Channel, Visualizer, check_channels, is_blank, visualize
+from spade_cli.interpretation.visualization.blank import is_blank, why_blank
+from spade_cli.interpretation.visualization.fourier import visualize
+from spade_cli.interpretation.visualization.visualizer import Visualizer
 
-# In the order of the paper's tables; a method's name is its function's.
+# In the order of the paper's tables; a method has its function's name.
 METHODS: dict[str, SaliencyMethod] = {
     method.__name__: method
     for method in (

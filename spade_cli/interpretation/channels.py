@@ -1,11 +1,32 @@
-"""Where a layer's output has its channels."""
+"""The channels of a network's layers: where an output has them, which there are, and what they respond."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-SECOND = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
-OWN: tuple[type[nn.Module], ...] = (*SECOND, nn.Linear, nn.LayerNorm)  # a subclass may move the axes about
+from spade_cli.devices import device_of
+from spade_cli.errors import UserError
+from spade_cli.networks.borrow import eval_mode
+from spade_cli.networks.calls import watch_calls
+
+CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
+TORCH_LAYERS: tuple[type[nn.Module], ...] = (*CHANNELS_SECOND, nn.Linear, nn.LayerNorm)
+CLOSE_NAMES = 3  # as many as fit on the error's line
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel of a layer; layer: dotted name as in named_modules, None for the network's output."""
+
+    layer: str | None
+    channel: int
+
+    def __str__(self) -> str:
+        return f"{self.layer or 'output'}:{self.channel}"
 
 
 def channel_axis(shape: Sequence[int], layer: nn.Module | None = None) -> int:
@@ -13,14 +34,118 @@ def channel_axis(shape: Sequence[int], layer: nn.Module | None = None) -> int:
 
     Torch's own layers say it: linear ones and layer norms over one axis have them last, convolutions and batch norms
     second. Of others, the second of vectors (N, C) and maps (N, C, H, W), the last of tokens (N, T, C) and of maps
-    (N, H, W, C): pictures are square, so a map's two equal axes are its rows and columns (Swin, ConvNeXt). Where three
+    (N, H, W, C): images are square, so a map's two equal axes are its rows and columns (Swin, ConvNeXt). Where three
     are equal, and where none are, it is taken for (N, C, H, W).
     """
-    own = next((kind for kind in OWN if isinstance(layer, kind) and type(layer).forward is kind.forward), None)
-    if own in SECOND:
+    # a subclass with a forward of its own may move the axes
+    kind = next((one for one in TORCH_LAYERS if isinstance(layer, one) and type(layer).forward is one.forward), None)
+    if kind in CHANNELS_SECOND:
         return 1
-    if own is nn.Linear or (isinstance(layer, nn.LayerNorm) and own and len(layer.normalized_shape) == 1):
+    if kind is nn.Linear or (isinstance(layer, nn.LayerNorm) and kind and len(layer.normalized_shape) == 1):
         return len(shape) - 1
     if len(shape) == 4:
         return 3 if shape[1] == shape[2] != shape[3] else 1
     return 2 if len(shape) == 3 else 1
+
+
+def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
+    """UserError where a layer or a channel does not exist, or does not depend on the image.
+
+    Found by one pass of `image` (1, 3, H, W).
+    """
+    modules = dict(model.named_modules())
+    names = [*(name for name in modules if name), *_projections(model)]
+    for asked in channels:
+        if asked.layer is not None and asked.layer not in names:
+            close = difflib.get_close_matches(asked.layer, names, CLOSE_NAMES)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise UserError(
+                f"no layer '{asked.layer}' among the network's {len(names)} layers; {hint}`spade layers` lists them"
+            )
+    with torch.enable_grad(), observe_layers(model, [asked.layer for asked in channels]) as observe:
+        image = image.detach().clone().to(device_of(model)).requires_grad_()
+        outputs = observe(image.clone())  # a clone: the first layer may write into it
+    for asked in channels:
+        _check_channel(asked, outputs, modules)
+    for layer in dict.fromkeys(asked.layer for asked in channels):
+        if not outputs[layer].requires_grad:
+            where = f"the output of layer '{layer}'" if layer else "the network's output"
+            raise UserError(
+                f"{where} does not depend on the picture, so no picture can excite it; "
+                + ("take another layer" if layer else "check its forward for detach() and no_grad()")
+            )
+
+
+def _check_channel(asked: Channel, outputs: dict[str | None, Tensor], modules: dict[str, nn.Module]) -> None:
+    """UserError where a layer's output has no such channel."""
+    where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
+    if asked.layer not in outputs:
+        raise UserError(f"{where} was not run as a module, so it has no channels; take another (`spade layers`)")
+    output = outputs[asked.layer]
+    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer")
+    count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
+    if not 0 <= asked.channel < count:
+        raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
+
+
+@contextmanager
+def observe_layers(
+    model: nn.Module, layers: Sequence[str | None]
+) -> Iterator[Callable[[Tensor], dict[str | None, Tensor]]]:
+    """A function images -> outputs of these layers, the model in eval mode; afterwards modes and hooks are as before.
+
+    Meanwhile no weight asks for a gradient: what does not depend on the images then asks for none either, and a network
+    that keeps what it computed from weights (LeViT) can still be copied.
+    """
+    outputs: dict[str | None, Tensor] = {}
+    name_of_weight: dict[int, str] = {}
+    attentions = {name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)}
+    batch = 1
+
+    def make_hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def keep_output(module: nn.Module, inputs: object, output: Tensor) -> None:
+            # a copy: an in-place ReLU behind the layer would change what was kept
+            outputs[name] = output.clone() if isinstance(output, Tensor) else output
+
+        return keep_output
+
+    def keep_product(weight: Tensor, output: Tensor) -> None:
+        if (name := name_of_weight.get(id(weight))) is not None:
+            if name.rpartition(".")[0] in attentions:  # which multiplies (T, N, C), or (T N, C)
+                output = output.reshape(-1, batch, output.shape[-1]).transpose(0, 1)  # (N, T, C)
+            outputs.setdefault(name, output)  # of a module that is called, its hook has the last word
+
+    def observe(images: Tensor) -> dict[str | None, Tensor]:
+        nonlocal batch
+        batch = len(images)
+        outputs.clear()
+        outputs[None] = model(images)
+        return outputs
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles = []
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        modules, projections = dict(model.named_modules()), _projections(model)
+        for name in {name for name in layers if name}:
+            if name in modules:
+                handles.append(modules[name].register_forward_hook(make_hook(name)))
+            # a layer that is used without being called: its product is the output
+            weight = projections.get(name, getattr(modules.get(name), "_parameters", {}).get("weight"))
+            if weight is not None:
+                name_of_weight[id(weight)] = name
+        with eval_mode(model), watch_calls(lambda weight, call: None, keep_product):
+            yield observe
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _projections(model: nn.Module) -> dict[str, Tensor]:
+    """Weights that attention multiplies with itself, by the names that `spade layers` gives them."""
+    return {name.removesuffix("_weight"): value for name, value in model.named_parameters() if name.endswith("_weight")}

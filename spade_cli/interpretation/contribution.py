@@ -1,11 +1,11 @@
-"""What each channel of a layer adds to an answer: its activation times what the weights after it make of it.
+"""What each channel of a layer adds to an answer: its activation times the gradient of the answer.
 
-Activation times gradient, summed over positions: exactly the sum of weight x activation along every path from the
-channel to the answer in a network of ReLUs, and to first order what the answer loses without the channel (Molchanov et
-al. 2017, arXiv 1611.06440, equation 7 without its absolute value).
+Summed over positions. In a network of ReLUs this is exactly the sum of weight x activation along every path from the
+channel to the answer. To first order it is what the answer loses without the channel (Molchanov et al. 2017, arXiv
+1611.06440, equation 7 without its absolute value).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.borrow import eval_mode, seed_generators
 
 
 def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
-    """For each layer named as in named_modules: what every channel at every place adds to the target's logit.
+    """What every channel of these layers, at every place, adds to the target's logit; by the layer's name.
 
-    image (1, 3, H, W), normalised. Float32 on the CPU: (channels, height, width) for feature maps, (channels, tokens)
-    for tokens, (channels,) for a vector. A layer that is called more than once has its calls summed. The
+    image (1, 3, H, W), normalised; layers: names as in named_modules. Returns float32 on the CPU: (channels, height,
+    width) of feature maps, (channels, tokens) of tokens, (channels,) of a vector. Calls of one layer are summed. The
     model is unchanged. Errors: UserError for a layer that is not there, or that the network never calls.
     """
     known = dict(model.named_modules())
@@ -38,17 +38,17 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
                 raise UserError(f"layer '{name}' is never called as a module, so its channels cannot be seen")
         flat = [(name, output) for name in layers for output in outputs[name]]
         gradients = torch.autograd.grad(logit, [output for _, output in flat], allow_unused=True)
-    found: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}
     for (name, output), gradient in zip(flat, gradients, strict=True):
         added = torch.zeros_like(output) if gradient is None else output * gradient
         added = _channels_first(known[name], added.detach().float().cpu()[0])
-        found[name] = found[name] + added if name in found else added
-    return found
+        sums[name] = sums[name] + added if name in sums else added
+    return sums
 
 
 @torch.no_grad()
 def called_layers(model: nn.Module, image: Tensor) -> set[str]:
-    """Names of the modules that a run on the image, (1, 3, H, W) normalised, calls: those that can be asked about."""
+    """Names of the modules that a run on the image (1, 3, H, W), normalised, calls; only these have contributions."""
     called: set[str] = set()
     handles = [
         module.register_forward_hook(lambda *_, name=name: called.add(name))
@@ -64,29 +64,26 @@ def called_layers(model: nn.Module, image: Tensor) -> set[str]:
 
 
 def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:
-    """(C, H, W) or (C, T) of what a layer gave for one picture, however it lies there."""
+    """A layer's values for one image, with the channels moved to the first axis: (C, H, W), (C, T) or (C,)."""
     return added.movedim(channel_axis((1, *added.shape), layer) - 1, 0)
 
 
 @contextmanager
 def _outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """Each layer's outputs as they leave it: what follows gets a copy, since it may write into it."""
+    """The outputs of each layer, call by call; the network goes on with copies, since it may write into them."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def keep(name: str):
-        def hook(module: nn.Module, inputs: object, output: Any) -> Any:
+    def make_hook(name: str) -> Callable[[nn.Module, object, Any], Any]:
+        def keep_output(module: nn.Module, inputs: object, output: Any) -> Any:
             outputs[name].append(output)
             return output.clone() if isinstance(output, Tensor) else output
 
-        return hook
+        return keep_output
 
-    modes = {module: module.training for module in model.modules()}
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in dict.fromkeys(layers)]
+    handles = [model.get_submodule(name).register_forward_hook(make_hook(name)) for name in dict.fromkeys(layers)]
     try:
-        model.eval()
-        yield outputs
+        with eval_mode(model):
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training

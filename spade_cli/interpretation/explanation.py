@@ -1,4 +1,4 @@
-"""What every saliency method returns, and the checks no map leaves without."""
+"""What a saliency method is and returns, and the checks that every map passes."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,31 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of
-from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation.rewrite.explainable import Explainable, one_line
+from spade_cli.errors import SpadeError, UserError, error_line
+from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.networks.borrow import ask_network, seed_generators
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output
 # DeepLift is exact where every layer has a rule: rounding leaves 1e-4 at most, a layer without a rule 0.1 and more.
 DEEPLIFT_ERROR = 0.01  # of the difference in output
-# The LRP rules used conserve relevance but for units that only their bias switches on, and rounding.
+# LRP's rules conserve relevance, but for rounding and for units that are positive through their bias alone.
 CONSERVATION_ERROR = 0.05  # of the output
-# What torch says (seen in 2.14) where nothing that a gradient passes leads from the picture to the answer.
+# What torch says (seen in 2.14) where no gradient of the answer reaches the image.
 NO_GRADIENT = ("does not require grad", "doesn't require gradient", "not have been used in the graph")
 
 
 class CannotExplain(SpadeError):  # noqa: N818
-    """A method has nothing sound to say about this network; one line with the reason."""
+    """A method cannot explain this network; one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A saliency map and how far it can be trusted.
+    """A saliency map, and how far it can be trusted.
 
     map: raw attribution, float32 on the CPU, (3, H, W); a method with one channel repeats it three times.
-    checks: measured sums, by name.
-    warnings: one line each, for what a reader of the map has to know.
+    checks: sums that show whether the map is right, by name.
+    warnings: what a reader of the map has to know, one line each.
     """
 
     map: Tensor
@@ -50,8 +50,8 @@ class SaliencyMethod(Protocol):
         ...
 
 
-def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
-    """The image as a fresh leaf on the network's device (1, 3, H, W). UserError where image or target do not fit."""
+def prepare_image(network: Explainable, image: Tensor, target: int) -> Tensor:
+    """A copy of the image (1, 3, H, W) on the network's device. UserError where image or target do not fit."""
     if image.dim() != 4 or image.shape[:2] != (1, 3):
         raise UserError(f"an explanation takes one image (1, 3, H, W); got {tuple(image.shape)}")
     if not 0 <= target < network.classes:
@@ -59,20 +59,20 @@ def prepared(network: Explainable, image: Tensor, target: int) -> Tensor:
     return image.detach().clone().to(device_of(network.model))
 
 
-def needs_safe_copy(network: Explainable) -> None:
-    """Refuse a network that could not be rewritten, for a method that hooks modules or replaces them."""
+def require_rewrite(network: Explainable) -> None:
+    """CannotExplain for a network that could not be rewritten: the method hooks or replaces its modules."""
     if network.reason is not None:
         raise CannotExplain(f"it needs a rewritten copy of the network, and there is none: {network.reason}")
 
 
-def at_least_one(method: str, **settings: int) -> None:
-    """UserError where a setting is not 1 or more."""
+def check_counts(method: str, **settings: int) -> None:
+    """UserError where a setting is less than 1."""
     for name, value in settings.items():
         if value < 1:
             raise UserError(f"{method}.{name}={value} asked for; give 1 or more")
 
 
-def explained(
+def make_explanation(
     method: str, attribution: Tensor, checks: dict[str, float] | None = None, notes: tuple[str, ...] = ()
 ) -> Explanation:
     """Attribution (1, 3 or 1, H, W) -> Explanation. CannotExplain where a value is not finite."""
@@ -85,10 +85,13 @@ def explained(
     return Explanation(saliency, checks or {}, notes)
 
 
-def completeness(
+def check_completeness(
     method: str, delta: float, difference: float, limit: float
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The checks and warnings of a method whose map should sum to output(image) - output(baseline) = `difference`."""
+    """Checks and warnings of a map that should sum to output(image) - output(baseline) = `difference`.
+
+    delta: by how much the sum is off; limit: the largest delta without a warning, relative to the difference.
+    """
     relative = abs(delta) / max(abs(difference), torch.finfo(torch.float32).tiny)
     checks = {"convergence_delta": delta, "relative_delta": relative}
     if relative <= limit:
@@ -98,37 +101,37 @@ def completeness(
 
 
 @torch.no_grad()
-def output_difference(model: nn.Module, image: Tensor, target: int) -> float:
-    """Output of the target on the image less that on the zero baseline."""
-    return (ask_network(model, image)[0, target] - ask_network(model, torch.zeros_like(image))[0, target]).item()
+def find_output_difference(model: nn.Module, image: Tensor, target: int) -> float:
+    """Output of the target on the image, minus that on the zero baseline."""
+    return float(ask_network(model, image)[0, target] - ask_network(model, torch.zeros_like(image))[0, target])
 
 
 @contextmanager
-def captum_on(model: nn.Module) -> Iterator[None]:
-    """Let captum hook our copy: its notices of that are silenced, and no hook stays, not even after an exception.
+def attribution_pass(model: nn.Module) -> Iterator[None]:
+    """Around the passes of a method: hooks are removed afterwards, captum's notices of its hooks are hidden.
 
     A network that draws random numbers draws the same ones each time, so that one command always gives one map.
 
-    Errors: CannotExplain where the network does not go through a method: one that writes into what its own gradient
-    needs, or takes one image at a time. Running out of memory, and what is not torch's or captum's error, pass.
+    Errors: CannotExplain where the network fails: it writes into what its own gradient needs, or it takes one image at
+    a time. Errors that are not torch's or captum's pass, and so does running out of memory.
     """
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
+    hooks_before = [(getattr(module, name), set(getattr(module, name))) for module in model.modules() for name in names]
     try:
         with warnings.catch_warnings(), seed_generators(0, device_of(model)):
-            # captum 0.9's own words; others would only be printed
+            # the words of captum 0.9; if they change, they are only printed
             warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks", UserWarning)
             warnings.filterwarnings("ignore", r"Input Tensor \d+ (did not already|has a dtype)", UserWarning)
             yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AssertionError) as error:  # torch's, and captum's of what it was handed
+    except (RuntimeError, AssertionError) as error:  # torch's, and captum's about its arguments
         if any(words in str(error) for words in NO_GRADIENT):
             raise CannotExplain(
                 "no gradient of the answer reaches the picture (detach() or no_grad() in its forward?)"
             ) from error
-        raise CannotExplain(f"the network fails under this method: {one_line(error)}") from error
+        raise CannotExplain(f"the network fails under this method: {error_line(error)}") from error
     finally:
-        for hooks, kept in before:
-            for key in set(hooks) - kept:
+        for hooks, before in hooks_before:
+            for key in set(hooks) - before:
                 del hooks[key]

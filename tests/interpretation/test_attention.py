@@ -9,9 +9,9 @@ from zoo import picture, randomised
 from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import Channel, check_channels, explainable, visualize
-from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules
-from spade_cli.interpretation.lrp_rules.relevance_rules import SharedAttention
 from spade_cli.interpretation.rewrite.rewrite_graph import Multihead
+from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules
+from spade_cli.interpretation.saliency.lrp_rules import AttentionRule
 
 SIZE = 32
 
@@ -94,7 +94,7 @@ def test_relevance_of_attention_by_hand():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 1, 3, 2) for _ in range(3))
     value.requires_grad_()
-    output = SharedAttention()(query, key, value)
+    output = AttentionRule()(query, key, value)
     asked = torch.randn(output.shape)
     (slope,) = torch.autograd.grad((output * asked).sum(), value)
     weights = (query @ key.mT / 2**0.5).softmax(-1)[0, 0]
@@ -114,7 +114,7 @@ def test_masked_attention_gives_no_relevance_to_what_it_does_not_see(causal):
     value.requires_grad_()
     seen = torch.ones(3, 3).tril().bool() if causal else torch.tensor([[1, 0, 1], [1, 1, 0], [0, 1, 1]]).bool()
     masks = {"is_causal": True} if causal else {"attn_mask": seen}
-    output = SharedAttention()(query, key, value, **masks)
+    output = AttentionRule()(query, key, value, **masks)
     plain = nn.functional.scaled_dot_product_attention(query, key, value, **masks)
     assert torch.allclose(output, plain, atol=1e-6)
     for row in range(3):
@@ -145,7 +145,7 @@ def test_slopes_explain_the_whole_difference(function):
     """slope(image) . (image - baseline) is function(image) - function(baseline), whatever the function is made of."""
     torch.manual_seed(0)
     pair = torch.randn(2, 8, dtype=torch.double, requires_grad=True)
-    with PairedRules():
+    with DifferenceRules():
         output = function(pair)
     assert torch.allclose(output, function(pair))
     for unit in range(output.shape[1]):

@@ -6,7 +6,7 @@ from cases_zoo import SwitchedOff
 from zoo import small_convolutional
 
 from spade_cli.interpretation import Channel, is_blank, visualize, why_blank
-from spade_cli.interpretation.blank import DEAD, TOO_FEW_STEPS, UNLUCKY
+from spade_cli.interpretation.visualization.blank import DEAD, TOO_FEW_STEPS, UNLUCKY
 
 SETTINGS = {"size": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 

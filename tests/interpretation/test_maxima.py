@@ -8,7 +8,7 @@ from zoo import FOUND_AT, picture
 
 from spade_cli import interpretation
 from spade_cli.interpretation import explainable
-from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules
+from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules
 
 SIZE = 24
 
@@ -17,7 +17,7 @@ SIZE = 24
 def test_a_maximum_by_its_definition(name):
     """Output by output: (top - baseline) goes to the image's maximum, (image - top) to the baseline's."""
     pair = torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.double).requires_grad_()
-    with PairedRules():
+    with DifferenceRules():
         output = LARGEST[name](nn.Module(), pair).flatten(1)
     assert torch.allclose(output, LARGEST[name](nn.Module(), pair).flatten(1), rtol=1e-14)
     for unit in range(output.shape[1]):
@@ -35,7 +35,7 @@ def test_a_maximum_by_its_definition(name):
 
 def test_where_nothing_changes_a_maximum_passes_its_gradient():
     pair = torch.tensor([[[1.0, 5.0, 2.0]], [[0.0, 5.0, 3.0]]], requires_grad=True)
-    with PairedRules():
+    with DifferenceRules():
         output = pair.amax(2)
     assert torch.autograd.grad(output[0, 0], pair)[0].tolist() == [[[0.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]]
 

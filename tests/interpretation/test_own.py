@@ -20,7 +20,7 @@ from spade_cli.interpretation import (
     own_objective,
     visualize,
 )
-from spade_cli.interpretation.visualization import _response
+from spade_cli.interpretation.visualization.visualizer import channel_mean
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 
@@ -153,10 +153,10 @@ def test_an_objective_is_climbed():
         mean, std = (torch.tensor(SETTINGS[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
         with torch.no_grad():
             network((made - mean) / std)
-        found[name] = _response(kept[-1], 2).item()
+        found[name] = channel_mean(kept[-1], 2).item()
     with torch.no_grad():
         network((grey - mean) / std)
-    assert found["less"] < _response(kept[-1], 2).item() < found["more"]
+    assert found["less"] < channel_mean(kept[-1], 2).item() < found["more"]
 
 
 def test_an_objective_sees_channels_in_the_second_place():

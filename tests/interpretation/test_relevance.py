@@ -11,9 +11,9 @@ from zoo import FOUND_AT, picture, randomised, torchvision_network
 
 from spade_cli import interpretation
 from spade_cli.interpretation import CannotExplain, explainable
-from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules, softmax
-from spade_cli.interpretation.lrp_rules.relevance_rules import Call, HalvedMatmul, SharedSum
-from spade_cli.interpretation.saliency.lrp import with_rules
+from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules, softmax
+from spade_cli.interpretation.saliency.lrp import insert_rules
+from spade_cli.interpretation.saliency.lrp_rules import Call, MatmulRule, SumRule
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -40,7 +40,7 @@ def test_lrp_by_hand(sign):
 
 def test_lrp_of_a_sum_and_of_a_batch_norm():
     first, second = torch.tensor([10.0, 2.0], requires_grad=True), torch.tensor([-9.0, 6.0], requires_grad=True)
-    slopes = torch.autograd.grad(SharedSum()(first, second).sum(), (first, second))
+    slopes = torch.autograd.grad(SumRule()(first, second).sum(), (first, second))
     assert close((first * slopes[0]).detach(), torch.tensor([1.0, 2.0]))  # 10 - 9: not 10 and -9
     assert close((second * slopes[1]).detach(), torch.tensor([0.0, 6.0]))
     network = randomised(
@@ -90,7 +90,7 @@ def test_lrp_of_a_product_of_matrices():
             wanted_first[row] += share / 2
             wanted_second[:, column] += share / 2
     leaves = first.requires_grad_(), second.requires_grad_()
-    output = HalvedMatmul(Call(torch.matmul), (0, 1))(*leaves)
+    output = MatmulRule(Call(torch.matmul), (0, 1))(*leaves)
     assert close(output.detach(), (first @ second).detach())
     slopes = torch.autograd.grad((output * (relevance / output.detach())).sum(), leaves)
     assert close((first * slopes[0]).detach(), wanted_first) and close((second * slopes[1]).detach(), wanted_second)
@@ -151,7 +151,7 @@ def test_deeplifts_softmax_of_scores_far_apart(apart):
 def test_calls_that_deeplift_has_no_rule_for_are_made_as_they_are():
     x = torch.rand(2, 4).requires_grad_()
     whole = torch.arange(4)
-    with PairedRules():
+    with DifferenceRules():
         assert torch.equal(torch.div(whole, 2, rounding_mode="floor"), torch.tensor([0, 0, 1, 1]))
         assert torch.equal(torch.div(x * 8, x, rounding_mode="trunc"), torch.full((2, 4), 8.0).trunc())
         assert x.softmax(-1, dtype=torch.float64).dtype == torch.float64
@@ -187,7 +187,7 @@ def test_lrp_and_deeplift_on_torchvision(name, conservation):
     assert lift.checks["relative_delta"] < 1e-3 and lift.warnings == ()
     relevance = interpretation.lrp(network, picture(), target)
     assert relevance.map.min() >= -1e-6 * relevance.map.max()  # a positive output's evidence is positive
-    ruled = with_rules(network.model)
+    ruled = insert_rules(network.model)
     assert close(ruled(picture()).detach(), network.model(picture()).detach())
     if conservation is None:  # depthwise kernels read few values: often only a bias switches a unit on
         assert relevance.checks["conservation"] < 1 and any(

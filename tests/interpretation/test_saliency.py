@@ -12,8 +12,13 @@ from zoo import FOUND_AT, Spellings, Untraceable, picture, randomised, small_con
 from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
-from spade_cli.interpretation.explanation import INTEGRATION_ERROR, captum_on, completeness, explained
-from spade_cli.interpretation.saliency.perturbation import RidgeModel, segmented
+from spade_cli.interpretation.explanation import (
+    INTEGRATION_ERROR,
+    attribution_pass,
+    check_completeness,
+    make_explanation,
+)
+from spade_cli.interpretation.saliency.perturbation import find_segments, fit_weights
 
 QUICK = {"lime": {"samples": 20}, "occlusion": {"window": 16, "stride": 16}, "gradient_shap": {"samples": 4}}
 
@@ -68,8 +73,8 @@ def test_integrated_gradients(small):
     difference = output(small.model, image) - output(small.model, 0 * image)
     assert found.checks["convergence_delta"] == pytest.approx(found.map.sum().item() - difference, abs=1e-4)
     assert found.checks["relative_delta"] == pytest.approx(abs(found.checks["convergence_delta"] / difference))
-    assert completeness("ig", 0.04, -1.0, INTEGRATION_ERROR)[1] == ()
-    assert "off by 6.0%" in completeness("ig", -0.06, -1.0, INTEGRATION_ERROR)[1][0]
+    assert check_completeness("ig", 0.04, -1.0, INTEGRATION_ERROR)[1] == ()
+    assert "off by 6.0%" in check_completeness("ig", -0.06, -1.0, INTEGRATION_ERROR)[1][0]
 
 
 def test_gradient_shap_without_noise_lies_between_its_baselines():
@@ -133,7 +138,7 @@ def test_lime_finds_the_segments_that_matter():
     network = explainable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), half)
     network.model.get_parameter("1.weight").fill_(0.01)
     weight = network.model.get_parameter("1.weight")[FOUND_AT].view(3, 32, 32)
-    segments = segmented(half[0], 0)
+    segments = find_segments(half[0], 0)
     effects = torch.stack([(weight * half[0] * (segments == s)).sum() for s in range(int(segments.max()) + 1)])
     found = interpretation.lime(network, half, FOUND_AT).map
     assert effects.min() < 0 < effects.max() and found.shape == (3, 32, 32) and torch.equal(found[0], found[2])
@@ -142,13 +147,13 @@ def test_lime_finds_the_segments_that_matter():
     assert found.min() == 0
 
 
-def test_ridge_model_solves_its_normal_equations():
+def test_lime_fits_weighted_ridge_regression():
     torch.manual_seed(0)
-    visible, outputs, similarity = torch.rand(30, 4).round(), torch.randn(30), torch.rand(30)
-    model = RidgeModel()
-    model.fit([(visible[:9], outputs[:9], similarity[:9]), (visible[9:], outputs[9:], similarity[9:])])
+    visible, outputs = torch.rand(30, 4).round().double(), torch.randn(30).double()
+    found = fit_weights(visible, outputs)
+    cosine = nn.functional.cosine_similarity(visible, torch.ones_like(visible))
+    similarity = torch.exp(-((1 - cosine) ** 2) / 0.25**2).sqrt()
     weights = torch.zeros(5, dtype=torch.float64, requires_grad=True)  # the last is the intercept
-    visible, outputs, similarity = visible.double(), outputs.double(), similarity.double()
     solver = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
 
     def loss():
@@ -158,7 +163,7 @@ def test_ridge_model_solves_its_normal_equations():
         return value
 
     solver.step(loss)
-    assert torch.allclose(model.representation()[0].double(), weights[:4].detach(), atol=1e-4)
+    assert torch.allclose(found.double(), weights[:4].detach(), atol=1e-4)
 
 
 def test_deeplift_where_tensors_are_shared_and_windows_overlap(small):
@@ -203,11 +208,11 @@ def test_maps_that_say_nothing():
     broken[1].weight.data.fill_(float("nan"))
     with pytest.raises(CannotExplain, match="not finite"):
         interpretation.saliency(explainable(broken, picture(4)), picture(4), 0)
-    assert explained("lime", torch.rand(1, 1, 4, 4)).map.shape == (3, 4, 4)
+    assert make_explanation("lime", torch.rand(1, 1, 4, 4)).map.shape == (3, 4, 4)
 
 
 def test_no_hook_stays_after_an_exception(small):
-    with pytest.raises(ZeroDivisionError), captum_on(small.model):
+    with pytest.raises(ZeroDivisionError), attribution_pass(small.model):
         small.model.register_forward_hook(lambda *_: None)
         raise ZeroDivisionError
     assert hooks(small.model) == 0
@@ -218,7 +223,7 @@ def test_methods_are_named_after_their_functions():
     assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
 
 
-def test_ridge_model_takes_outputs_of_a_device_without_float64():
+def test_lime_fits_outputs_of_a_device_without_float64():
     class OnMPS:
         def __init__(self, values):
             self.values = values
@@ -227,11 +232,8 @@ def test_ridge_model_takes_outputs_of_a_device_without_float64():
             return self.values
 
     torch.manual_seed(0)
-    parts = (torch.rand(9, 4).round(), torch.randn(9), torch.rand(9))
-    model, same = RidgeModel(), RidgeModel()
-    model.fit([tuple(map(OnMPS, parts))])
-    same.fit([parts])
-    assert torch.equal(model.representation(), same.representation())
+    visible, outputs = torch.rand(9, 4).round(), torch.randn(9)
+    assert torch.equal(fit_weights(OnMPS(visible), OnMPS(outputs)), fit_weights(visible, outputs))
 
 
 @pytest.mark.parametrize(
@@ -294,5 +296,5 @@ def test_a_network_without_a_gradient_is_told_so(name):
 
 
 def test_running_out_of_memory_is_not_the_networks_fault(small):
-    with pytest.raises(torch.OutOfMemoryError), captum_on(small.model):
+    with pytest.raises(torch.OutOfMemoryError), attribution_pass(small.model):
         raise torch.OutOfMemoryError("CUDA out of memory")

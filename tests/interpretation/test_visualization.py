@@ -11,9 +11,10 @@ from zoo import picture, randomised, small_convolutional
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import Channel, check_channels, is_blank, visualize
-from spade_cli.interpretation.channels import channel_axis
+from spade_cli.interpretation.channels import channel_axis, observe_layers
 from spade_cli.interpretation.contribution import contributions
-from spade_cli.interpretation.visualization import _lucent_on, _not_finite, _response, observed
+from spade_cli.interpretation.visualization.fourier import _lucent_on
+from spade_cli.interpretation.visualization.visualizer import channel_mean, find_not_finite
 from spade_cli.networks.borrow import seed_generators
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
@@ -42,11 +43,11 @@ def shown(pictures):
 def response(network, pictures, target):
     """Mean over twenty of the ways a picture is moved about, the same twenty each time."""
     cpu, total = torch.device("cpu"), 0.0
-    lucent, seen_by = _lucent_on(cpu), observed(network, [target.layer])
+    lucent, seen_by = _lucent_on(cpu), observe_layers(network, [target.layer])
     with lucent as (_, _, transforms), seed_generators(0, cpu), seen_by as observe, torch.no_grad():
         for _ in range(20):
             seen = nn.functional.interpolate(transforms(pictures), size=(32, 32), mode="bilinear", align_corners=True)
-            total += _response(observe(shown(seen))[target.layer], target.channel).item() / 20
+            total += channel_mean(observe(shown(seen))[target.layer], target.channel).item() / 20
     return total
 
 
@@ -73,9 +74,9 @@ def test_no_picture_climbs_anothers_channel():
 
 def test_responses_are_means_of_the_channel():
     maps, vector, tokens = torch.rand(1, 4, 5, 6), torch.rand(1, 4), torch.rand(1, 7, 4)
-    assert _response(maps, 2) == pytest.approx(sum(maps[0, 2].flatten().tolist()) / 30)
-    assert _response(vector, 2) == vector[0, 2]
-    assert _response(tokens, 2) == pytest.approx(sum(tokens[0, :, 2].tolist()) / 7)
+    assert channel_mean(maps, 2) == pytest.approx(sum(maps[0, 2].flatten().tolist()) / 30)
+    assert channel_mean(vector, 2) == vector[0, 2]
+    assert channel_mean(tokens, 2) == pytest.approx(sum(tokens[0, :, 2].tolist()) / 7)
 
 
 class LastChannels(nn.Module):
@@ -101,7 +102,7 @@ def test_channels_that_come_last(channels, layers):
     network(picture(32))
     for name in layers:
         wanted = sum(found[name][0, row, column, 2].item() for row in range(4) for column in range(4)) / 16
-        assert _response(found[name], 2, network.get_submodule(name)).item() == pytest.approx(wanted, abs=1e-6)
+        assert channel_mean(found[name], 2, network.get_submodule(name)).item() == pytest.approx(wanted, abs=1e-6)
         assert contributions(network, picture(32), 0, [name])[name].shape == (channels, 4, 4)
         with pytest.raises(UserError, match=f"channels 0 to {channels - 1}"):
             check_channels(network, picture(32), [Channel(name, channels)])
@@ -151,7 +152,7 @@ def test_the_same_seed_gives_the_same_bytes():
 
 def test_a_layer_is_read_before_what_changes_it_in_place():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 30 * 30, 2))
-    with observed(network, ["0"]) as observe:
+    with observe_layers(network, ["0"]) as observe:
         assert observe(picture(32))["0"].min() < 0
 
 
@@ -226,6 +227,6 @@ def test_which_pictures_stopped_being_finite():
     fine, spoilt = torch.zeros(3, 2, 2), torch.full((3, 2, 2), nan)
     one = fine.clone()
     one[2, 0, 1] = inf
-    assert _not_finite(torch.tensor([1.0, nan, inf]), spoilt) == [1, 2]  # the other's gradient is their doing
-    assert _not_finite(torch.ones(3), one) == [2]
-    assert _not_finite(torch.ones(3), fine) == []
+    assert find_not_finite(torch.tensor([1.0, nan, inf]), spoilt) == [1, 2]  # the other's gradient is their doing
+    assert find_not_finite(torch.ones(3), one) == [2]
+    assert find_not_finite(torch.ones(3), fine) == []

@@ -1,23 +1,26 @@
-"""Network -> a copy of it that captum's methods are right on, made by one torch.fx pass."""
+"""Network -> a copy of it on which captum's methods are right, made by one torch.fx pass."""
 
 import copy
+import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import graph_module as fx_graph_module
 
 from spade_cli.devices import device_of
-from spade_cli.errors import UserError
+from spade_cli.errors import UserError, error_line
 from spade_cli.interpretation.rewrite.feature_maps import mark_feature_map
-from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
-from spade_cli.interpretation.rewrite.rewrite_graph import one_module_per_call, tensors_first
+from spade_cli.interpretation.rewrite.rewrite_graph import give_calls_modules, put_tensors_first
 from spade_cli.interpretation.rewrite.undo_writes import (
     CannotRewrite,
-    checked_run,
-    traced,
-    without_constants,
-    without_writes,
+    fold_constants,
+    remove_writes,
+    run_without_writes,
+    trace_graph,
 )
 from spade_cli.networks.borrow import ask_network, seed_generators
 from spade_cli.networks.calls import watch_calls
@@ -25,17 +28,32 @@ from spade_cli.networks.copies import bake_weights, check_own_weights, copy_netw
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
+# torch.fx keeps the source of every graph it compiles until the process ends, for tracebacks alone: a network explained
+# in a batch of a million images would leave gigabytes. Private to torch: where it is not there, nothing is freed.
+SOURCES: dict[str, str] = getattr(getattr(fx_graph_module, "_loader", None), "eval_cache", {})
+
+
+@contextmanager
+def free_sources() -> Iterator[None]:
+    """Free the source code of the graphs compiled inside; they still run, without lines in tracebacks."""
+    before = set(SOURCES)
+    try:
+        yield
+    finally:
+        for name in SOURCES.keys() - before:
+            SOURCES.pop(name, None)  # another thread may have been there
+            linecache.cache.pop(name, None)
 
 
 @dataclass(frozen=True)
 class Explainable:
-    """A network ready to be explained; `model` is our own copy, the user's network is never touched.
+    """A copy of a network, ready to be explained; the user's network is never touched.
 
-    model: a copy in eval mode, without the user's hooks. Where `reason` is None every ReLU is a module of its own.
-    reason: why the network could not be rewritten; then `model` is a plain copy, and methods that hook modules refuse.
-    classes: outputs of the network, the range of a target.
-    feature_map: name in `model` of the last feature map (1, C, h, w) for Grad-CAM; None where there is none.
-    original: the user's network itself, to be copied for functions of the user's; None: `model` stands for it.
+    model: the copy, in eval mode, without the user's hooks. Where `reason` is None every ReLU is a module of its own.
+    reason: why the network could not be rewritten. Then `model` is a plain copy, and methods that hook modules refuse.
+    classes: how many outputs the network has; a target is one of them.
+    feature_map: name in `model` of the last feature map (1, C, h, w), for Grad-CAM; None where there is none.
+    original: the user's network, to be copied for the user's own methods; None: `model` is copied.
     """
 
     model: nn.Module
@@ -45,27 +63,26 @@ class Explainable:
     original: nn.Module | None = None
 
 
-@sources_forgotten()
+@free_sources()
 def explainable(model: nn.Module, image: Tensor) -> Explainable:
-    """Copy a network and make the copy safe for captum; `image` (1, 3, H, W) is what the copy is tried on.
+    """Copy a network and rewrite the copy for captum; `image` (1, 3, H, W) is what the copy is tried on.
 
-    The copy is for pictures of the image's size: where the network asks for sizes, it follows the answers.
+    Every ReLU and ReLU6 call, functional and in-place ones included, becomes a module of its own. Every module without
+    parameters is called once, the sum of two tensors becomes an `Add`, and nothing is done in place. The copy takes
+    images of this size only: an `if` about sizes is decided once, as the image decides it.
 
-    Every ReLU and ReLU6 call, functional and in-place ones included, becomes a module of its own, every module without
-    parameters is called once, the sum of two tensors becomes an `Add`, and nothing is done in place.
-    Outputs stay the same, which is checked on the image (alone, and in a batch of two because DeepLift doubles the
-    batch); where they do not, or where the network cannot be traced or rewritten, `reason` says so.
+    The copy has to give the same outputs, for the image alone and in a batch of two (DeepLift doubles the batch). Where
+    it does not, or where the network cannot be traced or rewritten, `reason` says why. A network that draws random
+    numbers draws the same ones each time.
 
-    A network that draws random numbers is asked with the same ones.
-
-    Errors: UserError where the network's output is not (1, classes), or where no copy of it can be made.
+    Errors: UserError where the network's output is not (1, classes), or where the network cannot be copied.
     """
-    return replace(_explainable(unwrap(model), image), original=unwrap(model))
+    return replace(_copy_and_rewrite(unwrap(model), image), original=unwrap(model))
 
 
-def _explainable(model: nn.Module, image: Tensor) -> Explainable:
-    plain = copy_of(model)
-    hooked = _strip_hooks(plain)
+def _copy_and_rewrite(model: nn.Module, image: Tensor) -> Explainable:
+    plain = copy_for_attribution(model)
+    has_hooks = _strip_hooks(plain)
     image = image.to(device_of(plain))
     with torch.no_grad(), seed_generators(0, image.device):
         with check_own_weights(model):
@@ -74,37 +91,37 @@ def _explainable(model: nn.Module, image: Tensor) -> Explainable:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise UserError(f"explaining needs a classifier with outputs (1, classes); this network gave {found}")
         classes = output.shape[1]
-        if hooked and not _agree(ask_network(kept := copy_of(model), image), output):
+        if has_hooks and not _same_outputs(ask_network(with_hooks := copy_for_attribution(model), image), output):
             with check_own_weights(model):  # the hooks are part of what the network computes: they have to be its own
-                ask_network(kept, image)
-            return Explainable(kept, "forward hooks on the network change its output", classes, None)
+                ask_network(with_hooks, image)
+            return Explainable(with_hooks, "forward hooks on the network change its output", classes, None)
         if scripted := [name for name, part in plain.named_modules() if isinstance(part, torch.jit.ScriptModule)]:
             what = f"its part '{scripted[0]}' is TorchScript" if scripted[0] else "it is TorchScript"
             return Explainable(plain, f"{what}, which shows none of its operations", classes, None)
         try:
-            copied = _with_defaults(copy.deepcopy(plain))
-            graph_module = traced(copied, _used_whole(copied, image), image)
+            copied = _bind_defaults(copy.deepcopy(plain))
+            graph_module = trace_graph(copied, _find_plain_weights(copied, image), image)
         except CannotRewrite as error:
             return Explainable(plain, str(error), classes, None)
-        except Exception as error:  # tracing runs the network's own Python on stand-ins; it may fail in any way
-            return Explainable(plain, f"torch.fx cannot trace it ({one_line(error)})", classes, None)
+        except Exception as error:  # tracing runs the network's own Python on proxies: anything may be raised
+            return Explainable(plain, f"torch.fx cannot trace it ({error_line(error)})", classes, None)
         try:
-            safe, feature_map = _rewritten(graph_module, image)
+            safe, feature_map = _rewrite(graph_module, image)
             pair = torch.cat([image, image.flip(-1)])  # (2, 3, H, W)
             with seed_generators(0, image.device):
-                same = _agree(checked_run(safe, image), output)
-            same = same and _agree(ask_network(safe, pair), ask_network(plain, pair))
+                same = _same_outputs(run_without_writes(safe, image), output)
+            same = same and _same_outputs(ask_network(safe, pair), ask_network(plain, pair))
         except CannotRewrite as error:
             return Explainable(plain, str(error), classes, None)
-        except Exception as error:  # a valid network may still be one that a graph, or a batch of two, does not suit
-            return Explainable(plain, f"it cannot be rewritten ({one_line(error)})", classes, None)
+        except Exception as error:  # a valid network may still fail as a graph, or on a batch of two
+            return Explainable(plain, f"it cannot be rewritten ({error_line(error)})", classes, None)
         if not same:
             return Explainable(plain, _why_different(plain, image, pair, output), classes, None)
     return Explainable(safe, None, classes, feature_map)
 
 
-def copy_of(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, its weights plain; they ask for no gradient, since attributions need the image's only."""
+def copy_for_attribution(model: nn.Module) -> nn.Module:
+    """A copy in eval mode with plain weights, without gradients: an attribution needs the image's only."""
     copied = copy_network(model)
     copied.eval()  # its own eval() may return nothing
     bake_weights(copied)
@@ -114,69 +131,64 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 def _strip_hooks(copied: nn.Module) -> bool:
-    """Take the user's hooks off a copy, where they would fire on our passes; says whether one could change outputs."""
-    found = False
+    """Remove the user's hooks from a copy, where our passes would call them; True where one may change outputs."""
+    may_change = False
     for module in copied.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             # a lazy layer's own hook gives it its weights
             strange = [key for key, hook in hooks.items() if not getattr(hook, "__module__", "").startswith("torch.nn")]
-            found = found or bool(strange)
+            may_change = may_change or bool(strange)
             for key in strange:
                 del hooks[key]
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
-    return found
+    return may_change
 
 
 def _why_different(plain: nn.Module, image: Tensor, pair: Tensor, output: Tensor) -> str:
-    """Why the rewritten copy answers something else than the network."""
-    if not _agree(ask_network(plain, image), output):
+    """Why the rewritten copy gives other outputs than the network."""
+    if not _same_outputs(ask_network(plain, image), output):
         return "its answer to the same picture changes from call to call, even with the same random numbers"
-    if not _agree(ask_network(plain, pair)[:1], output):
+    if not _same_outputs(ask_network(plain, pair)[:1], output):
         return "its answer to a picture depends on the other pictures of the batch"
     return "its outputs change when it is rewritten"
 
 
-def _used_whole(network: nn.Module, image: Tensor) -> set[int]:
-    """The ids of the weights that a run of the network multiplies with as they are."""
+def _find_plain_weights(network: nn.Module, image: Tensor) -> set[int]:
+    """The ids of the weights that a run of the network uses unchanged in a product."""
     used: set[int] = set()
     with watch_calls(lambda weight, call: used.add(id(weight))):
         network(image.clone())
     return used
 
 
-def _with_defaults(network: nn.Module) -> nn.Module:
-    """A network that takes the image alone, so that torch.fx knows its other arguments' defaults (flags, `*args`)."""
+def _bind_defaults(network: nn.Module) -> nn.Module:
+    """Let a network take the image alone, so that torch.fx uses its other arguments' defaults (flags, `*args`)."""
 
     def forward(self: nn.Module, image: Tensor) -> Any:
         return own(image) if own is not None and self is network else kind.forward(self, image)
 
-    kind, own = type(network), vars(network).pop("forward", None)  # own: put on the instance, which torch.fx ignores
+    kind, own = type(network), vars(network).pop("forward", None)  # own: set on the instance, which torch.fx ignores
     network.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     return network
 
 
-def _rewritten(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str | None]:
-    """A traced network in the form that captum needs, and its feature map's name."""
-    without_writes(safe, image)
-    without_constants(safe, image)
-    tensors_first(safe.graph)
-    one_module_per_call(safe)
+def _rewrite(safe: fx.GraphModule, image: Tensor) -> tuple[fx.GraphModule, str | None]:
+    """A traced network in the form that captum needs, and the name of its feature map."""
+    remove_writes(safe, image)
+    fold_constants(safe, image)
+    put_tensors_first(safe.graph)
+    give_calls_modules(safe)
     feature_map = mark_feature_map(safe, image)
     safe.graph.lint()
     safe.recompile()
-    safe.training = False  # alone: a layer that the network keeps in training mode stays in it
+    safe.training = False  # of this module only: a layer that the network keeps in training mode stays in it
     return safe, feature_map
 
 
-def _agree(output: Any, expected: Tensor) -> bool:
-    """Whether two outputs are the same up to rounding; two that are not finite in the same places agree as well."""
+def _same_outputs(output: Any, expected: Tensor) -> bool:
+    """Whether two outputs are the same up to rounding; both may be infinite or NaN in the same places."""
     if not isinstance(output, Tensor) or output.shape != expected.shape:
         return False
     largest = expected.nan_to_num(0, 0, 0).abs().max().item()
     return torch.allclose(output, expected, rtol=0, atol=AGREEMENT * largest, equal_nan=True)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

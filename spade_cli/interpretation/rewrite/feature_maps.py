@@ -47,7 +47,7 @@ def mark_feature_map(safe: fx.GraphModule, image: Tensor) -> str | None:
     depends on: of a ViT that reads its class token, what the last attention reads.
     """
     order = {node: place for place, node in enumerate(safe.graph.nodes)}
-    found = [node for node in (_pooled(safe), _last_tokens(safe, image)) if node is not None]
+    found = [node for node in (_find_pooled_map(safe), _find_last_tokens(safe, image)) if node is not None]
     return _mark(safe, max(found, key=lambda node: order[node]), "feature_map") if found else None
 
 
@@ -61,7 +61,7 @@ def mark_layer(safe: fx.GraphModule, layer: str) -> str:
         stack = node.meta.get("nn_module_stack") or {}
         if is_tensor(node) and any(path == layer for path, _ in stack.values()):
             last = node
-    if last is None or _arrangement(safe, last) is None:
+    if last is None or _find_arrangement(safe, last) is None:
         gives = f"gives {shape(last)}" if last is not None else "gives no tensor of its own"
         raise UserError(
             f"interpreter.cam_layer={layer} {gives}; take a layer with positions: (1, C, h, w), (1, h, w, C), (1, T, C)"
@@ -69,7 +69,7 @@ def mark_layer(safe: fx.GraphModule, layer: str) -> str:
     return _mark(safe, last, "asked_map")
 
 
-def check_cam_layer(methods: Mapping[str, Any], model: nn.Module) -> None:
+def check_cam_layer(methods: Mapping[str, object], model: nn.Module) -> None:
     """UserError where a method that was bound to a layer names one that the network does not have."""
     names = [name for name, _ in model.named_modules() if name]
     for method in methods.values():
@@ -84,7 +84,7 @@ def check_cam_layer(methods: Mapping[str, Any], model: nn.Module) -> None:
 
 def _mark(safe: fx.GraphModule, source: fx.Node, name: str) -> str:
     """Let everything behind `source` read it through a FeatureMap."""
-    arrangement = _arrangement(safe, source)
+    arrangement = _find_arrangement(safe, source)
     assert arrangement is not None
     plain = arrangement == "channels first"
     safe.add_submodule(name, FeatureMap() if plain else ArrangedMap(arrangement))
@@ -96,7 +96,7 @@ def _mark(safe: fx.GraphModule, source: fx.Node, name: str) -> str:
     return name if plain else f"{name}.map"
 
 
-def _pooled(safe: fx.GraphModule) -> fx.Node | None:
+def _find_pooled_map(safe: fx.GraphModule) -> fx.Node | None:
     """What the last pooling or flattening of a map reads."""
     for node in reversed(safe.graph.nodes):
         source = node.all_input_nodes[0] if node.all_input_nodes else None
@@ -106,29 +106,29 @@ def _pooled(safe: fx.GraphModule) -> fx.Node | None:
             continue
         while _calls(safe, source, LOOKED_THROUGH, POOL_CALLS | {"clone"}):
             source = source.all_input_nodes[0]
-        return source if source.op != "placeholder" and _arrangement(safe, source) else None
+        return source if source.op != "placeholder" and _find_arrangement(safe, source) else None
     return None
 
 
-def _last_tokens(safe: fx.GraphModule, image: Tensor) -> fx.Node | None:
+def _find_last_tokens(safe: fx.GraphModule, image: Tensor) -> fx.Node | None:
     """The last normalised tokens (1, T, C) on whose grid the output depends; without normalisation, the last sum."""
     tokens = [node for node in safe.graph.nodes if is_tensor(node) and len(shape(node)) == 3]
-    tokens = [node for node in tokens if _arrangement(safe, node) is not None]
+    tokens = [node for node in tokens if _find_arrangement(safe, node) is not None]
     for modules, calls in ((NORMS, NORM_CALLS), ((Add,), frozenset())):
         asked = [node for node in tokens if _calls(safe, node, modules, calls)]
-        for node, slope in reversed(_slopes(safe, image, asked)):
-            before = _arrangement(safe, node)[0]  # type: ignore[index]
+        for node, slope in reversed(_find_slopes(safe, image, asked)):
+            before = _find_arrangement(safe, node)[0]  # type: ignore[index]
             if slope is not None and slope[:, before:].any():
                 return node
     return None
 
 
-def _slopes(safe: fx.GraphModule, image: Tensor, asked: list[fx.Node]) -> list[tuple[fx.Node, Tensor | None]]:
+def _find_slopes(safe: fx.GraphModule, image: Tensor, asked: list[fx.Node]) -> list[tuple[fx.Node, Tensor | None]]:
     """The gradient of a random sum of the outputs with respect to these values."""
     if not asked:
         return []
     with torch.enable_grad():
-        kept = _Kept(safe, asked)
+        kept = _ValueKeeper(safe, asked)
         output = kept.run(image.detach().clone().requires_grad_())  # (1, classes)
         generator = torch.Generator().manual_seed(0)
         asking = torch.randn(output.shape, generator=generator).to(output)  # the sum alone may be constant
@@ -139,7 +139,7 @@ def _slopes(safe: fx.GraphModule, image: Tensor, asked: list[fx.Node]) -> list[t
     return list(zip(asked, slopes, strict=True))
 
 
-class _Kept(fx.Interpreter):
+class _ValueKeeper(fx.Interpreter):
     """Runs a graph and keeps the values of some nodes."""
 
     def __init__(self, graph_module: fx.GraphModule, asked: list[fx.Node]) -> None:
@@ -155,7 +155,7 @@ class _Kept(fx.Interpreter):
         return value
 
 
-def _arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None:
+def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None:
     """How a tensor lies over a grid of more than one position; None where it does not."""
     dims = shape(node)
     if len(dims) == 4 and dims[0] == 1:

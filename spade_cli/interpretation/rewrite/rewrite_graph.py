@@ -124,7 +124,7 @@ def replace_call(graph_module: fx.GraphModule, node: fx.Node, module: nn.Module,
         node.args, node.kwargs = node.args[:inputs], {}
 
 
-def tensors_first(graph: fx.Graph) -> None:
+def put_tensors_first(graph: fx.Graph) -> None:
     """Write each call with its tensors in front: f(input=x, dim=1) as f(x, dim=1), and 2 * x as x * 2."""
     for node in graph.nodes:
         for place, name in enumerate(("input", "other")):
@@ -136,14 +136,14 @@ def tensors_first(graph: fx.Graph) -> None:
             node.args = node.args[::-1]
 
 
-def settings_are_plain(node: fx.Node) -> bool:
+def has_constant_settings(node: fx.Node) -> bool:
     """Whether all a call is given beside its first argument are constants; a size read from a tensor is not."""
     found: list[fx.Node] = []
     fx.node.map_arg((node.args[1:], node.kwargs), found.append)
     return bool(node.args) and isinstance(node.args[0], fx.Node) and not found
 
 
-def one_module_per_call(safe: fx.GraphModule) -> None:
+def give_calls_modules(safe: fx.GraphModule) -> None:
     """Rewrite the graph, which has no in-place operation: one module for each ReLU and addition."""
     seen: set[str] = set()
     for node in list(safe.graph.nodes):
@@ -159,8 +159,8 @@ def one_module_per_call(safe: fx.GraphModule) -> None:
             seen.add(str(node.target))
     for node in list(safe.graph.nodes):
         called = module_of(safe, node)
-        if called is not None and settings_are_plain(node) and not list(called.parameters()):
-            _own_input(safe, node)
+        if called is not None and has_constant_settings(node) and not list(called.parameters()):
+            _give_own_input(safe, node)
     safe.graph.eliminate_dead_code()
     safe.delete_all_unused_submodules()
 
@@ -174,7 +174,7 @@ def _new_module(safe: fx.GraphModule, node: fx.Node, called: nn.Module | None) -
         return Add()
     if is_plain_attention(called, node):
         return Multihead(called)  # type: ignore[arg-type]
-    if not (settings_are_plain(node) and is_tensor(node) and is_tensor(node.args[0])):
+    if not (has_constant_settings(node) and is_tensor(node) and is_tensor(node.args[0])):
         return None
     if isinstance(called, nn.ReLU) or function in RELU:
         return nn.ReLU()
@@ -209,7 +209,7 @@ def _attribute(safe: fx.GraphModule, node: fx.Node) -> Tensor:
     return getattr(safe.get_submodule(holder), name)
 
 
-def _own_input(safe: fx.GraphModule, node: fx.Node) -> None:
+def _give_own_input(safe: fx.GraphModule, node: fx.Node) -> None:
     """Give a module an input tensor of its own.
 
     Captum hangs a hook on the input tensor of a ReLU and replaces its gradient. Where other layers read

@@ -43,7 +43,7 @@ class WriteTracer(fx.Tracer):
 
     whole: ids of weights that are multiplied with as they are; a layer of a kind of its own that holds one (timm's
     Conv2dSame, which looks at sizes) is not looked into.
-    decided: what came of each question about sizes (`if height % 2:`) so far; _Undecided is raised at the next one.
+    decided: what came of each question about sizes (`if height % 2:`) so far; _OpenQuestion is raised at the next one.
     """
 
     def __init__(self, whole: set[int], decided: Sequence[bool] = ()) -> None:
@@ -56,7 +56,7 @@ class WriteTracer(fx.Tracer):
             return super().to_bool(obj)
         answer = next(self.decided, None)
         if answer is None:
-            raise _Undecided(obj.node)
+            raise _OpenQuestion(obj.node)
         return answer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -89,11 +89,11 @@ class WriteTracer(fx.Tracer):
         return _Value(node, self)
 
 
-class _Undecided(BaseException):
+class _OpenQuestion(BaseException):
     """A question about sizes that tracing cannot answer: the node. No Exception: the network's code may catch those."""
 
 
-def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule:
+def trace_graph(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule:
     """The network's graph for pictures of this size, (1, 3, H, W); it is changed no further.
 
     A question about sizes is answered by a run on the image of what was traced up to it; then tracing starts again,
@@ -106,7 +106,7 @@ def traced(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule
         try:
             with seed_generators(0, image.device):  # numbers that forward draws for no picture become constants
                 return fx.GraphModule(network, tracer.trace(network))
-        except _Undecided as question:
+        except _OpenQuestion as question:
             (node,) = question.args
             tracer.graph.output(node)
             asking = fx.GraphModule(network, tracer.graph)
@@ -134,7 +134,7 @@ def is_size(node: fx.Node) -> bool:
     return sizes or (node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device"))
 
 
-def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
+def remove_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
     """Take the in-place operations out of a graph, by a run on the image (1, 3, H, W) that watches who writes where.
 
     Whoever reads the tensor after the write reads the operation's result instead: `kept = x; x += y; return kept` keeps
@@ -142,13 +142,13 @@ def without_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
 
     Errors: CannotRewrite where a part or a view of the tensor is read after the write, as `kept = x[:, 0]; x += y`.
     """
-    _Watched(graph_module, mend=True).run(image.clone())
+    _WriteWatcher(graph_module, mend=True).run(image.clone())
     for node in graph_module.graph.nodes:  # only now: a module that was called twice wrote twice
-        _take_out(graph_module, node)
+        _remove_write(graph_module, node)
     graph_module.recompile()
 
 
-def without_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
+def fold_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
     """Put what is computed from weights alone (Swin's positions, standardised weights) in its place, as a buffer.
 
     No gradient passes there, and captum fails on a layer that none passes.
@@ -157,7 +157,7 @@ def without_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
     for node in graph_module.graph.nodes:
         if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
             moving.add(node)
-    run = _Watched(graph_module, mend=False)
+    run = _WriteWatcher(graph_module, mend=False)
     run.run(image.clone())
     for node in list(graph_module.graph.nodes):
         called = node.op in ("call_module", "call_function", "call_method")
@@ -170,12 +170,12 @@ def without_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
     graph_module.recompile()
 
 
-def checked_run(graph_module: fx.GraphModule, image: Tensor) -> Any:
+def run_without_writes(graph_module: fx.GraphModule, image: Tensor) -> Any:
     """Outputs of the network. CannotRewrite where an operation still writes into a tensor."""
-    return _Watched(graph_module, mend=False).run(image.clone())
+    return _WriteWatcher(graph_module, mend=False).run(image.clone())
 
 
-class _Watched(fx.Interpreter):
+class _WriteWatcher(fx.Interpreter):
     """Runs a graph, and mends or refuses what writes into a tensor: torch counts a tensor's writes in `_version`."""
 
     def __init__(self, graph_module: fx.GraphModule, mend: bool) -> None:
@@ -217,7 +217,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
 
 
-def _take_out(graph_module: fx.GraphModule, node: fx.Node) -> None:
+def _remove_write(graph_module: fx.GraphModule, node: fx.Node) -> None:
     """Let a node call the operation that returns a new tensor."""
     if node.op == "call_module" and hasattr(called := graph_module.get_submodule(str(node.target)), "inplace"):
         called.inplace = False  # type: ignore[assignment]

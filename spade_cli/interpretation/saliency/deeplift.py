@@ -5,19 +5,19 @@ from captum import attr
 from captum.attr._core.deep_lift import nonlinear
 from torch import Tensor, nn
 
-from spade_cli.interpretation.deeplift_rules.difference_rules import PairedRules
 from spade_cli.interpretation.explanation import (
     DEEPLIFT_ERROR,
     Explanation,
-    captum_on,
-    completeness,
-    explained,
-    needs_safe_copy,
-    output_difference,
-    prepared,
+    attribution_pass,
+    check_completeness,
+    find_output_difference,
+    make_explanation,
+    prepare_image,
+    require_rewrite,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.interpretation.rewrite.rewrite_graph import ClippedReLU
+from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules
 
 # Captum's rescale rule is right for every elementwise nonlinearity; looked up by exact type, as captum does.
 RESCALED = frozenset(
@@ -51,12 +51,12 @@ def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
     maxima, products, softmax, attention and normalisation by `deeplift_rules.py`. A layer without one passes the plain
     gradient: the sum is then off, is measured, and warned of.
     """
-    needs_safe_copy(network)
-    image = prepared(network, image, target)
-    with captum_on(network.model), PairedRules():
+    require_rewrite(network)
+    image = prepare_image(network, image, target)
+    with attribution_pass(network.model), DifferenceRules():
         contribution, delta = _DeepLift(network.model).attribute(
             image, baselines=torch.zeros_like(image), target=target, return_convergence_delta=True
         )  # (1, 3, H, W), (1,)
-    difference = output_difference(network.model, image, target)
-    checks, notes = completeness("deeplift", delta.item(), difference, DEEPLIFT_ERROR)
-    return explained("deeplift", contribution, checks, notes)
+    difference = find_output_difference(network.model, image, target)
+    checks, notes = check_completeness("deeplift", delta.item(), difference, DEEPLIFT_ERROR)
+    return make_explanation("deeplift", contribution, checks, notes)

@@ -11,17 +11,16 @@ from spade_cli.interpretation.explanation import (
     INTEGRATION_ERROR,
     CannotExplain,
     Explanation,
-    at_least_one,
-    captum_on,
-    completeness,
-    explained,
-    needs_safe_copy,
-    output_difference,
-    prepared,
+    attribution_pass,
+    check_completeness,
+    check_counts,
+    find_output_difference,
+    make_explanation,
+    prepare_image,
+    require_rewrite,
 )
-from spade_cli.interpretation.rewrite.explainable import Explainable
+from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
 from spade_cli.interpretation.rewrite.feature_maps import mark_layer
-from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
 from spade_cli.networks.borrow import seed_generators
 
 # What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
@@ -30,27 +29,27 @@ INTERPOLATIONS = ("nearest", "bilinear")
 
 def saliency(network: Explainable, image: Tensor, target: int) -> Explanation:
     """The gradient's absolute value (Simonyan et al. 2014, section 3); image (1, 3, H, W), normalised."""
-    image = prepared(network, image, target)
-    with captum_on(network.model):
+    image = prepare_image(network, image, target)
+    with attribution_pass(network.model):
         gradient = attr.Saliency(network.model).attribute(image, target=target, abs=True)  # (1, 3, H, W)
-    return explained("saliency", gradient)
+    return make_explanation("saliency", gradient)
 
 
 def input_x_gradient(network: Explainable, image: Tensor, target: int) -> Explanation:
     """Image times gradient (Shrikumar et al. 2016); image (1, 3, H, W), normalised."""
-    image = prepared(network, image, target)
-    with captum_on(network.model):
+    image = prepare_image(network, image, target)
+    with attribution_pass(network.model):
         product = attr.InputXGradient(network.model).attribute(image, target=target)  # (1, 3, H, W)
-    return explained("input_x_gradient", product)
+    return make_explanation("input_x_gradient", product)
 
 
 def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explanation:
     """The gradient with negative values stopped at every ReLU and ReLU6 (Springenberg et al. 2015, section 3.4)."""
-    needs_safe_copy(network)
-    image = prepared(network, image, target)
-    with captum_on(network.model):
+    require_rewrite(network)
+    image = prepare_image(network, image, target)
+    with attribution_pass(network.model):
         gradient = attr.GuidedBackprop(network.model).attribute(image, target=target)  # (1, 3, H, W)
-    return explained("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
+    return make_explanation("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
 
 
 def guided_gradcam(
@@ -66,23 +65,23 @@ def guided_gradcam(
     if interpolation not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
         raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
-    needs_safe_copy(network)
+    require_rewrite(network)
     model, name = network.model, network.feature_map
     if layer is not None:
         assert isinstance(model, fx.GraphModule)
-        with sources_forgotten():
+        with free_sources():
             model = copy.deepcopy(model)
             name = mark_layer(model, layer)
     if name is None:
         raise CannotExplain(
             "guided_gradcam needs a spatial feature map before the classifier, and this network has none"
         )
-    image = prepared(network, image, target)
-    with captum_on(model):
+    image = prepare_image(network, image, target)
+    with attribution_pass(model):
         product = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
             image, target=target, interpolate_mode=interpolation
         )  # (1, 3, H, W)
-    return explained("guided_gradcam", product, notes=_without_relu(network, "guided_gradcam"))
+    return make_explanation("guided_gradcam", product, notes=_without_relu(network, "guided_gradcam"))
 
 
 def integrated_gradients(
@@ -92,9 +91,9 @@ def integrated_gradients(
 
     steps: points of the Gauss-Legendre quadrature; batch_size: points held in memory at a time.
     """
-    at_least_one("integrated_gradients", steps=steps, batch_size=batch_size)
-    image = prepared(network, image, target)
-    with captum_on(network.model):
+    check_counts("integrated_gradients", steps=steps, batch_size=batch_size)
+    image = prepare_image(network, image, target)
+    with attribution_pass(network.model):
         contribution, delta = attr.IntegratedGradients(network.model).attribute(
             image,
             baselines=torch.zeros_like(image),
@@ -103,9 +102,9 @@ def integrated_gradients(
             internal_batch_size=batch_size,
             return_convergence_delta=True,
         )  # (1, 3, H, W), (1,)
-    difference = output_difference(network.model, image, target)
-    checks, notes = completeness("integrated_gradients", delta.item(), difference, INTEGRATION_ERROR)
-    return explained("integrated_gradients", contribution, checks, notes)
+    difference = find_output_difference(network.model, image, target)
+    checks, notes = check_completeness("integrated_gradients", delta.item(), difference, INTEGRATION_ERROR)
+    return make_explanation("integrated_gradients", contribution, checks, notes)
 
 
 def gradient_shap(
@@ -123,20 +122,20 @@ def gradient_shap(
     Baselines are zero and the image itself, as in SPADE's paper. stdev: noise on the image, in normalised units.
     batch_size: samples held in memory at a time; changing it changes the random numbers.
     """
-    at_least_one("gradient_shap", samples=samples, batch_size=batch_size)
+    check_counts("gradient_shap", samples=samples, batch_size=batch_size)
     if not 0 <= stdev < float("inf"):
         raise UserError(f"gradient_shap.stdev={stdev} is no standard deviation; give 0 or more")
-    image = prepared(network, image, target)
+    image = prepare_image(network, image, target)
     baselines = torch.cat([torch.zeros_like(image), image])  # (2, 3, H, W)
     total = torch.zeros_like(image)
-    with captum_on(network.model), seed_generators(seed, image.device):
+    with attribution_pass(network.model), seed_generators(seed, image.device):
         for start in range(0, samples, batch_size):
             count = min(batch_size, samples - start)
             mean = attr.GradientShap(network.model).attribute(
                 image, baselines=baselines, n_samples=count, stdevs=stdev, target=target
             )  # (1, 3, H, W)
             total += count * mean.detach()
-    return explained("gradient_shap", total / samples)
+    return make_explanation("gradient_shap", total / samples)
 
 
 def _without_relu(network: Explainable, method: str) -> tuple[str, ...]:

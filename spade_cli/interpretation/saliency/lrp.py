@@ -33,17 +33,16 @@ from spade_cli.interpretation.explanation import (
     CONSERVATION_ERROR,
     CannotExplain,
     Explanation,
-    captum_on,
-    explained,
-    needs_safe_copy,
-    prepared,
+    attribution_pass,
+    make_explanation,
+    prepare_image,
+    require_rewrite,
 )
-from spade_cli.interpretation.lrp_rules.choose_rules import KEEP, kind_of, rule_of
-from spade_cli.interpretation.lrp_rules.flow import flow_of
-from spade_cli.interpretation.lrp_rules.relevance_rules import Absorbing
-from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.interpretation.rewrite.free_sources import sources_forgotten
+from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
 from spade_cli.interpretation.rewrite.rewrite_graph import module_of, replace_call
+from spade_cli.interpretation.saliency.lrp_choice import KEEP, choose_rule, name_call
+from spade_cli.interpretation.saliency.lrp_flow import find_flow
+from spade_cli.interpretation.saliency.lrp_rules import TokenRule
 from spade_cli.networks.borrow import ask_network
 
 TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
@@ -56,11 +55,11 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     `class_token` is the class token's part of it, where there is one.
     Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
-    needs_safe_copy(network)
-    image = prepared(network, image, target).requires_grad_()
-    ruled = with_rules(network.model)
-    tokens = [module for module in ruled.modules() if isinstance(module, Absorbing)]
-    with captum_on(ruled), torch.enable_grad():
+    require_rewrite(network)
+    image = prepare_image(network, image, target).requires_grad_()
+    ruled = insert_rules(network.model)
+    tokens = [module for module in ruled.modules() if isinstance(module, TokenRule)]
+    with attribution_pass(ruled), torch.enable_grad():
         output = ruled(image)[0, target]
         leaves = [image, *(token.value for token in tokens)]
         slopes = torch.autograd.grad(output, leaves, allow_unused=True)
@@ -76,7 +75,7 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     if tokens:
         checks["class_token"] = sum(one.sum().item() for one in kept) / expected if expected else float("nan")
         checks["conservation"] += checks["class_token"]
-    return explained("lrp", relevance, checks, _notes(expected, checks))
+    return make_explanation("lrp", relevance, checks, _notes(expected, checks))
 
 
 def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
@@ -95,8 +94,8 @@ def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
     return notes
 
 
-@sources_forgotten()
-def with_rules(model: nn.Module) -> fx.GraphModule:
+@free_sources()
+def insert_rules(model: nn.Module) -> fx.GraphModule:
     """A rewritten network (`Explainable.model`) -> the network whose gradient times input is its relevance.
 
     CannotExplain where a layer that passes relevance on has no rule; every call in the graph has to be one that is
@@ -105,13 +104,13 @@ def with_rules(model: nn.Module) -> fx.GraphModule:
     assert isinstance(model, fx.GraphModule)
     ruled = copy.deepcopy(model)
     _fold_batch_norms(ruled)
-    flow = flow_of(ruled)
+    flow = find_flow(ruled)
     without_rule = set()
     for node in list(ruled.graph.nodes):
         if node.op in ("placeholder", "output", "get_attr"):
             continue
-        if (rule := rule_of(ruled, node, flow)) is None:
-            without_rule.add(kind_of(ruled, node))
+        if (rule := choose_rule(ruled, node, flow)) is None:
+            without_rule.add(name_call(ruled, node))
         elif rule is not KEEP:
             replace_call(ruled, node, rule, inputs=None)
     if without_rule:

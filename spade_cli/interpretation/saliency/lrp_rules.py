@@ -19,20 +19,20 @@ STABILIZER = 1e-12
 TINY = 1e-6  # stands for zero where relevance may end
 
 
-def shared(output: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+def share(output: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """`output`, with the gradient of its `positive` contributions where it is positive, else of its `negative` ones."""
     output, up = output.detach(), output.detach() >= 0
-    return scaled(torch.where(up, positive, negative), output, up)
+    return scale_carrier(torch.where(up, positive, negative), output, up)
 
 
-def scaled(carrier: Tensor, output: Tensor, up: Tensor) -> Tensor:
+def scale_carrier(carrier: Tensor, output: Tensor, up: Tensor) -> Tensor:
     """`output`, with the gradient of carrier * constant(output / carrier); `up`: where the carrier is not negative."""
     ratio = carrier * (output / (carrier + torch.where(up, STABILIZER, -STABILIZER))).detach()
     # where nothing but a bias made the output, `ratio` is 0: the layers behind still need the output
     return ratio + (output - ratio).detach()
 
 
-def shared_product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, output: Tensor) -> Tensor:
+def share_product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, output: Tensor) -> Tensor:
     """The output of a product (with a bias, perhaps) whose relevance all goes to x; `weight` is a constant to it.
 
     product(x, weight) is linear in both: a linear layer, a convolution, a matrix product.
@@ -40,10 +40,10 @@ def shared_product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weigh
     weight = weight.detach()
     above, below, up, down = x.clamp(min=0), x.clamp(max=0), weight.clamp(min=0), weight.clamp(max=0)
     positive, negative = product(above, up) + product(below, down), product(above, down) + product(below, up)
-    return shared(output, positive, negative)
+    return share(output, positive, negative)
 
 
-class SharedLinear(nn.Module):
+class LinearRule(nn.Module):
     """A convolution or linear layer whose relevance is shared among the contributions of its output's sign."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -58,11 +58,11 @@ class SharedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         above, below = input.clamp(min=0), input.clamp(max=0)
-        return shared(self.layer(input), self.up(above) + self.down(below), self.down(above) + self.up(below))
+        return share(self.layer(input), self.up(above) + self.down(below), self.down(above) + self.up(below))
 
 
-class SharedFunction(nn.Module):
-    """F.linear or F.conv2d with a weight that no module holds, by the rule of SharedLinear."""
+class LinearCallRule(nn.Module):
+    """F.linear or F.conv2d with a weight that no module holds, by the rule of LinearRule."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class SharedFunction(nn.Module):
 
     def forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         output = self.function(input, weight, bias, *args, **kwargs)
-        return shared_product(lambda x, w: self.function(x, w, None, *args, **kwargs), input, weight, output)
+        return share_product(lambda x, w: self.function(x, w, None, *args, **kwargs), input, weight, output)
 
 
-class SharedMean(nn.Module):
+class MeanRule(nn.Module):
     """An average with the same rule; its weights are positive, so a contribution has its input's sign."""
 
     def __init__(self, average: nn.Module) -> None:
@@ -82,10 +82,10 @@ class SharedMean(nn.Module):
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         parts = (input, input.clamp(min=0), input.clamp(max=0))
-        return shared(*(self.average(part, *args, **kwargs) for part in parts))
+        return share(*(self.average(part, *args, **kwargs) for part in parts))
 
 
-class SharedSum(nn.Module):
+class SumRule(nn.Module):
     """An addition, or a subtraction, with the same rule.
 
     Plain gradient times input (LRP-0) would hand 10 R to one branch and -9 R to the other where they nearly cancel, and
@@ -99,10 +99,10 @@ class SharedSum(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:  # noqa: D102
         second = self.sign * second
         positive = first.clamp(min=0) + second.clamp(min=0)
-        return shared(first + second, positive, first.clamp(max=0) + second.clamp(max=0))
+        return share(first + second, positive, first.clamp(max=0) + second.clamp(max=0))
 
 
-class Passing(nn.Module):
+class IdentityRule(nn.Module):
     """A call one of whose inputs gets the output's relevance, all of it, element by element."""
 
     def __init__(self, call: nn.Module, place: int = 0) -> None:
@@ -112,10 +112,10 @@ class Passing(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         input = args[self.place]
         output = self.call(*args, **kwargs).detach()
-        return scaled(input.expand_as(output), output, input.detach() >= 0)
+        return scale_carrier(input.expand_as(output), output, input.detach() >= 0)
 
 
-class Gated(nn.Module):
+class GateRule(nn.Module):
     """A product in which one factor decides how much of the other passes: all relevance goes to what passes."""
 
     def __init__(self, call: nn.Module, gate: int) -> None:
@@ -126,7 +126,7 @@ class Gated(nn.Module):
         return self.call(*(arg.detach() if place == self.gate else arg for place, arg in enumerate(args)), **kwargs)
 
 
-class Halved(nn.Module):
+class ProductRule(nn.Module):
     """The elementwise product of two signals, each of which gets half of the relevance: their Shapley values."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:  # noqa: D102
@@ -135,7 +135,7 @@ class Halved(nn.Module):
         return halves + (output - halves).detach()
 
 
-class SharedMatmul(nn.Module):
+class ConstantMatmulRule(nn.Module):
     """A matrix product with attention weights, or another constant: the relevance is shared among the other factor."""
 
     def __init__(self, call: nn.Module, constant: int, signal: int) -> None:
@@ -149,10 +149,10 @@ class SharedMatmul(nn.Module):
             return self.call(*placed)
 
         x, weight = args[self.signal], args[self.constant]
-        return shared_product(product, x, weight, product(x.detach(), weight.detach()))
+        return share_product(product, x, weight, product(x.detach(), weight.detach()))
 
 
-class HalvedMatmul(nn.Module):
+class MatmulRule(nn.Module):
     """A matrix product of two signals: its output is shared among its terms, each an elementwise product of two.
 
     Half of a term's relevance goes to either factor (Achtibat et al. 2024, AttnLRP, proposition 3.3).
@@ -161,13 +161,13 @@ class HalvedMatmul(nn.Module):
     def __init__(self, call: nn.Module, places: Sequence[int]) -> None:
         super().__init__()
         first, second = places
-        self.first, self.second = SharedMatmul(call, second, first), SharedMatmul(call, first, second)
+        self.first, self.second = ConstantMatmulRule(call, second, first), ConstantMatmulRule(call, first, second)
 
     def forward(self, *args: Any) -> Tensor:  # noqa: D102
         return (self.first(*args) + self.second(*args)) / 2
 
 
-class Detached(nn.Module):
+class WeightRule(nn.Module):
     """A softmax, sigmoid or norm that weighs something: no relevance goes to what the weights were made of."""
 
     def __init__(self, call: nn.Module) -> None:
@@ -178,7 +178,7 @@ class Detached(nn.Module):
         return self.call(*args, **kwargs).detach()
 
 
-class SharedAttention(nn.Module):
+class AttentionRule(nn.Module):
     """F.scaled_dot_product_attention: attention weights are constants, relevance goes to the values."""
 
     def forward(  # noqa: D102
@@ -197,16 +197,16 @@ class SharedAttention(nn.Module):
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # True takes part
             attn_mask = torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill(~attn_mask, -torch.inf)
         weights = (scores if attn_mask is None else scores + attn_mask).softmax(-1).detach()
-        return shared_product(lambda x, weight: weight @ x, value, weights, weights @ value.detach())
+        return share_product(lambda x, weight: weight @ x, value, weights, weights @ value.detach())
 
 
-class SharedMultihead(nn.Module):
-    """Multi-head attention by the rules of SharedLinear and SharedAttention."""
+class MultiheadRule(nn.Module):
+    """Multi-head attention by the rules of LinearRule and AttentionRule."""
 
     def __init__(self, layer: Multihead) -> None:
         super().__init__()
-        self.layer, self.attention = layer, SharedAttention()
-        self.value, self.out = SharedLinear(layer.parts[2]), SharedLinear(layer.out)
+        self.layer, self.attention = layer, AttentionRule()
+        self.value, self.out = LinearRule(layer.parts[2]), LinearRule(layer.out)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:  # noqa: D102
         made = self.layer.parts[0](query), self.layer.parts[1](key), self.value(value)  # (N, T, C) each
@@ -214,38 +214,38 @@ class SharedMultihead(nn.Module):
         return self.out(self.attention(*split).transpose(1, 2).flatten(2)), None  # (N, T, C)
 
 
-def _shared_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return shared_product(F.linear, x, weight, F.linear(x, weight, bias))
+def _share_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return share_product(F.linear, x, weight, F.linear(x, weight, bias))
 
 
-class SharedWindows(nn.Module):
-    """torchvision's attention in shifted windows (Swin), a function of its own, by the rules of SharedAttention."""
+class WindowRule(nn.Module):
+    """torchvision's attention in shifted windows (Swin), a function of its own, by the rules of AttentionRule."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        with _Rules():
+        with _WindowRules():
             return self.function(*args, **kwargs)
 
 
-class _Rules(TorchFunctionMode):
-    """Inside the `with`: linear calls by SharedLinear's rule, softmax detached, products with its weights shared."""
+class _WindowRules(TorchFunctionMode):
+    """Inside the `with`: linear calls by LinearRule's rule, softmax detached, products with its weights shared."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.linear:
-            return _shared_linear(*args, **kwargs)
+            return _share_linear(*args, **kwargs)
         if func is F.softmax:
             return func(*args, **kwargs).detach()
         if func is torch.Tensor.matmul and not args[0].requires_grad:
             weights, values = args
-            return shared_product(lambda x, weight: weight @ x, values, weights, weights @ values.detach())
+            return share_product(lambda x, weight: weight @ x, values, weights, weights @ values.detach())
         return func(*args, **kwargs)
 
 
-class Absorbing(nn.Module):
+class TokenRule(nn.Module):
     """A constant that takes part like a signal, as a class token does: the relevance that ends in it can be read.
 
     value: what passed, a leaf of the last pass, with its gradient to be asked for.

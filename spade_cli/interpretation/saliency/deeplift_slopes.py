@@ -27,7 +27,7 @@ def product(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) 
     return slope + (multiply(x.detach(), y.detach()) - slope).detach()
 
 
-def at_image_scale(x: Tensor, scale: Tensor) -> Tensor:
+def multiply_by_scale(x: Tensor, scale: Tensor) -> Tensor:
     """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds: exact as well, in the other order.
 
     A product's symmetric halves would nearly cancel where the baseline is flat: its scale is then 1 / sqrt(eps), a
@@ -39,7 +39,7 @@ def at_image_scale(x: Tensor, scale: Tensor) -> Tensor:
     return slope + (x.detach() * scale.detach() - slope).detach()
 
 
-def rescaled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """An elementwise function (2N, ...) with the slope between image and baseline, and its gradient where they meet."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
@@ -58,7 +58,7 @@ def rescaled(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def softmax(x: Tensor, dim: int) -> Tensor:
     """exp(x - log sum exp x): two rescaled functions, of scores that may be hundreds apart between the two."""
     x = x.clamp(min=torch.finfo(x.dtype).min / 4)  # a mask's -inf, less itself, is no number
-    return rescaled(torch.exp, x - log_sum_exp(x, dim))
+    return rescale(torch.exp, x - log_sum_exp(x, dim))
 
 
 def log_sum_exp(x: Tensor, dim: int) -> Tensor:
@@ -88,14 +88,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     return product(torch.matmul, softmax(scores if mask is None else scores + mask, -1), value)
 
 
-def normalised(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True) -> Tensor:
+def normalise(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True) -> Tensor:
     """x less its mean, over its standard deviation (or, not centred, its root mean square)."""
     x = x - x.mean(dims, keepdim=True) if centred else x
     variance = product(torch.mul, x, x).mean(dims, keepdim=True)
-    return at_image_scale(x, rescaled(lambda v: (v + eps).rsqrt(), variance))
+    return multiply_by_scale(x, rescale(lambda v: (v + eps).rsqrt(), variance))
 
 
-def chosen(x: Tensor, index: Tensor) -> Tensor:
+def gather_largest(x: Tensor, index: Tensor) -> Tensor:
     """x's values (2N, ..., K) at the index (2N, ..., k) of the largest: x.gather(-1, index), with slopes.
 
     What an output rose to is the doing of the image's maximum, what it fell from that of the baseline's: a contribution

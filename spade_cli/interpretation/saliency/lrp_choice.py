@@ -7,24 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from spade_cli.interpretation.lrp_rules.flow import ATTENTION, Flow, function_of, gates
-from spade_cli.interpretation.lrp_rules.relevance_rules import (
-    Absorbing,
-    Call,
-    Detached,
-    Gated,
-    Halved,
-    HalvedMatmul,
-    Passing,
-    SharedAttention,
-    SharedFunction,
-    SharedLinear,
-    SharedMatmul,
-    SharedMean,
-    SharedMultihead,
-    SharedSum,
-    SharedWindows,
-)
 from spade_cli.interpretation.rewrite.rewrite_graph import (
     ADD,
     FLATTEN_CALLS,
@@ -35,6 +17,24 @@ from spade_cli.interpretation.rewrite.rewrite_graph import (
     Multihead,
     is_tensor,
     module_of,
+)
+from spade_cli.interpretation.saliency.lrp_flow import ATTENTION, Flow, function_of, gates
+from spade_cli.interpretation.saliency.lrp_rules import (
+    AttentionRule,
+    Call,
+    ConstantMatmulRule,
+    GateRule,
+    IdentityRule,
+    LinearCallRule,
+    LinearRule,
+    MatmulRule,
+    MeanRule,
+    MultiheadRule,
+    ProductRule,
+    SumRule,
+    TokenRule,
+    WeightRule,
+    WindowRule,
 )
 
 LINEAR_MODULES = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -90,21 +90,21 @@ WINDOWS = "shifted_window_attention"
 KEEP = nn.Identity()
 
 
-def rule_of(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | None:
+def choose_rule(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | None:
     """The module that carries a node's rule, KEEP where the node needs none, None where none is known."""
     called, function = module_of(ruled, node), function_of(node)
     if node in flow.weights:
-        return Detached(_call(called, node)) if gates(ruled, node) else KEEP
+        return WeightRule(_call(called, node)) if gates(ruled, node) else KEEP
     if node not in flow.signal or node not in flow.relevant:
         return KEEP  # a constant, a size, or something that only weights are made of
     if called is not None:
         return _module_rule(called, node, flow)
     if function in LINEAR_CALLS:
-        return SharedFunction(node.target) if _only(node, flow, 0) else None  # type: ignore[arg-type]
+        return LinearCallRule(node.target) if _only(node, flow, 0) else None  # type: ignore[arg-type]
     if function in MEAN_CALLS:
-        return SharedMean(Call(node.target))
+        return MeanRule(Call(node.target))
     if function in PASSING_CALLS:
-        return Passing(Call(node.target)) if _only(node, flow, 0) else None
+        return IdentityRule(Call(node.target)) if _only(node, flow, 0) else None
     if function in ADD or function in SUBTRACT:
         return _sum_rule(node, flow)
     if function in MUL or function in DIVIDE or function in MATMUL or function is torch.einsum:
@@ -112,7 +112,7 @@ def rule_of(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | Non
     if function in ADDED_PRODUCT:
         return _added_product_rule(node, flow)
     if function in ATTENTION:
-        return SharedAttention()
+        return AttentionRule()
     if function in LARGEST:  # one of several passes, be they of one tensor or of two
         return KEEP if all(arg in flow.signal for arg in node.all_input_nodes) else None
     if function in ENLARGING_CALLS:
@@ -121,11 +121,11 @@ def rule_of(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | Non
         return KEEP if _absorb(ruled, node, flow) else None
     name = getattr(function, "__name__", "")
     if name == WINDOWS:
-        return SharedWindows(node.target)  # type: ignore[arg-type]
+        return WindowRule(node.target)  # type: ignore[arg-type]
     return KEEP if function in KEPT_CALLS or name in KEPT_NAMES else None
 
 
-def kind_of(ruled: fx.GraphModule, node: fx.Node) -> str:
+def name_call(ruled: fx.GraphModule, node: fx.Node) -> str:
     """The name of what a node calls, for the user."""
     called = module_of(ruled, node)
     return type(called).__name__ if called is not None else getattr(node.target, "__name__", str(node.target))
@@ -135,20 +135,20 @@ def _module_rule(called: nn.Module, node: fx.Node, flow: Flow) -> nn.Module | No
     if isinstance(called, Add):
         return _sum_rule(node, flow)
     if isinstance(called, LINEAR_MODULES):
-        return SharedLinear(called)
+        return LinearRule(called)
     if isinstance(called, MEAN_MODULES):
-        return SharedMean(called)
+        return MeanRule(called)
     if isinstance(called, nn.Upsample):
         return _enlarging_rule(called, called.mode)
     if isinstance(called, PASSING_MODULES):
-        return Passing(called)
+        return IdentityRule(called)
     if isinstance(called, Multihead):
-        return SharedMultihead(called)
+        return MultiheadRule(called)
     return KEEP if isinstance(called, KEPT_MODULES) else None
 
 
 def _enlarging_rule(call: nn.Module, mode: object) -> nn.Module | None:
-    return SharedMean(call) if mode in AVERAGING_MODES else None
+    return MeanRule(call) if mode in AVERAGING_MODES else None
 
 
 def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
@@ -158,11 +158,11 @@ def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
         return None
     signals = [place for place in (0, 1) if node.args[place] in flow.signal]
     if len(signals) == 2:
-        return SharedSum(sign)
+        return SumRule(sign)
     if signals == [1] and sign < 0:
         return None
     call = Call(operator.sub if sign < 0 else operator.add)
-    return Passing(call, signals[0])
+    return IdentityRule(call, signals[0])
 
 
 def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
@@ -174,22 +174,24 @@ def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
     if node.kwargs or not passing or len(places) > 2:
         return None
     if len(passing) == 2:
-        return None if function in DIVIDE else Halved() if function in MUL else HalvedMatmul(Call(node.target), places)
+        return (
+            None if function in DIVIDE else ProductRule() if function in MUL else MatmulRule(Call(node.target), places)
+        )
     if function in DIVIDE:  # by a constant or by weights, which are detached where they are made
         return KEEP if passing == [0] else None
     if function in MUL:
         others = [place for place in places if place not in passing]
-        return Gated(Call(node.target), others[0]) if others else KEEP
+        return GateRule(Call(node.target), others[0]) if others else KEEP
     if len(places) != 2:
         return None
     (other,) = (place for place in places if place not in passing)
-    return SharedMatmul(Call(node.target), other, passing[0])
+    return ConstantMatmulRule(Call(node.target), other, passing[0])
 
 
 def _added_product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
     """A constant and the product of another with a signal, which gets all."""
     signals = [place for place, arg in enumerate(node.args) if arg in flow.signal]
-    return Passing(Call(node.target), signals[0]) if len(node.args) == 3 and signals in ([1], [2]) else None
+    return IdentityRule(Call(node.target), signals[0]) if len(node.args) == 3 and signals in ([1], [2]) else None
 
 
 def _absorb(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> bool:
@@ -199,7 +201,7 @@ def _absorb(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> bool:
         return False
     for place, part in enumerate(parts):
         if isinstance(part, fx.Node) and part not in flow.signal:
-            ruled.add_submodule(name := f"token_{node.name}_{place}", Absorbing())
+            ruled.add_submodule(name := f"token_{node.name}_{place}", TokenRule())
             with ruled.graph.inserting_before(node):
                 token = ruled.graph.call_module(name, (part,))
             node.replace_input_with(part, token)

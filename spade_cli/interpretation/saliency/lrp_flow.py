@@ -37,7 +37,7 @@ class Flow:
     relevant: set[fx.Node]
 
 
-def flow_of(graph_module: fx.GraphModule) -> Flow:
+def find_flow(graph_module: fx.GraphModule) -> Flow:
     """Follow the image through a graph."""
     nodes = list(graph_module.graph.nodes)
     signal: set[fx.Node] = set()

@@ -1,1 +1,0 @@
-"""DeepLift's rules for what captum has none for."""

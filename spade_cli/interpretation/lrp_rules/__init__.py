@@ -1,1 +1,0 @@
-"""Layer-wise relevance propagation: where relevance goes, and by which rule."""

@@ -1,0 +1,91 @@
+"""Pictures that a channel responds to most, by gradient ascent on the Fourier coefficients of noise.
+
+Lucent's Fourier parameterisation, decorrelated colours, transforms and objective (Olah et al. 2017), in a loop of our
+own: lucent's own loop leaves hooks behind, swallows errors, and runs on the device it found at import.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spade_cli.devices import device_of
+from spade_cli.errors import SpadeError
+from spade_cli.interpretation.channels import Channel
+from spade_cli.interpretation.own_methods import own_objective
+from spade_cli.interpretation.visualization.visualizer import Objective, find_not_finite, observe_responses
+from spade_cli.networks.borrow import seed_generators
+
+
+def visualize(
+    model: nn.Module,
+    targets: Sequence[Channel],
+    *,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    steps: int = 512,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+    objective: Objective | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
+
+    Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W) or (N, H, W, C),
+    over tokens of (N, T, C), or the value itself of a vector (N, C). At each step the batch is moved, scaled and turned
+    a little, by lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to
+    the network.
+
+    objective: (activations (1, C, ...) of one picture, channel) -> scalar, climbed instead; see `OwnObjective`.
+    on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
+    Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
+    grey, as over a dead channel, is returned: ask `is_blank`.
+    """
+    objective, device = None if objective is None else own_objective(objective), device_of(model)
+    with torch.enable_grad(), seed_generators(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
+        (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
+        optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
+
+        def pictures() -> Tensor:
+            return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
+
+        with observe_responses(model, targets, mean, std, objective) as respond:
+            for step in range(1, steps + 1):
+                views = F.interpolate(transforms(pictures()), size=(size, size), mode="bilinear", align_corners=True)
+                responses = respond(views)  # (N,)
+                # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
+                (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
+                if pictures_lost := find_not_finite(responses, spectrum.grad):
+                    asked = ", ".join(str(targets[n]) for n in pictures_lost)
+                    raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
+                optimizer.step()
+                if on_step is not None:
+                    on_step(step, steps)
+        return pictures().detach().float().cpu()
+
+
+@contextmanager
+def _lucent_on(device: torch.device) -> Iterator[tuple[Callable[..., Any], Tensor, Callable[[Tensor], Tensor]]]:
+    """Lucent's (Fourier image, colour matrix (3, 3), standard transforms) on a device of our choice.
+
+    Lucent fixes its device at import in two of its modules; they are set for the time of the `with`. Imported here: it
+    takes seconds, and kornia 0.4.1, which it needs, greets today's torch with a deprecation notice for every function
+    it scripts.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*torch\.jit\.script", Warning)
+        from lucent.optvis import transform
+        from lucent.optvis.param import color, spatial
+    # private to lucent (seen in torch-lucent 0.1.8): `device` of both modules, and the colours' matrix
+    devices = spatial.device, transform.device
+    spatial.device = transform.device = device
+    try:
+        colours = torch.tensor(color.color_correlation_normalized, dtype=torch.float32, device=device)
+        yield spatial.fft_image, colours, transform.compose(transform.standard_transforms)
+    finally:
+        spatial.device, transform.device = devices
