@@ -34,7 +34,7 @@ from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import block_of, weight_matrix
 from spade_cli.pruning.solvers.curvature import damp, relative_error
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
-from spade_cli.run.calibrate import Calibration, Samples, calibrate
+from spade_cli.run.calibrate import Calibration, SampleBatches, calibrate
 from spade_cli.world import draw_pictures
 
 COMMAND = "python scripts/bench_run.py"
@@ -164,7 +164,7 @@ def against_the_published_run(_: argparse.Namespace) -> None:
     started = time.perf_counter()
     copies = augment.paper(image, SAMPLES, classifier.preprocessing, 0)
     augmented = time.perf_counter()
-    batches = Samples(copies, classifier, 32)
+    batches = SampleBatches(copies, classifier, 32)
     hessians = published.statistics(copy.deepcopy(model), batches, names)
     measured = time.perf_counter()
     solved = {}

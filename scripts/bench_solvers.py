@@ -106,8 +106,8 @@ def real_layers(arguments: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor,
     layers = [layer.name for layer in find_layers(classifier.model) if layer.reason is None]
     modules: dict[str, nn.Module] = dict(classifier.model.named_modules())
     for image in images:
-        copies = augment.paper(image, 256, classifier.preprocessing, 0)
-        statistics = calibrate(classifier, copies, layers, Calibration(), 0)
+        samples = augment.paper(image, 256, classifier.preprocessing, 0)
+        statistics = calibrate(classifier, samples, layers, Calibration(), 0)
         for name in layers:
             plain = statistics.hessians[name]
             damped, _ = damp(plain, 0.01)

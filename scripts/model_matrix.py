@@ -32,7 +32,9 @@ from spade_cli.interpretation.channels import observe_layers
 from spade_cli.interpretation.visualization.visualizer import channel_mean
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, pruner_named
+from spade_cli.pruning.schedule import Shares
 from spade_cli.run.request import find_channels
+from spade_cli.run.trace_settings import TraceSettings
 
 PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "random")
 SMALL = 64  # pixels, where the network takes any size: everything costs a tenth of 224
@@ -138,8 +140,8 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         x,
         augment.NAMED["paper"](image, SAMPLES, own, 0),
         layers,
-        dict.fromkeys(chosen, SHARE),
-        {name: pruner_named(name) for name in PRUNERS},
+        Shares(dict.fromkeys(chosen, SHARE)),
+        [TraceSettings(pruner=pruner_named(name), pruner_name=name) for name in PRUNERS],
         {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
         partial(visualize, steps=STEPS),
         find_channels([target], classifier, x) | excitable(classifier, x, chosen),

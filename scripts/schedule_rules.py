@@ -28,8 +28,8 @@ from spade_cli.interpretation import METHODS, explainable
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Draft, Fidelity, blocks, find_layers
 from spade_cli.pruning.solvers.forward import forward
-from spade_cli.run.calibrate import Calibration, calibrate
-from spade_cli.run.find_trace import judge_of, subject_of
+from spade_cli.run.make_trace import calibrate_image, make_judge, read_answer
+from spade_cli.run.trace_settings import TraceSettings
 from spade_cli.world import demo_classifier
 
 SEED = 77  # of the world's pictures: none of those that docs/results.md reports on
@@ -65,17 +65,18 @@ RULES: dict[str, Callable[[Setting], float]] = {
 def settings_of(classifier: Classifier, example: datasets.Example) -> list[Setting]:
     """Every schedule of the grid on one picture, dense first; none where the network does not say the target."""
     model, layers = classifier.model, find_layers(classifier.model)
-    subject = subject_of(classifier, example.image)
-    if subject.target != example.target or example.mask is None:
+    answer = read_answer(classifier, example.image)
+    if answer.target != example.target or example.mask is None:
         return []
     mask = datasets.network_mask(example.mask, classifier)
     if not mask.any():
         return []
-    copies = augment.paper(example.image, 256, classifier.preprocessing, 0)
+    samples = augment.paper(example.image, 256, classifier.preprocessing, 0)
     named = blocks(layers)
-    statistics = calibrate(classifier, copies, [name for block in named.values() for name in block], Calibration(), 0)
-    judge = judge_of(classifier, copies, subject, statistics)
-    draft = Draft(model, layers, statistics, forward, 0.01)
+    names = [name for block in named.values() for name in block]
+    calibrated = calibrate_image(classifier, layers, names, samples, answer, TraceSettings())
+    judge = make_judge(calibrated)
+    draft = Draft(model, layers, calibrated.statistics, forward, 0.01)
     (head, *_), body = next(iter(named.values())), list(named.values())[1:]
     found: list[Setting] = []
     dense: Tensor | None = None
@@ -84,7 +85,7 @@ def settings_of(classifier: Classifier, example: datasets.Example) -> list[Setti
             shares = {name: share for block in body[:depth] for name in block} | {head: share_of_head}
             network = draft.set(shares)
             fidelity = judge(network)
-            maps = maps_of(network, subject.x, subject.target)
+            maps = maps_of(network, answer.x, answer.target)
             auc = 100 * roc_auc(maps, mask.expand(len(maps), -1, -1))
             dense = auc if dense is None else dense
             found.append(
@@ -93,7 +94,7 @@ def settings_of(classifier: Classifier, example: datasets.Example) -> list[Setti
                     fidelity,
                     concentration(maps),
                     consistency(maps),
-                    insertion(model, subject.x, subject.target, maps[list(INSERTED)]),
+                    insertion(model, answer.x, answer.target, maps[list(INSERTED)]),
                     (auc - dense).numpy(),
                 )
             )

@@ -22,8 +22,8 @@ from spade_cli.images import augment
 from spade_cli.interpretation import METHODS, explainable
 from spade_cli.pruning import Draft, Fidelity, Search, find_layers, schedule
 from spade_cli.pruning.solvers.forward import forward
-from spade_cli.run.calibrate import Calibration, calibrate
-from spade_cli.run.find_trace import candidates, judge_of, subject_of
+from spade_cli.run.make_trace import calibrate_image, free_blocks, make_judge, read_answer
+from spade_cli.run.trace_settings import TraceSettings
 from spade_cli.world import demo_classifier
 
 SEED = 77  # none of the pictures that docs/results.md reports on
@@ -52,23 +52,21 @@ def measure(example: datasets.Example, curves: Curves) -> tuple[float, int, floa
     """Add one picture to the curves; returns share, depth, gain and probability kept of what auto chose."""
     classifier = demo_classifier()
     layers = find_layers(classifier.model)
-    subject = subject_of(classifier, example.image)
-    if subject.target != example.target or example.mask is None:
+    answer = read_answer(classifier, example.image)
+    if answer.target != example.target or example.mask is None:
         return None
     mask = datasets.network_mask(example.mask, classifier)
     auto = schedule.auto(layers, None)
-    copies = augment.paper(example.image, 256, classifier.preprocessing, 0)
-    statistics = calibrate(classifier, copies, auto.candidates, Calibration(), 0)
-    judge = judge_of(classifier, copies, subject, statistics)
-    draft = Draft(classifier.model, layers, statistics, forward, 0.01)
-    body = candidates(layers, auto, statistics)
+    samples = augment.paper(example.image, 256, classifier.preprocessing, 0)
+    image = calibrate_image(classifier, layers, auto.candidates, samples, answer, TraceSettings())
+    judge = make_judge(image)
+    draft = Draft(classifier.model, layers, image.statistics, forward, 0.01)
+    body = free_blocks(image, schedule.Shares({}, auto), auto)
 
     def auc(network: torch.nn.Module) -> float:
         with torch.enable_grad():
-            safe = explainable(network, subject.x)
-            found = [
-                aggregate(METHODS[name](safe, subject.x, subject.target).map, AGGREGATIONS[name]) for name in QUICK
-            ]
+            safe = explainable(network, answer.x)
+            found = [aggregate(METHODS[name](safe, answer.x, answer.target).map, AGGREGATIONS[name]) for name in QUICK]
         return 100 * float(roc_auc(torch.stack(found), mask.expand(len(QUICK), -1, -1)).mean())
 
     dense = auc(classifier.model)

@@ -10,7 +10,7 @@ import spade_cli
 from spade_cli.errors import UserError
 from spade_cli.images import augment
 from spade_cli.images.load import as_image
-from spade_cli.run.calibrate import Calibration, calibrate, passes, store_for
+from spade_cli.run.calibrate import Calibration, calibrate, find_store, split_passes
 
 NAMES = ["conv1", "conv2", "head"]
 EXACT = Calibration(precision="float32")
@@ -22,20 +22,20 @@ def classifier():
 
 
 @pytest.fixture(scope="module")
-def copies(classifier):
+def samples(classifier):
     return augment.paper(as_image(photograph()), 8, classifier.preprocessing, 0)
 
 
-def measured(classifier, copies, names, calibration, store=None, seed=0):
-    return calibrate(classifier, copies, names, calibration, seed, store)
+def collect_statistics(classifier, samples, names, calibration, store=None, seed=0):
+    return calibrate(classifier, samples, names, calibration, seed, store)
 
 
 def test_passes_fit_into_the_memory_and_keep_the_order():
     model = small()  # Hessians of 72 x 72, 72 x 72 and 8 x 8 floats: 20736, 20736 and 256 bytes
-    assert passes(model, NAMES, 1e9) == [NAMES]
-    assert passes(model, NAMES, 30_000) == [["conv1"], ["conv2", "head"]]
-    assert passes(model, NAMES, 1) == [["conv1"], ["conv2"], ["head"]]
-    assert passes(model, [], 1) == [[]], "one pass all the same, for the logits"
+    assert split_passes(model, NAMES, 1e9) == [NAMES]
+    assert split_passes(model, NAMES, 30_000) == [["conv1"], ["conv2", "head"]]
+    assert split_passes(model, NAMES, 1) == [["conv1"], ["conv2"], ["head"]]
+    assert split_passes(model, [], 1) == [[]], "one pass all the same, for the logits"
 
 
 @pytest.mark.parametrize("memory", [1, 30_000])
@@ -63,16 +63,16 @@ def test_several_images_have_the_traces_of_each(classifier):
         spade_cli.traces(classifier, [])
 
 
-def test_saved_statistics_are_read_and_only_what_is_missing_is_measured(classifier, copies, tmp_path):
+def test_saved_statistics_are_read_and_only_what_is_missing_is_measured(classifier, samples, tmp_path):
     calibration = Calibration(save=tmp_path / "kept", precision="float32")
-    store = store_for(classifier, copies, calibration, 0)
-    fresh = measured(classifier, copies, NAMES, EXACT)
-    measured(classifier, copies, ["conv1"], calibration, store)
+    store = find_store(classifier, samples, calibration, 0)
+    fresh = collect_statistics(classifier, samples, NAMES, EXACT)
+    collect_statistics(classifier, samples, ["conv1"], calibration, store)
     calls = []
     hook = classifier.model.register_forward_hook(lambda *_: calls.append(1))
-    both = measured(classifier, copies, NAMES, calibration, store)
+    both = collect_statistics(classifier, samples, NAMES, calibration, store)
     assert len(calls) == 1, "conv2 and head are measured, in one pass"
-    again = measured(classifier, copies, NAMES, calibration, store)
+    again = collect_statistics(classifier, samples, NAMES, calibration, store)
     assert len(calls) == 1, "nothing is"
     hook.remove()
     for found in (both, again):
@@ -84,18 +84,18 @@ def test_a_layer_that_never_ran_is_remembered_as_such(tmp_path):
     model = small()
     model.unused = torch.nn.Linear(3, 3)
     classifier = spade_cli.wrap(model, size=32)
-    copies = augment.paper(as_image(photograph()), 4, classifier.preprocessing, 0)
+    samples = augment.paper(as_image(photograph()), 4, classifier.preprocessing, 0)
     calibration = Calibration(save=tmp_path)
-    store = store_for(classifier, copies, calibration, 0)
-    measured(classifier, copies, ["head", "unused"], calibration, store)
+    store = find_store(classifier, samples, calibration, 0)
+    collect_statistics(classifier, samples, ["head", "unused"], calibration, store)
     calls = []
     hook = model.register_forward_hook(lambda *_: calls.append(1))
-    assert "unused" not in measured(classifier, copies, ["head", "unused"], calibration, store).hessians
+    assert "unused" not in collect_statistics(classifier, samples, ["head", "unused"], calibration, store).hessians
     hook.remove()
     assert not calls
 
 
-def test_other_samples_weights_and_settings_have_statistics_of_their_own(classifier, copies, tmp_path):
+def test_other_samples_weights_and_settings_have_statistics_of_their_own(classifier, samples, tmp_path):
     base = Calibration(save=tmp_path)
     other_weights = spade_cli.wrap(small(), size=32)
     with torch.no_grad():
@@ -103,44 +103,44 @@ def test_other_samples_weights_and_settings_have_statistics_of_their_own(classif
     other_forward = spade_cli.wrap(small(), size=32)
     other_forward.model.register_forward_hook(lambda module, x, logits: logits + 1)
     folders = {
-        store_for(*which, seed).folder
+        find_store(*which, seed).folder
         for *which, seed in [
-            (classifier, copies, base, 0),
-            (classifier, copies.flip(0), base, 0),
-            (other_weights, copies, base, 0),
-            (classifier, copies, Calibration(save=tmp_path, rows_per_column=4), 0),
-            (classifier, copies, Calibration(save=tmp_path, batch_size=4), 0),
-            (classifier, copies, Calibration(save=tmp_path, precision="bfloat16"), 0),
-            (classifier, copies, Calibration(save=tmp_path, precision="float32"), 0),
-            (other_forward, copies, base, 0),
-            (classifier, copies, base, 1),
+            (classifier, samples, base, 0),
+            (classifier, samples.flip(0), base, 0),
+            (other_weights, samples, base, 0),
+            (classifier, samples, Calibration(save=tmp_path, rows_per_column=4), 0),
+            (classifier, samples, Calibration(save=tmp_path, batch_size=4), 0),
+            (classifier, samples, Calibration(save=tmp_path, precision="bfloat16"), 0),
+            (classifier, samples, Calibration(save=tmp_path, precision="float32"), 0),
+            (other_forward, samples, base, 0),
+            (classifier, samples, base, 1),
         ]
     }
     assert len(folders) == 8, "auto is one of bfloat16 and float32"
-    assert store_for(classifier, copies, Calibration(save=tmp_path, memory=1), 0).folder in folders
+    assert find_store(classifier, samples, Calibration(save=tmp_path, memory=1), 0).folder in folders
 
 
-def test_damaged_file_is_named(classifier, copies, tmp_path):
+def test_damaged_file_is_named(classifier, samples, tmp_path):
     calibration = Calibration(save=tmp_path)
-    store = store_for(classifier, copies, calibration, 0)
-    measured(classifier, copies, ["head"], calibration, store)
+    store = find_store(classifier, samples, calibration, 0)
+    collect_statistics(classifier, samples, ["head"], calibration, store)
     (path,) = tmp_path.rglob("layer-head.safetensors")
     path.write_bytes(b"not this")
     with pytest.raises(UserError, match=r"calibration.save: .*layer-head.safetensors cannot be read .*delete it"):
-        measured(classifier, copies, ["head"], calibration, store)
+        collect_statistics(classifier, samples, ["head"], calibration, store)
 
 
-def test_nothing_half_written_is_left(classifier, copies, tmp_path, monkeypatch):
+def test_nothing_half_written_is_left(classifier, samples, tmp_path, monkeypatch):
     calibration = Calibration(save=tmp_path)
-    store = store_for(classifier, copies, calibration, 0)
-    measured(classifier, copies, NAMES, calibration, store)
+    store = find_store(classifier, samples, calibration, 0)
+    collect_statistics(classifier, samples, NAMES, calibration, store)
     assert not [folder for folder, _, _ in os.walk(tmp_path) if ".part" in folder]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_forward_pass_in_half_the_bits_gives_nearly_the_same_statistics(classifier, copies, precision):
-    exact = measured(classifier, copies, NAMES, EXACT)
-    found = measured(classifier, copies, NAMES, Calibration(precision=precision))
+def test_forward_pass_in_half_the_bits_gives_nearly_the_same_statistics(classifier, samples, precision):
+    exact = collect_statistics(classifier, samples, NAMES, EXACT)
+    found = collect_statistics(classifier, samples, NAMES, Calibration(precision=precision))
     for name in NAMES:
         assert found.hessians[name].dtype == torch.float32
         off = float((found.hessians[name] - exact.hessians[name]).norm() / exact.hessians[name].norm())

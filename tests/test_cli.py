@@ -12,26 +12,27 @@ from spade_cli.cli.config.quoting import arrange, quote
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS
 from spade_cli.run import pipeline
-from spade_cli.run.request import Request
+from spade_cli.run.request import RunRequest
 from spade_cli.version import __version__
 
 IMAGE = "image=cat.jpg"
 
 
-def test_defaults(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+def test_defaults(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", IMAGE]) == 0
     (request,) = requests
     assert (request.image, request.output, request.model.name) == (Path("cat.jpg"), Path("outputs"), "resnet50")
-    assert (request.samples, request.sparsity, request.damping, request.seed) == (256, None, 0.01, 0)
-    assert (request.pruner_name, request.schedule_name, request.augmentation_name) == ("forward", "auto", "paper")
-    assert (request.calibration.rows_per_column, request.target, request.device) == (32, "predicted", "auto")
+    trace = request.trace
+    assert (trace.sample_count, trace.level, trace.damping, trace.seed) == (256, None, 0.01, 0)
+    assert (trace.pruner_name, trace.schedule_name, trace.augmentation_name) == ("forward", "auto", "paper")
+    assert (trace.calibration.rows_per_column, request.target, request.device) == (32, "predicted", "auto")
     assert set(request.saliency) < set(METHODS) and request.visualize is not None and not request.visualization_targets
     assert request.command == "spade run image=cat.jpg" and "sparsity: null" in request.config
     assert capsys.readouterr().out == f"{Path('outputs/done')}\n"
     assert not Path("outputs").exists() and not list(Path().iterdir())  # Hydra leaves nothing
 
 
-def test_settings_are_bound(requests: list[Request]) -> None:
+def test_settings_are_bound(requests: list[RunRequest]) -> None:
     arguments = ["pruner=obs", "pruner.granularity=weight", "augmentation=noise", "augmentation.std=0.5", "seed=7"]
     arguments += [
         "interpreter.methods=all",
@@ -42,18 +43,19 @@ def test_settings_are_bound(requests: list[Request]) -> None:
     arguments += ["calibration.rows_per_column=all", "schedule.layers={layer[34].*: 0.5, fc: 0}"]
     assert main(["run", IMAGE, *arguments]) == 0
     (request,) = requests
-    assert request.pruner.keywords == {"granularity": "weight"}
-    assert request.augmentation.keywords == {"std": 0.5}
+    assert request.trace.pruner.keywords == {"granularity": "weight"}
+    assert request.trace.augmentation.keywords == {"std": 0.5}
     assert list(request.saliency) == list(METHODS)
     assert request.saliency["occlusion"].keywords["window"] == 9
     assert request.saliency["lime"].keywords["seed"] == 7
     assert "seed" not in request.saliency["saliency"].keywords
     assert request.visualize.keywords["steps"] == 3
     assert request.visualization_targets == ("layer4.2:17", "tiger cat", 5)
-    assert request.calibration.rows_per_column is None and request.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
+    trace = request.trace
+    assert trace.calibration.rows_per_column is None and trace.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
 
 
-def test_interpreters(requests: list[Request]) -> None:
+def test_interpreters(requests: list[RunRequest]) -> None:
     assert main(["run", IMAGE, "interpreter=saliency"]) == main(["run", IMAGE, "interpreter=visualization"]) == 0
     assert requests[0].saliency and requests[0].visualize is None
     assert not requests[1].saliency and requests[1].visualize is not None
@@ -77,14 +79,14 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_name_of_a_file(requests: list[Request], name: str) -> None:
+def test_any_name_of_a_file(requests: list[RunRequest], name: str) -> None:
     assert main(["run", f"image={name}", f"out={name}", f"model.weights={name}", f"target={name}"]) == 0
     (request,) = requests
     assert request.image == request.output == Path(name)
     assert request.model.weights == request.target == name
 
 
-def test_home_is_expanded(requests: list[Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_is_expanded(requests: list[RunRequest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert main(["run", "image=~/a b.png"]) == 0
@@ -119,14 +121,14 @@ def test_quiet_plain_and_json(
     assert row["agreement"] == found["fidelity"]["agreement"] and row["skipped"] == []
 
 
-def test_views_reach_the_console(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+def test_views_reach_the_console(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
     for flags, expected in (([], (False, False)), (["-q"], (True, False)), (["--plain"], (False, True))):
         made = terminal.console(flags)
         assert (made.quiet, made.no_color) == expected and made.stderr
 
 
 def test_errors_from_below(
-    requests: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    requests: list[RunRequest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def failing(error: BaseException) -> Callable[..., None]:
         def run(*_: Any) -> None:
@@ -144,7 +146,7 @@ def test_errors_from_below(
     assert "Traceback" in (captured := capsys.readouterr().err) and "odd" in captured and "HYDRA" not in captured
 
 
-def test_multirun_goes_on_after_a_failure(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+def test_multirun_goes_on_after_a_failure(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["run", "-m", "image=é 1.jpg,b.jpg", "seed=-1,5", "out=out 1"])
     assert code == 2
     assert [(request.image.name, request.seed) for request in requests] == [("é 1.jpg", 5), ("b.jpg", 5)]
@@ -152,7 +154,7 @@ def test_multirun_goes_on_after_a_failure(requests: list[Request], capsys: pytes
     assert [path.name.endswith("-multirun") for path in Path("out 1").glob("*/*")] == [True]
 
 
-def test_a_pruner_of_ones_own(requests: list[Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pruner_of_ones_own(requests: list[RunRequest], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my_pruner_module.py").write_text(
         "def zero(weight, hessian, sparsity, block, *, force=1.0):\n    return weight * 0\n"
     )
@@ -162,8 +164,8 @@ def test_a_pruner_of_ones_own(requests: list[Request], tmp_path: Path, capsys: p
     )
     assert main(["run", IMAGE, "--config-dir", "my yaml", "pruner=mine", "pruner.sparsity=0.5"]) == 0
     (request,) = requests
-    assert request.pruner_name == "mine" and request.sparsity == 0.5
-    assert request.pruner.func.__name__ == "zero" and request.pruner.keywords == {"force": 2.0}
+    assert request.trace.pruner_name == "mine" and request.trace.level == 0.5
+    assert request.trace.pruner.func.__name__ == "zero" and request.trace.pruner.keywords == {"force": 2.0}
     capsys.readouterr()
     assert main(["run", "--help", "--config-dir=my yaml"]) == 0
     assert "Removes all." in (text := capsys.readouterr().out) and "how hard [mine]" in text
@@ -178,7 +180,7 @@ def test_a_pruner_of_ones_own(requests: list[Request], tmp_path: Path, capsys: p
         assert word in capsys.readouterr().err
 
 
-def test_cfg_prints_the_configuration(requests: list[Request], capsys: pytest.CaptureFixture[str]) -> None:
+def test_cfg_prints_the_configuration(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", IMAGE, "--cfg", "job", "pruner=obs"]) == 0
     assert "granularity: kernel" in capsys.readouterr().out and not requests
 

@@ -106,7 +106,7 @@ def reached(*_: Any, **__: Any) -> None:
 def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where work would begin, every command ends; an empty folder but for one picture."""
     for place in (
-        *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.models.load_model"),
+        *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.run.request.load_on_device"),
         *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study.build_study"),
         *("spade_cli.evaluation.study.score_answers.score", "spade_cli.tuning.tune.tune", "spade_cli.world.toy.train"),
         "spade_cli.report.run_folder.new_folder",
@@ -272,7 +272,7 @@ def test_settings_of_ones_own_in_a_file(refuse: Callable[..., str], requests: li
     file = tmp_path / "own" / "experiment" / "mine.yaml"
     file.write_text("# @package _global_\ndefaults:\n  - override /pruner: obs\nseed: 5\n")
     assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 0
-    assert (requests[0].pruner_name, requests[0].seed) == ("obs", 5)
+    assert (requests[0].trace.pruner_name, requests[0].seed) == ("obs", 5)
     file.write_text("# @package _global_\nsede: 5\n")
     assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 2 and len(requests) == 1
 

@@ -8,11 +8,13 @@ import torch
 from networks import small
 
 from spade_cli.cli import main
-from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS, _judged, _visualized, examine
+from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS, _judge_trace, _try_visualization, examine
 from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanation, visualize
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune
+from spade_cli.pruning.schedule import Shares
 from spade_cli.pruning.solvers.magnitude import magnitude
+from spade_cli.run.trace_settings import TraceSettings
 
 QUICK = ("augmentation.samples=2", "interpreter.steps=2", "interpreter.methods=[saliency,lrp,guided_backprop]")
 
@@ -50,13 +52,13 @@ def examined(**changes):
     classifier = wrap(small(), size=32)
     layers, image = find_layers(classifier.model, classifier.grey()), torch.randn(1, 3, 32, 32)
     asked = {
-        "pruners": {"magnitude": magnitude},
+        "settings": [TraceSettings(pruner=magnitude, pruner_name="magnitude")],
         "methods": {"saliency": METHODS["saliency"]},
         "visualize": None,
         "channels": {},
     } | changes
-    copies = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    found = examine(classifier, image, copies, layers, {"conv2": 0.5}, **asked)
+    samples = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    found = examine(classifier, image, samples, layers, Shares({"conv2": 0.5}), **asked)
     return {finding.what: finding for finding in found}
 
 
@@ -89,13 +91,13 @@ def test_a_dead_channel_is_called_dead():
     model = small()
     model.conv1.weight.data[3], model.conv1.bias.data[3] = 0, -1
     classifier = wrap(model, size=32, mean=(0.5,) * 3, std=(0.2,) * 3)
-    found = _visualized("conv1:3", partial(visualize, steps=4), classifier, Channel("conv1", 3), 0)
+    found = _try_visualization("conv1:3", partial(visualize, steps=4), classifier, Channel("conv1", 3), 0)
     assert found.verdict == FLAGGED
     assert found.why == ("the picture is blank: the channel is dead, no picture excites it",)
 
 
 def test_a_pruner_that_fails_is_a_finding_and_a_fault_is_not():
-    found = examined(pruners={"broken": lambda weight, hessian, sparsity, block: weight * torch.nan})
+    found = examined(settings=[TraceSettings(pruner=lambda weight, *_: weight * torch.nan, pruner_name="broken")])
     assert found["trace by broken"].verdict == FAILS and "NaN" in found["trace by broken"].why[0]
     with pytest.raises(ZeroDivisionError):
         examined(methods={"faulty": lambda network, image, target: 1 / 0})
@@ -106,10 +108,10 @@ def test_damage_is_seen():
     layers = find_layers(model)
     statistics = collect(model, [torch.randn(4, 3, 16, 16)], ["conv2"], samples=4)
     trace = prune(model, layers, {"conv2": 0.5}, statistics, magnitude)
-    assert _judged(model, trace.model, trace.layers, ["conv2"]) == (WORKS, ())
+    assert _judge_trace(model, trace.model, trace.layers, ["conv2"]) == (WORKS, ())
     damaged = copy.deepcopy(trace.model)
     damaged.conv1.weight.data[0] = 0
-    verdict, why = _judged(model, damaged, trace.layers, ["conv2"])
+    verdict, why = _judge_trace(model, damaged, trace.layers, ["conv2"])
     assert verdict == FAILS and why[0].startswith("conv1 changed")
-    verdict, why = _judged(model, trace.model, trace.layers, ["conv2", "conv1"])
+    verdict, why = _judge_trace(model, trace.model, trace.layers, ["conv2", "conv1"])
     assert verdict == FLAGGED and why[0].startswith("conv1: ")

@@ -24,6 +24,7 @@ from spade_cli.report.run_folder import slugs
 from spade_cli.run import pipeline
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.explain import _said_once
+from spade_cli.run.trace_settings import TraceSettings
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
 
@@ -40,13 +41,10 @@ def request(picture, output, **changes):
         image=picture,
         model=ModelSource(None, factory="networks:small", size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
         output=output,
-        augmentation=augment.paper,
-        augmentation_name="paper",
-        samples=40,
+        sample_count=40,
         pruner=pruner_named("sparsegpt"),
         pruner_name="sparsegpt",
-        sparsity=0.5,
-        damping=0.01,
+        level=0.5,
         schedule=schedule.uniform,
         schedule_name="uniform",
         calibration=Calibration(batch_size=16, precision="float32"),
@@ -56,7 +54,9 @@ def request(picture, output, **changes):
         command="spade run",
         config="seed: 0\n",
     )
-    return pipeline.Request(**{**settings, **changes})
+    settings |= changes
+    own = {name: settings.pop(name) for name in list(settings) if name in TraceSettings.__dataclass_fields__}
+    return pipeline.RunRequest(**settings, trace=TraceSettings(**own))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_two_runs_in_the_same_second_get_two_folders(picture, tmp_path, monkeypa
             return datetime(2030, 1, 1, 12)
 
     monkeypatch.setattr("spade_cli.report.run_folder.datetime", Noon)
-    quick = dict(saliency={}, visualize=None, samples=2)
+    quick = dict(saliency={}, visualize=None, sample_count=2)
     folders = [pipeline.run(request(picture, tmp_path, **quick)) for _ in range(3)]
     assert [folder.name for folder in folders] == ["12-00-00-héron-1-x" + suffix for suffix in ("", "-2", "-3")]
 
@@ -313,7 +313,7 @@ def test_a_search_that_finds_nothing_says_how_near_it_came(picture, tmp_path, na
     changes = {
         "schedule": partial(schedule.auto, fidelity=1.0),
         "schedule_name": "auto",
-        "sparsity": None,
+        "level": None,
         "layer_shares": named,
         "pruner": nothing_left,
     }

@@ -16,7 +16,7 @@ from spade_cli.cli import SYNONYMS, VERBS, main, own_stdout
 from spade_cli.cli.config.options import CONFIGS, read_command
 from spade_cli.cli.config.spelling import understood
 from spade_cli.run import pipeline
-from spade_cli.run.request import Request
+from spade_cli.run.request import RunRequest
 
 IMAGE = "image=cat.jpg"
 ROOT = Path(__file__).parents[1]
@@ -74,11 +74,11 @@ def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str],
 
 
 def test_what_another_process_answers_is_said(
-    requests: list[Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    requests: list[RunRequest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
 
-    def run(request: Request, console: object) -> Path:
+    def run(request: RunRequest, console: object) -> Path:
         said.append(capsys.readouterr().out)
         return request.output / str(request.seed)
 
@@ -99,7 +99,7 @@ def test_what_another_process_answers_is_said(
 @pytest.mark.parametrize("older", [["output=kept x"], ["--output", "kept x"], ["--output=kept x"], ["--out", "kept x"]])
 @pytest.mark.parametrize("command", [["run", IMAGE], ["run", "-m", "image=a.jpg,b.jpg", "seed=1,2"]])
 def test_older_words_for_out_are_understood_and_say_so_once(
-    requests: list[Request], capsys: pytest.CaptureFixture[str], older: list[str], command: list[str]
+    requests: list[RunRequest], capsys: pytest.CaptureFixture[str], older: list[str], command: list[str]
 ) -> None:
     assert main([*command, *older]) == 0
     assert {request.output for request in requests} == {Path("kept x")}
@@ -121,7 +121,7 @@ def test_every_command_that_writes_calls_the_place_out() -> None:
         assert file.stem.startswith("_") or file.stem in ("layers", "doctor") or "out" in keys, file
 
 
-def test_a_multirun_keeps_its_notes_in_out(requests: list[Request]) -> None:
+def test_a_multirun_keeps_its_notes_in_out(requests: list[RunRequest]) -> None:
     assert main(["run", "-m", IMAGE, "seed=1,2", "out=kept"]) == 0
     assert [path.name.endswith("-multirun") for path in Path("kept").glob("*/*")] == [True]
     assert not Path("outputs").exists()
@@ -152,14 +152,14 @@ def test_the_rule_is_stated_and_the_flags_are_everywhere(capsys: pytest.CaptureF
         assert text.startswith(f"spade {verb}: ") and "usage: spade" in text
 
 
-def test_lists_need_no_brackets(requests: list[Request]) -> None:
+def test_lists_need_no_brackets(requests: list[RunRequest]) -> None:
     words = ["interpreter.methods=saliency,lrp", "interpreter.targets=tiger cat,layer4.2:17,5", "keep=report"]
     words += ["augmentation.scale=0.3,0.9", "model.mean=0.1,0.2,0.3"]
     assert main(["run", IMAGE, *words]) == 0
     (request,) = requests
     assert list(request.saliency) == ["saliency", "lrp"] and request.keep == ("report",)
     assert request.visualization_targets == ("tiger cat", "layer4.2:17", 5)
-    assert request.augmentation.keywords["scale"] == (0.3, 0.9) and request.model.mean == (0.1, 0.2, 0.3)
+    assert request.trace.augmentation.keywords["scale"] == (0.3, 0.9) and request.model.mean == (0.1, 0.2, 0.3)
     requests.clear()
     assert main(["run", "-m", IMAGE, "interpreter.methods=saliency,lrp"]) == 0
     assert [list(request.saliency) for request in requests] == [["saliency"], ["lrp"]]
@@ -174,7 +174,7 @@ def test_lists_are_those_of_the_yaml_files() -> None:
     assert understood("sweep", ["interpreter.methods=saliency,lrp"]) == ["interpreter.methods=saliency,lrp"]
 
 
-def test_any_network_of_torchvision_by_its_name(requests: list[Request]) -> None:
+def test_any_network_of_torchvision_by_its_name(requests: list[RunRequest]) -> None:
     assert main(["run", IMAGE, "model=resnet34"]) == 0
     assert (requests[0].model.name, requests[0].model.library) == ("resnet34", "torchvision")
     assert requests[0].command == "spade run image=cat.jpg model=torchvision model.name=resnet34"
@@ -184,7 +184,7 @@ def test_any_network_of_torchvision_by_its_name(requests: list[Request]) -> None
         assert understood("run", ["-m", word]) == ["-m", word]
 
 
-def test_a_users_network_comes_before_torchvisions(requests: list[Request], tmp_path: Path) -> None:
+def test_a_users_network_comes_before_torchvisions(requests: list[RunRequest], tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "resnet34.yaml").write_text(
         "# Mine.\ndefaults:\n  - _source\n  - _self_\nname: resnet34\nsize: 99\n"
@@ -281,7 +281,7 @@ def test_every_command_refuses_it(refuse: Callable[..., str], verb: str) -> None
     assert f"foo=1 is not a setting of spade {verb}" in refuse(verb, *required.get(verb, []), "+foo=1")
 
 
-def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path: Path, capsys: Any) -> None:
+def test_yaml_of_the_users_own_goes_on_working(requests: list[RunRequest], tmp_path: Path, capsys: Any) -> None:
     files = {
         "experiment/mine.yaml": "# @package _global_\nbase: 3\nseed: ${base}\noutput: kept\n",
         "interpreter/mine.yaml": "# Mine.\ndefaults:\n  - saliency\n  - _self_\nwide: 9\n"
@@ -300,8 +300,8 @@ def test_yaml_of_the_users_own_goes_on_working(requests: list[Request], tmp_path
     groups = ["+experiment=mine", "+settings=mine", "+notes=mine", "pruner.sparsity=${settings.level}"]
     assert main(["run", IMAGE, *own, *groups, "+pruner.more=4"]) == 0
     (request,) = requests
-    assert (request.seed, request.output, request.sparsity) == (3, Path("kept"), 0.5)
-    assert request.pruner.keywords == {"anything": 2, "more": 4}
+    assert (request.seed, request.output, request.trace.level) == (3, Path("kept"), 0.5)
+    assert request.trace.pruner.keywords == {"anything": 2, "more": 4}
     assert request.saliency["lrp"] and "out: kept" in request.config and "\noutput:" not in request.config
     assert "write out: kept in the YAML file" in capsys.readouterr().err
     assert main(["run", IMAGE, *own, *groups, "out=mine too"]) == 0

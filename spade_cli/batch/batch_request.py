@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spade_cli.batch.table import Row
-from spade_cli.run.request import Request
+from spade_cli.run.request import RunRequest
 
 Task = tuple[tuple[int, str], ...]  # numbers and addresses of images that a worker gets at a time
 TOGETHER = 8  # images at a time: from there on little is gained (docs/scale.md), and memory grows
@@ -28,7 +28,7 @@ class Work(Protocol):
     """What is to be done to every image; it can be sent to another process."""
 
     @property
-    def request(self) -> Request:
+    def request(self) -> RunRequest:
         """Settings that all images share."""
 
     def open(self) -> Worker:

@@ -10,24 +10,25 @@ from spade_cli.batch.storage import storage
 from spade_cli.batch.table import Item, Row
 from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
-from spade_cli.pruning import Auto, Trace
+from spade_cli.models import Classifier
+from spade_cli.pruning import Trace
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.pruning.solvers.pruner import can
-from spade_cli.run.request import Request, Setting, ask, settle
+from spade_cli.run.request import RunPlan, RunRequest, ask_question, plan_run
 
 
 @dataclass(frozen=True)
 class BatchWork:
     """Explain every image with the same settings."""
 
-    request: Request  # `image` is filled in for each
+    request: RunRequest  # `image` is filled in for each
     out: str
     together: int | None  # images that are calibrated and solved together; None: as measured
 
     def open(self) -> "BatchWorker":
         """Load the network, and rehearse on a grey picture."""
-        return BatchWorker(self, settled(self.request))
+        return BatchWorker(self, rehearse(self.request))
 
     def failed(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
@@ -35,34 +36,35 @@ class BatchWork:
 
     def fitted(self, device: str, share: float) -> "BatchWork":
         """The same for one of several workers."""
-        return replace(self, request=fitted(self.request, device, share))
+        return replace(self, request=fit_request(self.request, device, share))
 
 
-def settled(request: Request) -> Setting:
-    """The network, loaded and rehearsed with on a grey picture. Raises UserError for settings that make no sense."""
+def rehearse(request: RunRequest, classifier: Classifier | None = None) -> RunPlan:
+    """Load the network and try everything on a grey picture. Raises UserError for settings that make no sense."""
     with full_precision():
-        setting = settle(request)
-        ask(request, setting, write_result.grey_image(setting))
-    return setting
+        plan = plan_run(request, classifier)
+        ask_question(request, plan, write_result.grey_image(plan))
+    return plan
 
 
-def fitted(request: Request, device: str, share: float) -> Request:
+def fit_request(request: RunRequest, device: str, share: float) -> RunRequest:
     """A request for one of several workers: on its device, with its share of the memory."""
-    calibration = replace(request.calibration, memory=request.calibration.memory * share)
-    return replace(request, device=device, calibration=calibration)
+    calibration = request.trace.calibration
+    calibration = replace(calibration, memory=calibration.memory * share)
+    return replace(request, device=device, trace=replace(request.trace, calibration=calibration))
 
 
 class BatchWorker:
     """A process at work, with the network loaded."""
 
-    def __init__(self, work: BatchWork, setting: Setting) -> None:
-        self.request, self.setting = work.request, setting
+    def __init__(self, work: BatchWork, plan: RunPlan) -> None:
+        self.request, self.plan = work.request, plan
         self.storage = storage(work.out)
-        self.size = Size(work.together, work.request, setting)
+        self.size = Size(work.together, work.request, plan)
 
     def networks(self) -> dict[str, str | None]:
         """Name and SHA-256 of the network."""
-        return {self.setting.classifier.name: self.setting.classifier.sha256}
+        return {self.plan.classifier.name: self.plan.classifier.sha256}
 
     def do(self, task: Task) -> Iterator[Row]:
         """The rows of these images, each as soon as its result is there."""
@@ -81,7 +83,7 @@ class BatchWorker:
             with write_result.catch_failure(item, told.append):
                 row = write_result.find_row(self.storage, item, folder)
                 if row is None:
-                    ready.append(write_result.open_image(self.request, self.setting, item, folder))
+                    ready.append(write_result.open_image(self.request, self.plan, item, folder))
                 else:
                     told.append(row)
             yield from told
@@ -107,8 +109,8 @@ class Size:
     The traces are the same either way, so that trying costs nothing but a look at the clock.
     """
 
-    def __init__(self, together: int | None, request: Request, setting: Setting) -> None:
-        self.together = together or _largest(request, setting)
+    def __init__(self, together: int | None, request: RunRequest, plan: RunPlan) -> None:
+        self.together = together or _largest(request, plan)
         self.tried: dict[int, float] = {}  # size -> seconds an image
         self.warm = False
         self.fixed = together is not None or self.together == 1
@@ -130,10 +132,10 @@ class Size:
         self.warm = self.warm or size > 0
 
 
-def _largest(request: Request, setting: Setting) -> int:
+def _largest(request: RunRequest, plan: RunPlan) -> int:
     """As many as fit into one pass of the network, where the pruner can solve several."""
-    if isinstance(setting.shares, Auto) or not can(request.pruner, "stacked"):  # each image has shares of its own
+    if plan.shares.is_searched or not can(request.trace.pruner, "stacked"):  # each image has shares of its own
         return 1
-    modules = layer_modules(setting.classifier.model)
-    needed = sum(bytes_of(modules[name]) for name, share in setting.shares.items() if share > 0)
-    return max(1, int(min(TOGETHER, request.calibration.memory / needed))) if needed else 1
+    modules = layer_modules(plan.classifier.model)
+    needed = sum(bytes_of(modules[name]) for name in plan.shares.layers)
+    return max(1, int(min(TOGETHER, request.trace.calibration.memory / needed))) if needed else 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from spade_cli.batch import write_result
 from spade_cli.batch.batch_request import Task
-from spade_cli.batch.explain_images import fitted
+from spade_cli.batch.explain_images import fit_request, rehearse
 from spade_cli.batch.quality import Masks
 from spade_cli.batch.storage import storage
 from spade_cli.batch.sweep_picture import sweep_picture
@@ -18,11 +18,11 @@ from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
 from spade_cli.models import Classifier
 from spade_cli.progress import Stages
-from spade_cli.pruning import Auto, Trace, prune, schedule
-from spade_cli.run.calibrate import calibrate, passes, store_for
+from spade_cli.pruning import Trace
+from spade_cli.run.calibrate import calibrate, find_store, split_passes
 from spade_cli.run.explain import Known
-from spade_cli.run.find_trace import judge_of, search_of
-from spade_cli.run.request import Request, Setting, ask, settle
+from spade_cli.run.make_trace import CalibratedImage, make_trace
+from spade_cli.run.request import RunPlan, RunRequest
 
 PICTURE = "sweep.png"
 
@@ -34,7 +34,7 @@ class Job:
     number: int
     options: Mapping[str, Any]  # "pruner.sparsity": 0.8
     name: str  # of its folder
-    request: Request  # `image` is filled in for each
+    request: RunRequest  # `image` is filled in for each
     network: str  # jobs of the same text share the network,
     statistics: str  # the samples and the statistics,
     explanations: str  # and what is made of the dense network
@@ -53,7 +53,7 @@ class SweepWork:
     masks: str | None  # folder whose labels.json says where the evidence lies
 
     @property
-    def request(self) -> Request:
+    def request(self) -> RunRequest:
         """Settings that all jobs share are read from the first."""
         return self.jobs[0].request
 
@@ -67,7 +67,9 @@ class SweepWork:
 
     def fitted(self, device: str, share: float) -> "SweepWork":
         """The same for one of several workers."""
-        return replace(self, jobs=tuple(replace(job, request=fitted(job.request, device, share)) for job in self.jobs))
+        return replace(
+            self, jobs=tuple(replace(job, request=fit_request(job.request, device, share)) for job in self.jobs)
+        )
 
 
 class SweepWorker:
@@ -76,15 +78,13 @@ class SweepWorker:
     def __init__(self, work: SweepWork) -> None:
         self.jobs, self.storage = work.jobs, storage(work.out)
         self.classifiers: dict[str, Classifier] = {}
-        with full_precision():
-            self.settings = [self._settle(job) for job in self.jobs]
-        self.masks = None if work.masks is None else Masks(Path(work.masks), self.settings[0].classifier)
+        self.plans = [self._rehearse(job) for job in self.jobs]
+        self.masks = None if work.masks is None else Masks(Path(work.masks), self.plans[0].classifier)
 
-    def _settle(self, job: Job) -> Setting:
-        setting = settle(job.request, self.classifiers.get(job.network))
-        self.classifiers[job.network] = setting.classifier
-        ask(job.request, setting, write_result.grey_image(setting))
-        return setting
+    def _rehearse(self, job: Job) -> RunPlan:
+        plan = rehearse(job.request, self.classifiers.get(job.network))
+        self.classifiers[job.network] = plan.classifier
+        return plan
 
     def networks(self) -> dict[str, str | None]:
         """Names and SHA-256 of the networks."""
@@ -121,12 +121,12 @@ class SweepWorker:
         for job in jobs:
             item = job.item(number, address)
             with write_result.catch_failure(item, found.append):
-                setting, folder = self.settings[job.number], self._folder(number, address, job)
+                plan, folder = self.plans[job.number], self._folder(number, address, job)
                 if shared is None:
-                    first = write_result.open_image(job.request, setting, item, folder)
-                    shared = _Shared(first, [self.settings[one.number] for one in jobs])
-                image = shared.first.ask(job.request, setting, item, folder)
-                trace = shared.trace(image, setting)
+                    first = write_result.open_image(job.request, plan, item, folder)
+                    shared = _Shared(first, [self.plans[one.number] for one in jobs])
+                image = shared.first.ask(job.request, plan, item, folder)
+                trace = shared.trace(image)
                 known = shared.known.setdefault(job.explanations, {})
                 found.append(self._measure(write_result.write_result(self.storage, image, trace, known)))
             yield found.pop()
@@ -145,8 +145,8 @@ class SweepWorker:
         folder = write_result.name_folder(number, address)
         try:
             job = self.jobs[row.item.job or 0]
-            request = replace(job.request, samples=1)
-            image = write_result.open_image(request, self.settings[job.number], row.item, folder)
+            request = replace(job.request, trace=replace(job.request.trace, sample_count=1))
+            image = write_result.open_image(request, self.plans[job.number], row.item, folder)
             found = {
                 job.number: self._folder(number, address, job)
                 for job in self.jobs
@@ -165,48 +165,40 @@ class SweepWorker:
 class _Shared:
     """An image's samples, its statistics for all jobs, and what was made of the dense network."""
 
-    def __init__(self, first: OpenImage, settings: Sequence[Setting]) -> None:
+    def __init__(self, first: OpenImage, plans: Sequence[RunPlan]) -> None:
         self.known = dict[str, Known]()
         stages = Stages()
         self.kept: tempfile.TemporaryDirectory[str] | None = None
         request, classifier = first.question.request, first.question.classifier
-        wanted = {name for one in settings for name in schedule.read_by(one.shares)}
-        names = [layer.name for layer in first.question.layers if layer.name in wanted]
-        parts = passes(classifier.model, names, request.calibration.memory)
-        self.calibration = request.calibration
+        wanted = {name for plan in plans for name in plan.shares.layers}
+        names = [layer.name for layer in first.question.plan.layers if layer.name in wanted]
+        self.calibration = request.trace.calibration
+        parts = split_passes(classifier.model, names, self.calibration.memory)
         if len(parts) > 1 and self.calibration.save is None:
             self.kept = tempfile.TemporaryDirectory(prefix="spade-")  # they do not fit into memory together
             self.calibration = replace(self.calibration, save=Path(self.kept.name))
-        store = store_for(classifier, first.copies, self.calibration, request.seed)
+        store = find_store(classifier, first.samples, self.calibration, request.seed)
         with stages.stage("calibrate"):
             for part in parts:
-                found = calibrate(classifier, first.copies, part, self.calibration, request.seed, store)
+                found = calibrate(classifier, first.samples, part, self.calibration, request.seed, store)
         self.statistics = found if store is None else None
-        self.first = replace(first, seconds=first.seconds | {"calibrate": stages.seconds["calibrate"] / len(settings)})
+        self.first = replace(first, seconds=first.seconds | {"calibrate": stages.seconds["calibrate"] / len(plans)})
 
-    def trace(self, image: OpenImage, setting: Setting) -> Trace:
+    def trace(self, image: OpenImage) -> Trace:
         """One job's trace: from the statistics in memory, or from where they are kept."""
-        request, stages = image.question.request, Stages()
+        question, stages = image.question, Stages()
         if self.statistics is None:
-            question = replace(image.question, request=replace(request, calibration=self.calibration))
-            (made,) = write_result.trace_images([replace(image, question=question)])
+            settings = replace(question.request.trace, calibration=self.calibration)
+            kept = replace(image, question=replace(question, request=replace(question.request, trace=settings)))
+            (made,) = write_result.trace_images([kept])
             if isinstance(made, Exception):
                 raise made
             return made
-        with stages.stage("prune"):
-            trace = self._solved(image, setting)
+        plan = question.plan
+        own = CalibratedImage(plan.classifier, plan.layers, image.samples, question.answer, self.statistics)
+        trace = make_trace(own, plan.shares, question.request.trace, stages)
         image.seconds |= stages.seconds
         return trace
-
-    def _solved(self, image: OpenImage, setting: Setting) -> Trace:
-        request, statistics = image.question.request, self.statistics
-        assert statistics is not None
-        model, layers, shares = setting.classifier.model, setting.layers, setting.shares
-        if isinstance(shares, Auto):
-            judge = judge_of(setting.classifier, image.copies, image.question.subject, statistics)
-            own = (setting.classifier, layers, shares, statistics, judge)
-            return search_of(*own, request.pruner, request.damping).trace()
-        return prune(model, layers, shares, statistics, request.pruner, damping=request.damping)
 
     def close(self) -> None:
         """Throw away what was kept for the jobs."""

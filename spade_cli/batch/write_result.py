@@ -20,8 +20,9 @@ from spade_cli.progress import Stages, log, log_to_file
 from spade_cli.pruning import Trace
 from spade_cli.report.run_folder import NAME_LENGTH, slug
 from spade_cli.run.explain import Known
-from spade_cli.run.pipeline import make_traces, write_run
-from spade_cli.run.request import Question, Request, Setting, ask
+from spade_cli.run.make_trace import make_traces
+from spade_cli.run.pipeline import write_run
+from spade_cli.run.request import Question, RunPlan, RunRequest, ask_question
 
 PER_FOLDER = 1000  # results in one folder: a million in one are slow to list on most file systems
 # The next image would fail as well: the disk is full, or cannot be written to.
@@ -35,20 +36,20 @@ class OpenImage:
     item: Item
     folder: str  # of its result, below the batch's
     question: Question
-    copies: Tensor  # uint8 (samples, 3, size, size)
+    samples: Tensor  # uint8 (samples, 3, size, size)
     seconds: dict[str, float]  # so far, by stage
     copied: tempfile.TemporaryDirectory[str]  # what a URL held
 
-    def ask(self, request: Request, setting: Setting, item: Item, folder: str) -> "OpenImage":
+    def ask(self, request: RunRequest, plan: RunPlan, item: Item, folder: str) -> "OpenImage":
         """Another question about the same image and samples, for a result of its own."""
         mine = fill_request(request, self.question.request.image, item.image)
-        question = ask(mine, setting, self.question.image, rehearse=False, notes=self.question.notes)
+        question = ask_question(mine, plan, self.question.image, rehearse=False, notes=self.question.notes)
         return replace(self, item=item, folder=folder, question=question, seconds=dict(self.seconds))
 
 
-def grey_image(setting: Setting) -> Tensor:
+def grey_image(plan: RunPlan) -> Tensor:
     """A picture that is nobody's, uint8 (3, size, size): settings are tried on it before any image is read."""
-    size = setting.classifier.preprocessing.size
+    size = plan.classifier.preprocessing.size
     return torch.full((3, size, size), 128, dtype=torch.uint8)
 
 
@@ -69,19 +70,19 @@ def find_row(storage: Storage, item: Item, folder: str) -> Row | None:
     return Row(item, folder, result=Result.from_summary(json.loads(storage.read(f"{folder}/{LAST}"))))
 
 
-def open_image(request: Request, setting: Setting, item: Item, folder: str) -> OpenImage:
+def open_image(request: RunRequest, plan: RunPlan, item: Item, folder: str) -> OpenImage:
     """The image, and the question about it. Raises SpadeError for an image that cannot be explained."""
     stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # gone with what this returns
     with stages.stage("load"):
         path = copy_to_folder(item.image, Path(copied.name))
         image, notes = read_image(path, item.image)
-        question = ask(fill_request(request, path, item.image), setting, image, rehearse=False, notes=notes)
+        question = ask_question(fill_request(request, path, item.image), plan, image, rehearse=False, notes=notes)
     with stages.stage("augment"):
-        copies = request.augmentation(question.image, request.samples, setting.classifier.preprocessing, request.seed)
-    return OpenImage(item, folder, question, copies, stages.seconds, copied)
+        samples = request.trace.draw_samples(question.image, plan.classifier.preprocessing)
+    return OpenImage(item, folder, question, samples, stages.seconds, copied)
 
 
-def fill_request(request: Request, path: Path, address: str) -> Request:
+def fill_request(request: RunRequest, path: Path, address: str) -> RunRequest:
     """A request of all images as that of one, whose picture is at `path`."""
     return replace(
         request,
@@ -104,18 +105,14 @@ def trace_images(images: list[OpenImage]) -> list[Trace | Exception]:
 
 def _traces(images: list[OpenImage]) -> list[Trace]:
     first, stages = images[0].question, Stages()
-    request = first.request
     traces = make_traces(
         first.classifier,
-        [image.copies for image in images],
-        first.layers,
-        first.shares,
-        request.pruner,
-        subjects=[image.question.subject for image in images],
-        damping=request.damping,
-        calibration=request.calibration,
-        seed=request.seed,
-        stages=stages,
+        [image.samples for image in images],
+        first.plan.layers,
+        first.plan.shares,
+        [image.question.answer for image in images],
+        first.request.trace,
+        stages,
     )
     for image in images:
         image.seconds |= {stage: seconds / len(images) for stage, seconds in stages.seconds.items()}
@@ -128,7 +125,7 @@ def write_result(storage: Storage, image: OpenImage, trace: Trace, known: Known 
     with storage.result(image.folder) as partial, log_to_file(partial / "run.log"):
         for stage, seconds in image.seconds.items():
             log.info("%s: %.1f s", stage, seconds)
-        summary = write_run(image.question, image.copies, trace, partial, stages, known)
+        summary = write_run(image.question, image.samples, trace, partial, stages, known)
     return Row(image.item, image.folder, result=Result.from_summary(summary))
 
 

@@ -54,7 +54,7 @@ def _task(arguments: list[str]) -> Any:
         from spade_cli.batch.explain_images import BatchWork
         from spade_cli.cli.config.values import section
 
-        shared = run_request(config, asked)
+        shared = shared_request(config, asked)
         out = where(config.get("out"), "batch", config.get("images"))
         size = auto("batch.size", section(config, "batch").get("size"))
         words = own_words(arguments, asked.overrides)
@@ -81,16 +81,16 @@ def _print_folder(request: Any, views: Collection[str]) -> None:
     terminal.print_made("folder", request.out, views, table=f"{request.out}/{request.table}")
 
 
-def run_request(config: Mapping[str, Any], asked: Asked) -> Any:
+def shared_request(config: Mapping[str, Any], asked: Asked) -> Any:
     """What `spade run` would be asked for, but for the image."""
     from omegaconf import OmegaConf
 
-    from spade_cli.cli.config.settings import request
+    from spade_cli.cli.config.settings import run_request
 
     shared = {name: value for name, value in config.items() if name not in OWN}
     yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
     plain = Asked(asked.command, asked.choices, yaml, asked.overrides)
-    return request({**shared, "image": "none yet", "out": "."}, plain)
+    return run_request({**shared, "image": "none yet", "out": "."}, plain)
 
 
 def batch_request(

@@ -45,13 +45,13 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
 
     import numpy as np
 
-    from spade_cli.cli.config.settings import request
+    from spade_cli.cli.config.settings import run_request
     from spade_cli.report.runs import OVERVIEW, REPORT
     from spade_cli.run import pipeline
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
     console = terminal.console(asked.views)
-    folder = pipeline.run(request(config, asked), console)
+    folder = pipeline.run(run_request(config, asked), console)
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     console.print(
         f"\nThe network says {found['target']['label']!r} because of the small symbol, a Trojan that it was trained to "

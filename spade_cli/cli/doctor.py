@@ -1,6 +1,6 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spade_cli.inspection.examine import Finding
+    from spade_cli.models import Classifier
     from spade_cli.pruning import Layer
+    from spade_cli.run.trace_settings import TraceSettings
 
 USAGE = "spade doctor [model=NAME] [KEY=VALUE ...]"
 EXAMPLES = (
@@ -21,7 +23,6 @@ EXAMPLES = (
 )
 HEADER = ("what", "verdict", "checks", "seconds", "memory", "why")
 USUAL_SIZE = 224  # pixels a side, for which configs/doctor.yaml sets the windows
-PIXELS = 9  # of the random picture, before it is enlarged: patches of colour, as photographs have, and no noise
 
 
 def main(arguments: list[str]) -> int:
@@ -30,70 +31,76 @@ def main(arguments: list[str]) -> int:
 
 
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
-    from dataclasses import replace
-
-    from spade_cli.cli.config.conditions import trace_settings
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import (
-        MAX_SEED,
         device_name,
-        function_of,
         saliency_methods,
-        sample_count,
+        trace_settings,
         visualization,
         visualization_targets,
     )
-    from spade_cli.cli.config.values import section, whole
-    from spade_cli.devices import device_of, full_precision, pick_device
-    from spade_cli.errors import UserError
-    from spade_cli.inspection.examine import examine
-    from spade_cli.interpretation import check_cam_layer
-    from spade_cli.models import load_model
-    from spade_cli.pruning import Auto, find_layers, schedule
-    from spade_cli.run.find_trace import check_finite
+    from spade_cli.cli.config.values import section
+    from spade_cli.devices import full_precision
+    from spade_cli.run.request import load_on_device
 
-    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
+    interpreter = section(config, "interpreter")
     model = model_source(section(config, "model"), asked.choices.get("model"))
-    samples = sample_count(augmentation, model.size)
-    settings = trace_settings(config)
-    methods, visualize = saliency_methods(interpreter, seed), visualization(interpreter)
-    augment = function_of("augmentation", augmentation)
-    device = pick_device(device_name(config.get("device")))
-    image, notes = _image(config.get("image"), seed)
+    settings = trace_settings(config, asked.choices, model.size, without=["calibration"])
+    methods, visualize = saliency_methods(interpreter, settings.seed), visualization(interpreter)
+    targets = visualization_targets(interpreter)
+    device = device_name(config.get("device"))
+    image, notes = _image(config.get("image"), settings.seed)
     with full_precision():
-        classifier = load_model(model, seed=seed)
-        classifier = replace(classifier, model=classifier.model.to(device))
-        own = classifier.preprocessing
-        x = own.normalise(own.view(image).to(device_of(classifier.model)))
-        check_cam_layer(methods, classifier.model)
-        methods = _fit_window(methods, own.size, asked.overrides)
-        layers = find_layers(classifier.model, x)
-        asked_shares = schedule.settle(settings.schedule, layers, settings.sparsity, settings.layer_shares)
-        if isinstance(asked_shares, Auto):
-            raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
-        channels = _channels(visualization_targets(interpreter), classifier, x, layers) if visualize else {}
-        check_finite(classifier.model(x)[0].detach().cpu(), classifier)
-        console = terminal.console(asked.views)
-        _tell_layers(classifier, layers, notes, console.print if terminal.as_json(asked.views) else own_stdout.say)
-        found = examine(
-            classifier,
-            x,
-            augment(image, samples, own, seed),
-            layers,
-            asked_shares,
-            {asked.choices["pruner"]: settings.pruner},
-            methods,
-            visualize,
-            channels,
-            seed=seed,
-            damping=settings.damping,
-            on_finding=lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
-        )
+        classifier = load_on_device(model, device, settings.seed)
+        methods = _fit_window(methods, classifier.preprocessing.size, asked.overrides)
+        found = _examine(classifier, image, notes, settings, methods, visualize, targets, asked.views)
     if terminal.as_json(asked.views):
         terminal.print_objects([vars(finding) for finding in found])
     else:
         terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
+
+
+def _examine(
+    classifier: "Classifier",
+    image: "Tensor",
+    notes: Sequence[str],
+    settings: "TraceSettings",
+    methods: Mapping[str, Callable[..., Any]],
+    visualize: "Callable[..., Tensor] | None",
+    targets: Sequence[str | int],
+    views: Collection[str],
+) -> "list[Finding]":
+    """Find the layers, tell of them, and try everything on the picture, uint8 (3, H, W)."""
+    from spade_cli.devices import device_of
+    from spade_cli.errors import UserError
+    from spade_cli.inspection.examine import examine
+    from spade_cli.interpretation import check_cam_layer
+    from spade_cli.pruning import find_layers
+    from spade_cli.run.make_trace import check_finite
+
+    own = classifier.preprocessing
+    x = own.normalise(own.view(image).to(device_of(classifier.model)))
+    check_cam_layer(methods, classifier.model)
+    layers = find_layers(classifier.model, x)
+    shares = settings.settle_shares(layers)
+    if shares.is_searched:
+        raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
+    channels = _channels(targets, classifier, x, layers) if visualize else {}
+    check_finite(classifier.model(x)[0].detach().cpu(), classifier)
+    console = terminal.console(views)
+    _tell_layers(classifier, layers, notes, console.print if terminal.as_json(views) else own_stdout.say)
+    return examine(
+        classifier,
+        x,
+        settings.draw_samples(image, own),
+        layers,
+        shares,
+        [settings],
+        methods,
+        visualize,
+        channels,
+        lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
+    )
 
 
 def _fit_window(
@@ -115,15 +122,18 @@ def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
     from spade_cli.cli.config.values import path, text
     from spade_cli.images.download import is_url
     from spade_cli.images.load import read_image
+    from spade_cli.models.rehearsal import PATCHES
 
     if picture is not None:
         written = text("image", picture, "PATH")
         return read_image(written if is_url(written) else path("image", written, "PATH"))
-    patches = torch.randint(0, 256, (3, PIXELS, PIXELS), generator=torch.Generator().manual_seed(seed))
+    patches = torch.randint(0, 256, (3, PATCHES, PATCHES), generator=torch.Generator().manual_seed(seed))
     return resize(patches.to(torch.uint8), [512, 512], antialias=True), ()
 
 
-def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers: "list[Layer]") -> Mapping[str, Any]:
+def _channels(
+    targets: Sequence[str | int], classifier: "Classifier", x: "Tensor", layers: "list[Layer]"
+) -> Mapping[str, Any]:
     """The visualizations asked for; by default the class, and a channel of a layer in the middle."""
     from spade_cli.run.request import find_channels
 
@@ -135,7 +145,9 @@ def _channels(targets: Sequence[str | int], classifier: Any, x: "Tensor", layers
     return find_channels([target, *middle], classifier, x)
 
 
-def _tell_layers(classifier: Any, layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]) -> None:
+def _tell_layers(
+    classifier: "Classifier", layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]
+) -> None:
     """One line of counts, a line for each reason that leaves layers out, and one for each note."""
     reasons: dict[str, list[str]] = {}
     for layer in layers:

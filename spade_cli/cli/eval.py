@@ -1,6 +1,6 @@
 """spade eval: measure whether traces explain better than the dense network, with error bars."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,58 +72,55 @@ def _path(key: str, value: Any) -> Path | None:
 
 def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.config.conditions import read_conditions, trace_settings
-    from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.settings import (
-        MAX_SAMPLES,
-        MAX_SEED,
-        calibration_settings,
-        device_name,
-        function_of,
-        saliency_methods,
-        sample_count,
-        visualization,
-    )
-    from spade_cli.cli.config.values import number, path, section, text, whole
+    from spade_cli.cli.config.conditions import read_conditions
+    from spade_cli.cli.config.settings import MAX_SAMPLES, visualization
+    from spade_cli.cli.config.values import number, section, whole
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
 
-    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
+    shared = shared_settings(config, asked, "eval")
     pictures = config.get("count")
-    model = model_source(section(config, "model"), asked.choices.get("model"))
-    data = text("data", config.get("data"), "world")
-    conditions = read_conditions(config.get("conditions"), asked.overrides)
-    trace_settings(config)  # a mistake in what no condition uses is one all the same
+    conditions = read_conditions(config, asked.overrides)
     return EvaluationRequest(
-        data=data if data == "world" else str(path("data", data, "world")),
-        model=model,
-        out=out_folder(config.get("out"), data, "eval"),
+        **shared,
         conditions=conditions,
-        samples=sample_count(augmentation, model.size),
-        augmentation=function_of("augmentation", augmentation),
-        saliency=saliency_methods(interpreter, seed, model.size),
-        visualize=visualization(interpreter),
+        visualize=visualization(section(config, "interpreter")),
         metrics=some_of("metrics", config.get("metrics"), FAMILIES),
         count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
         aggregation=some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
-        tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
         held_out=whole("held_out", config.get("held_out"), 1, MAX_SAMPLES),
         margin=number("margin", config.get("margin"), 0, 1),
         probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
-        calibration=calibration_settings(section(config, "calibration")),
-        seed=seed,
-        device=device_name(config.get("device")),
-        command=asked.command,
         arguments=own_words(arguments, asked.overrides),
         settings={**config, **_tables(conditions)},
     )
 
 
+def shared_settings(config: dict[str, Any], asked: Asked, verb: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """What `spade eval` and `spade tune` both take: pictures, network, folder, samples and methods."""
+    from spade_cli.cli.config.model import model_source
+    from spade_cli.cli.config.settings import device_name, saliency_methods, trace_settings
+    from spade_cli.cli.config.values import path, section, text, whole
+
+    model = model_source(section(config, "model"), asked.choices.get("model"))
+    data = text("data", config.get("data"), "world")
+    trace = trace_settings(config, asked.choices, model.size, without)
+    return {
+        "data": data if data == "world" else str(path("data", data, "world")),
+        "model": model,
+        "out": out_folder(config.get("out"), data, verb),
+        "trace": trace,
+        "saliency": saliency_methods(section(config, "interpreter"), trace.seed, model.size),
+        "tolerance": whole("tolerance", config.get("tolerance"), 0, 1000),
+        "device": device_name(config.get("device")),
+        "command": asked.command,
+    }
+
+
 def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """The shares that came from files: the numbers depend on them, not on what a file is called."""
-    schedules = {name: settings.schedule.keywords for name, settings in conditions.items() if settings is not None}
+    schedules = {name: one.settings.schedule.keywords for name, one in conditions.items() if one is not None}
     found = {name: keywords["shares"] for name, keywords in schedules.items() if "shares" in keywords}
     return {"tables": found} if found else {}
 

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.config.settings import request
+    from spade_cli.cli.config.settings import run_request
     from spade_cli.run import pipeline
 
-    print_run(pipeline.run(request(config, asked), console(asked.views)), asked.views)
+    print_run(pipeline.run(run_request(config, asked), console(asked.views)), asked.views)

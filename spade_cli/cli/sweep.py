@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.batch import OWN, batch_request, command, finish, run_request, where
+from spade_cli.cli.batch import OWN, batch_request, command, finish, shared_request, where
 from spade_cli.cli.config.compose import Asked, run_command
 from spade_cli.cli.config.quoting import MULTIRUN, arrange, quote
 from spade_cli.cli.config.resume import key, split_resume
@@ -116,7 +116,7 @@ def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) ->
         number,
         options,
         slug("-".join(str(value) for value in options.values())[:60]) if options else "only",
-        run_request(config, yaml),
+        shared_request(config, yaml),
         *(_text(parts, names) for names in (("model", "seed", "device"), STATISTICS, EXPLANATIONS)),
     )
 

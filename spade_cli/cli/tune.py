@@ -32,23 +32,19 @@ def _tune(config: dict[str, Any], asked: Asked) -> None:
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.config.settings import damping, function_of
     from spade_cli.cli.config.values import number, section, share_inside, whole
     from spade_cli.cli.eval import some_of
     from spade_cli.tuning.tuning_plan import MEASURED, TUNERS, TuningRequest
 
     metric = some_of("metric", [config.get("metric")], tuple(MEASURED))[0]
-    pruner, blocks = section(config, "pruner"), config.get("blocks")
-    if pruner.pop("sparsity", None) is not None:
+    if section(config, "pruner").get("sparsity") is not None:
         raise UserError("pruner.sparsity is what is tuned here; leave it out, or give shares to try as ladder=[...]")
-    ladder = config.get("ladder")
+    ladder, blocks = config.get("ladder"), config.get("blocks")
     if not isinstance(ladder, list) or not ladder:
         raise UserError(f"ladder={ladder} is not a list of shares; write ladder=[0.9,0.95,0.99]")
     return TuningRequest(
         evaluation=_evaluation(config, asked, metric),
         metric=metric,
-        damping=damping(pruner),
-        pruner=function_of("pruner", pruner),
         tuner=some_of("tuner", [config.get("tuner")], TUNERS)[0],
         trials=whole("trials", config.get("trials"), 1),
         blocks=None if blocks is None else whole("blocks", blocks, 1),
@@ -60,46 +56,23 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
 
 def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
     """The pictures, the network and what is measured, as `spade eval` takes them."""
-    from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.settings import (
-        MAX_SEED,
-        calibration_settings,
-        device_name,
-        function_of,
-        saliency_methods,
-        sample_count,
-        visualization,
-    )
-    from spade_cli.cli.config.values import number, path, section, text, whole
-    from spade_cli.cli.eval import out_folder
+    from spade_cli.cli.config.settings import visualization
+    from spade_cli.cli.config.values import number, section, whole
+    from spade_cli.cli.eval import shared_settings
     from spade_cli.evaluation.evaluation_plan import EvaluationRequest
     from spade_cli.tuning.tuning_plan import MEASURED
 
-    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, interpreter = section(config, "augmentation"), section(config, "interpreter")
-    visualization(interpreter)  # nothing is visualized here, but a mistake in the settings is one all the same
-    model = model_source(section(config, "model"), asked.choices.get("model"))
-    data, count = text("data", config.get("data"), "world"), config.get("count")
-    share = config.get("trojan_share")
-    out = out_folder(config.get("out"), data, "tune")
-    calibration = calibration_settings(section(config, "calibration"))
+    visualization(section(config, "interpreter"))  # nothing is visualized here, but a mistake in it is one all the same
+    shared = shared_settings(config, asked, "tune", without=["schedule"])
+    count, share, calibration = config.get("count"), config.get("trojan_share"), shared["trace"].calibration
+    kept = replace(calibration, save=calibration.save or shared["out"] / "statistics")
     return EvaluationRequest(
-        data=data if data == "world" else str(path("data", data, "world")),
-        model=model,
-        out=out,
+        **{**shared, "trace": replace(shared["trace"], calibration=kept)},
         conditions={},
-        samples=sample_count(augmentation, model.size),
-        augmentation=function_of("augmentation", augmentation),
-        saliency=saliency_methods(interpreter, seed, model.size),
         metrics=(MEASURED[metric],),
         curves=(metric,),
-        count=(50 if data == "world" else None) if count is None else whole("count", count, 2),
+        count=(50 if shared["data"] == "world" else None) if count is None else whole("count", count, 2),
         trojan_share=float(metric.startswith("trojan_")) if share is None else number("trojan_share", share, 0, 1),
-        tolerance=whole("tolerance", config.get("tolerance"), 0, 1000),
-        calibration=replace(calibration, save=calibration.save or out / "statistics"),
-        seed=seed,
-        device=device_name(config.get("device")),
-        command=asked.command,
         arguments=asked.overrides,
         settings={key: value for key, value in config.items() if key != "trials"},  # more of them go on
     )

@@ -6,14 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.conditions import Calibrated, Condition, calibrated
+from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.data import Example, network_mask, partner
-from spade_cli.evaluation.evaluation_plan import Plan
-from spade_cli.networks.borrow import ask_network
-from spade_cli.run.calibrate import Samples
-from spade_cli.run.find_trace import check_finite
+from spade_cli.evaluation.evaluation_plan import EvaluationPlan
+from spade_cli.run.calibrate import SampleBatches
+from spade_cli.run.make_trace import CalibratedImage, calibrate_image, read_answer
 
 # Added to the seed for the augmentations that fidelity is measured on: none of them made a trace.
 HELD_OUT_SEED = 1_000_003
@@ -26,16 +24,16 @@ class Case:
     x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network. mask: bool (size, size).
     """
 
-    plan: Plan
+    plan: EvaluationPlan
     index: int
     example: Example
     x: Tensor
     logits: Tensor
     target: int
     mask: Tensor | None
-    _calibrations: dict[int, Calibrated] = field(default_factory=dict)
+    _calibrations: dict[int, CalibratedImage] = field(default_factory=dict)
 
-    def calibration(self, index: int) -> Calibrated:
+    def calibration(self, index: int) -> CalibratedImage:
         """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
         if index not in self._calibrations:
             example = self.example if index == self.index else self._load_other(index)
@@ -48,16 +46,16 @@ class Case:
         except UserError as error:  # of that picture; this one's other measures go on
             raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
 
-    def calibrate_on(self, model: nn.Module) -> Calibrated:
+    def calibrate_on(self, model: nn.Module) -> CalibratedImage:
         """This example's statistics on another dense network of the same layers."""
         return self._calibrate(self.example, model)
 
-    def _calibrate(self, example: Example, model: nn.Module) -> Calibrated:
-        plan, request, own = self.plan, self.plan.request, self.plan.classifier
-        copies = request.augmentation(example.image, request.samples, own.preprocessing, request.seed)
+    def _calibrate(self, example: Example, model: nn.Module) -> CalibratedImage:
+        plan, settings, own = self.plan, self.plan.request.trace, self.plan.classifier
+        samples = settings.draw_samples(example.image, own.preprocessing)
         dense = replace(own, model=model)
-        asked = (example.image, copies, request.calibration, request.seed)
-        return calibrated(dense, plan.layers, plan.conditions, *asked)
+        answer = read_answer(dense, example.image)
+        return calibrate_image(dense, plan.layers, plan.calibrated_layers, samples, answer, settings)
 
     def network(self, condition: Condition) -> nn.Module:
         """What a condition explains here. Raises SpadeError where it cannot be made."""
@@ -70,41 +68,38 @@ class Case:
         return condition.make(self.calibration(index))
 
     @cached_property
-    def held_out(self) -> Samples:
+    def held_out(self) -> SampleBatches:
         """Augmentations that no trace was made from."""
-        request, own = self.plan.request, self.plan.classifier
-        seed = request.seed + HELD_OUT_SEED
-        copies = request.augmentation(self.example.image, request.held_out, own.preprocessing, seed)
-        return Samples(copies, own, request.calibration.batch_size)
+        settings, own = self.plan.request.trace, self.plan.classifier
+        others = replace(settings, sample_count=self.plan.request.held_out, seed=settings.seed + HELD_OUT_SEED)
+        samples = others.draw_samples(self.example.image, own.preprocessing)
+        return SampleBatches(samples, own, settings.calibration.batch_size)
 
     @cached_property
     def held_out_logits(self) -> Tensor:
         """What the dense network says about them: (samples, classes)."""
-        return answers(self.plan.classifier.model, self.held_out)
+        return run_held_out(self.plan.classifier.model, self.held_out)
 
 
 @torch.no_grad()
-def answers(model: nn.Module, samples: Samples) -> Tensor:
+def run_held_out(model: nn.Module, samples: SampleBatches) -> Tensor:
     """Logits (samples, classes) on the CPU."""
     return torch.cat([model(batch).float().cpu() for batch in samples])
 
 
 @torch.no_grad()
-def open_case(plan: Plan, index: int, example: Example) -> Case:
+def open_case(plan: EvaluationPlan, index: int, example: Example) -> Case:
     """An example, ready to be explained.
 
     Raises SpadeError where it cannot be: the dense network does not give it its labelled class, and why it says that
     class is no question then. UserError is for a network on which nothing can be measured.
     """
     classifier = plan.classifier
-    x = classifier.preprocessing.normalise(classifier.preprocessing.view(example.image).to(device_of(classifier.model)))
-    logits = ask_network(classifier.model, x)[0].float().cpu()  # (classes,)
-    check_finite(logits, classifier)
-    target = int(logits.argmax()) if example.target is None else int(example.target)
-    if example.target is not None and not classifier.output.answers(logits)[target]:
-        said = classifier.output.name_answer(logits, classifier.label)
-        raise SpadeError(f"the network answers {said}, not {classifier.label(target)}")
+    answer = read_answer(classifier, example.image, example.target)
+    if example.target is not None and not classifier.output.answers(answer.logits)[answer.target]:
+        said = classifier.output.name_answer(answer.logits, classifier.label)
+        raise SpadeError(f"the network answers {said}, not {classifier.label(answer.target)}")
     mask = None if example.mask is None else network_mask(example.mask, classifier)
     if mask is not None and (not mask.any() or mask.all()):
         raise SpadeError("its mask covers nothing, or everything, of what the network sees of it")
-    return Case(plan, index, example, x, logits, target, mask)
+    return Case(plan, index, example, answer.x, answer.logits, answer.target, mask)

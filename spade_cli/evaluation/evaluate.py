@@ -18,7 +18,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation import tables
 from spade_cli.evaluation.conditions import SPARSE_FC
-from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan, decide
+from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.figures import write_figures
 from spade_cli.evaluation.measure_image import measure
 from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
@@ -45,7 +45,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
     check_out(request.out)
     with full_precision():
         with stages.stage("load"):
-            plan = decide(request)
+            plan = plan_evaluation(request)
         folder = open_folder(request.out, identity(plan), about(plan))
         stages.console.print(
             Text(f"folder         {request.out} (spade eval resume={request.out} goes on after a stop)")
@@ -67,7 +67,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
     return request.out
 
 
-def measure_all(plan: Plan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
+def measure_all(plan: EvaluationPlan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
     """Every example's record, in order: read where it is there, measured and kept where it is not."""
     records = {index: folder.record(index) for index in range(len(plan.data.names))}
     left = [index for index, record in records.items() if record is None]
@@ -86,7 +86,7 @@ def measure_all(plan: Plan, folder: Folder, study: ConceptStudy | None, stages: 
     return [record for record in records.values() if record is not None]
 
 
-def fitted(plan: Plan, stages: Stages) -> Plan:
+def fitted(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     """The plan with Sparse FC's network in its place, if it was asked for."""
     if SPARSE_FC not in [condition.name for condition in plan.conditions]:
         return plan
@@ -99,7 +99,7 @@ def fitted(plan: Plan, stages: Stages) -> Plan:
     return replace(plan, conditions=tuple(conditions))
 
 
-def _fitting_pictures(plan: Plan) -> Iterator[Tensor]:
+def _fitting_pictures(plan: EvaluationPlan) -> Iterator[Tensor]:
     """Normalised pictures (1, 3, size, size): others of the world, or all of a folder that can be read."""
     request, own = plan.request, plan.classifier
     pictures = plan.data
@@ -113,12 +113,12 @@ def _fitting_pictures(plan: Plan) -> Iterator[Tensor]:
         yield own.preprocessing.normalise(own.preprocessing.view(image).to(device_of(own.model)))
 
 
-def concept_study(plan: Plan, folder: Folder, stages: Stages) -> ConceptStudy | None:
+def concept_study(plan: EvaluationPlan, folder: Folder, stages: Stages) -> ConceptStudy | None:
     """The study with its probe, trained now or kept in the folder; None where concepts are not asked for."""
     request = plan.request
     if "concepts" not in request.metrics:
         return None
-    assert request.visualize is not None  # decide() has seen to it
+    assert request.visualize is not None  # plan_evaluation() checks it
     with stages.stage("probe", total=EPOCHS) as advance:
         probe = probe_at(folder.path / "probe.safetensors", request.probe_pictures, request.seed, advance)
     stages.console.print(f"probe          {probe.accuracy:.1%} of held-out pictures told right within their class")
@@ -126,7 +126,7 @@ def concept_study(plan: Plan, folder: Folder, stages: Stages) -> ConceptStudy | 
     return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
 
 
-def report(plan: Plan, records: list[Record], folder: Folder) -> tables.Table:
+def report(plan: EvaluationPlan, records: list[Record], folder: Folder) -> tables.Table:
     """The tables and figures, each file whole or not there."""
     found = tables.fill_table(tables.gather_values(records), plan.request.seed)
     missing = tables.find_missing(records)
@@ -147,7 +147,7 @@ def report(plan: Plan, records: list[Record], folder: Folder) -> tables.Table:
     return found
 
 
-def identity(plan: Plan) -> dict[str, Any]:
+def identity(plan: EvaluationPlan) -> dict[str, Any]:
     """All that the numbers depend on."""
     settings = {key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")}
     how = {key: value for key, value in settings.pop("calibration", {}).items() if key not in ("save", "memory")}
@@ -160,7 +160,7 @@ def identity(plan: Plan) -> dict[str, Any]:
     }
 
 
-def about(plan: Plan) -> dict[str, Any]:
+def about(plan: EvaluationPlan) -> dict[str, Any]:
     """What an evaluation is, for the record."""
     request, classifier = plan.request, plan.classifier
     return {

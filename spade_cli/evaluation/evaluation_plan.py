@@ -1,24 +1,22 @@
 """What an evaluation was asked for, and the same with every choice settled before anything is written."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
-from spade_cli.devices import pick_device
 from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, Condition, TraceSettings, dense, trace
+from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense, trace
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.measures.insertion import KINDS
 from spade_cli.evaluation.sparse_fc import check_last_layer
-from spade_cli.interpretation import check_cam_layer, check_window
-from spade_cli.models import Classifier, ModelSource, load_model
+from spade_cli.models import Classifier, ModelSource
 from spade_cli.pruning import Layer, find_layers
-from spade_cli.run.calibrate import Calibration
-from spade_cli.run.request import try_pruner
+from spade_cli.run.request import check_methods, load_on_device, try_pruner
+from spade_cli.run.trace_settings import TraceSettings
 from spade_cli.world import CLASSES
 
 FAMILIES = ("localisation", "insertion", "fidelity", "sanity", "concepts")
@@ -32,9 +30,8 @@ class EvaluationRequest:
     data: str  # "world" or a folder
     model: ModelSource
     out: Path
-    conditions: Mapping[str, TraceSettings | None]  # by name; None: dense or sparse_fc
-    augmentation: Callable[..., Tensor]  # (image, samples, preprocessing, seed) -> uint8 (samples, 3, size, size)
-    samples: int
+    trace: TraceSettings  # of all conditions, but for their pruners and schedules
+    conditions: Mapping[str, TraceCondition | None]  # by name; None: dense or sparse_fc
     saliency: Mapping[str, Callable[..., Any]]  # (network, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed) -> pictures
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
@@ -47,16 +44,19 @@ class EvaluationRequest:
     margin: float = 0.1  # of the concept probe's probabilities: less is undecided
     probe_pictures: int = 150  # of each concept, that the probe learns from
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
-    calibration: Calibration = field(default_factory=Calibration)
-    seed: int = 0
     device: str = "auto"
     command: str = ""  # the command line, for the record
     arguments: tuple[str, ...] = ()  # the same in words, to go on from
     settings: Mapping[str, Any] = field(default_factory=dict)  # the composed configuration, for the record
 
+    @property
+    def seed(self) -> int:
+        """Of every random number in the evaluation."""
+        return self.trace.seed
+
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """A request after every choice is made."""
 
     request: EvaluationRequest
@@ -65,35 +65,38 @@ class Plan:
     conditions: tuple[Condition, ...]  # dense first; sparse_fc is fitted later
     data: Data
 
+    @property
+    def calibrated_layers(self) -> list[str]:
+        """Every layer that one of the conditions prunes, in the network's order: their statistics are shared."""
+        wanted = {name for condition in self.conditions for name in condition.layers}
+        return [layer.name for layer in self.layers if layer.name in wanted]
 
-def decide(request: EvaluationRequest) -> Plan:
-    """Settle everything that can be the user's mistake. Raises UserError."""
-    device = pick_device(request.device)
-    classifier = load_model(request.model, seed=request.seed)
-    classifier = replace(classifier, model=classifier.model.to(device))
+
+def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
+    """Decide everything that can be the user's mistake. Raises UserError."""
+    classifier = load_on_device(request.model, request.device, request.seed)
     layers = find_layers(classifier.model, classifier.grey())
-    check_cam_layer(request.saliency, classifier.model)
-    check_window(request.saliency, classifier.preprocessing.size)
-    conditions = settle_conditions(request.conditions, layers, classifier)
-    return Plan(request, classifier, layers, conditions, find_data(request, classifier))
+    check_methods(request.saliency, classifier)
+    conditions = make_conditions(request.conditions, layers, classifier)
+    return EvaluationPlan(request, classifier, layers, conditions, find_data(request, classifier))
 
 
-def settle_conditions(
-    asked: Mapping[str, TraceSettings | None], layers: Sequence[Layer], classifier: Classifier
+def make_conditions(
+    asked: Mapping[str, TraceCondition | None], layers: Sequence[Layer], classifier: Classifier
 ) -> tuple[Condition, ...]:
     """Each condition by its name, dense first: everything is compared with it. Sparse FC's network comes later."""
     conditions = [dense()]
-    for name, settings in asked.items():
+    for name, condition in asked.items():
         if name == SPARSE_FC:
             check_last_layer(classifier)
-            conditions.append(Condition(SPARSE_FC, _not_fitted))
-        elif settings is not None:
-            try_pruner(settings.pruner, f"conditions: {name}")
-            conditions.append(trace(name, settings, layers))
+            conditions.append(Condition(SPARSE_FC, _refuse_unfitted))
+        elif condition is not None:
+            try_pruner(condition.settings.pruner, f"conditions: {name}")
+            conditions.append(trace(name, condition, layers))
     return tuple(conditions)
 
 
-def _not_fitted(_: object) -> Any:
+def _refuse_unfitted(_: object) -> NoReturn:
     raise AssertionError(f"{SPARSE_FC} is fitted before the first image")
 
 
@@ -115,16 +118,3 @@ def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
         raise UserError(f"metrics: concepts are known of data=world only, not of data={request.data}; leave them out")
     folder = Path(request.data)
     return datasets.folder(folder, request.out, request.count, request.seed, classifier)
-
-
-__all__ = [
-    "BEST",
-    "DENSE",
-    "FAMILIES",
-    "FIXED",
-    "EvaluationRequest",
-    "Plan",
-    "decide",
-    "find_data",
-    "settle_conditions",
-]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.case import Case, answers, open_case
+from spade_cli.evaluation.case import Case, open_case, run_held_out
 from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.data import partner
-from spade_cli.evaluation.evaluation_plan import BEST, Plan
+from spade_cli.evaluation.evaluation_plan import BEST, EvaluationPlan
 from spade_cli.evaluation.measures import localisation
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, aggregate
 from spade_cli.evaluation.measures.fidelity import fidelity
@@ -26,7 +26,9 @@ OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
 DECIMALS = 4  # of a curve's points
 
 
-def measure(plan: Plan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]) -> Record:
+def measure(
+    plan: EvaluationPlan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]
+) -> Record:
     """Everything about one image. What cannot be measured is a failure with its reason.
 
     `study` is there where concepts are asked for; `on_condition` is told how many conditions are done. UserError is for
@@ -63,7 +65,7 @@ def measure(plan: Plan, index: int, study: ConceptStudy | None, on_condition: Ca
     return record
 
 
-def _left_out(record: Record, error: SpadeError, plan: Plan, on_condition: Callable[[int], None]) -> Record:
+def _left_out(record: Record, error: SpadeError, plan: EvaluationPlan, on_condition: Callable[[int], None]) -> Record:
     record.fail("", "", error)
     on_condition(len(plan.conditions))
     return record
@@ -77,7 +79,7 @@ def measure_network(
     wanted = case.plan.request.metrics
     if "fidelity" in wanted:
         logits = network(case.x)[0].float().cpu()  # (classes,)
-        held = answers(network, case.held_out)
+        held = run_held_out(network, case.held_out)
         both = (case.logits, logits, case.held_out_logits, held)
         record.add(condition.name, "", fidelity(*both, case.target, case.plan.classifier.output))
     if "sanity" in wanted and condition.layers and not condition.of_other:
@@ -152,7 +154,7 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
             case.target,
             relevance[None],
             kind,
-            batch_size=request.calibration.batch_size,
+            batch_size=request.trace.calibration.batch_size,
             seed=request.seed,
             output=case.plan.classifier.output,
         )

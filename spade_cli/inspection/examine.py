@@ -14,9 +14,11 @@ from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.interpretation import Channel, Explainable, explainable, is_blank, why_blank
 from spade_cli.models import Classifier
-from spade_cli.pruning import Layer, LayerRecord, Pruner, prune
+from spade_cli.pruning import Layer, LayerRecord
 from spade_cli.pruning.layers import layer_modules
-from spade_cli.run.calibrate import Calibration, calibrate
+from spade_cli.pruning.schedule import Shares
+from spade_cli.run.make_trace import Answer, calibrate_image, make_trace
+from spade_cli.run.trace_settings import TraceSettings
 
 WORKS, FLAGGED, SKIPPED, FAILS = "works", "flagged", "skipped", "fails"
 SAME_AS_GRADIENT = 1e-3  # of the largest value: a guided gradient that is this close to the plain one is that
@@ -24,7 +26,7 @@ SAME_AS_GRADIENT = 1e-3  # of the largest value: a guided gradient that is this 
 
 @dataclass
 class Finding:
-    """What became of one thing that was tried."""
+    """One thing that was tried, and whether it works."""
 
     what: str
     verdict: str = WORKS
@@ -36,68 +38,64 @@ class Finding:
 
 def examine(
     classifier: Classifier,
-    image: Tensor,
-    copies: Tensor,
+    x: Tensor,
+    samples: Tensor,
     layers: Sequence[Layer],
-    shares: Mapping[str, float],
-    pruners: Mapping[str, Pruner],
+    shares: Shares,
+    settings: Sequence[TraceSettings],
     methods: Mapping[str, Callable[..., Any]],
     visualize: Callable[..., Tensor] | None,
     channels: Mapping[str, Channel],
-    *,
-    seed: int = 0,
-    damping: float = 0.01,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
-    """Try a trace by each pruner, each method on the dense network's answer, and each visualization.
+    """Try a trace by each of the settings, each method on the dense network's answer, and each visualization.
 
-    image: normalised (1, 3, size, size); copies: uint8 (samples, 3, size, size) to calibrate on; layers: of
-    `find_layers` with an image; shares, methods and channels by name, as in a run. What raises a SpadeError is a
+    x: normalised (1, 3, size, size); samples: uint8 (samples, 3, size, size) to calibrate on, by the first settings;
+    layers: of `find_layers` with an image; methods and channels by name, as in a run. What raises a SpadeError is a
     finding; all else is a fault of the program, and passes.
     """
     found: list[Finding] = []
 
-    def told(finding: Finding) -> None:
+    def add(finding: Finding) -> None:
         found.append(finding)
         on_finding(finding)
 
-    for one in _traces(classifier, copies, layers, shares, pruners, damping, seed):
-        told(one)
     with torch.no_grad():
-        target = int(classifier.model(image.clone())[0].argmax())
-    safe = explainable(classifier.model, image)
+        logits = classifier.model(x.clone())[0].cpu()
+    answer = Answer(x, logits, int(logits.argmax()))
+    for finding in _try_traces(classifier, samples, layers, shares, answer, settings):
+        add(finding)
+    safe = explainable(classifier.model, x)
     maps: dict[str, Tensor] = {}
     for name, method in methods.items():
-        told(_explained(name, method, safe, image, target, maps))
+        add(_try_method(name, method, safe, answer, maps))
     if visualize is not None:
         for name, channel in channels.items():
-            told(_visualized(name, visualize, classifier, channel, seed))
+            add(_try_visualization(name, visualize, classifier, channel, settings[0].seed))
     return found
 
 
-def _traces(
+def _try_traces(
     classifier: Classifier,
-    copies: Tensor,
+    samples: Tensor,
     layers: Sequence[Layer],
-    shares: Mapping[str, float],
-    pruners: Mapping[str, Pruner],
-    damping: float,
-    seed: int,
+    shares: Shares,
+    answer: Answer,
+    settings: Sequence[TraceSettings],
 ) -> Iterator[Finding]:
-    """One calibration, and a trace by each pruner: how many layers it pruned, and whether it touched no other."""
-    wanted = [name for name, share in shares.items() if share > 0]
-    device = device_of(classifier.model)
-    with measured(device, Finding("calibration")) as finding:
-        statistics = calibrate(classifier, copies, wanted, Calibration(), seed)
-        finding.checks = {"layers": len(wanted), "saw_data": len(statistics.hessians)}
-        if not wanted:
+    """One calibration, and a trace by each of the settings: how many layers it pruned, and if it touched no other."""
+    names = shares.layers
+    with measure_cost(device_of(classifier.model), Finding("calibration")) as finding:
+        image = calibrate_image(classifier, layers, names, samples, answer, settings[0])
+        finding.checks = {"layers": len(names), "saw_data": len(image.statistics.hessians)}
+        if not names:
             finding.verdict, finding.why = SKIPPED, ("no layer can be pruned",)
     yield finding
-    for name, pruner in pruners.items() if wanted else ():
+    for one in settings if names else ():
         trace = None
-        with measured(device, Finding(f"trace by {name}")) as finding:
+        with measure_cost(device_of(classifier.model), Finding(f"trace by {one.pruner_name}")) as finding:
             try:
-                trace = prune(classifier.model, layers, shares, statistics, pruner, damping=damping)
+                trace = make_trace(image, shares, one)
             except SpadeError as error:
                 finding.verdict, finding.why = FAILS, (str(error),)
         if trace is None:
@@ -105,7 +103,7 @@ def _traces(
             continue
         pruned = [record for record in trace.layers if record.left is None]
         finding.checks = {"pruned": len(pruned), "worst_error": max((_error(record) for record in pruned), default=0.0)}
-        finding.verdict, finding.why = _judged(classifier.model, trace.model, trace.layers, wanted)
+        finding.verdict, finding.why = _judge_trace(classifier.model, trace.model, trace.layers, names)
         yield finding
 
 
@@ -113,8 +111,8 @@ def _error(record: LayerRecord) -> float:
     return 0.0 if record.error is None else record.error
 
 
-def _judged(
-    dense: nn.Module, trace: nn.Module, records: Sequence[LayerRecord], wanted: Sequence[str]
+def _judge_trace(
+    dense: nn.Module, trace: nn.Module, records: Sequence[LayerRecord], names: Sequence[str]
 ) -> tuple[str, tuple[str, ...]]:
     """Damage is a layer that changed without having been pruned, or one that lost all of its weights."""
     before, after = layer_modules(dense), layer_modules(trace)
@@ -126,17 +124,17 @@ def _judged(
             return FAILS, (f"{record.name} changed, though it was left: {record.left}",)
         if record.left is None and record.achieved == 1 and record.asked < 1:
             return FAILS, (f"{record.name} lost all of its weights",)
-    left = [f"{record.name}: {record.left}" for record in records if record.name in wanted and record.left is not None]
+    left = [f"{record.name}: {record.left}" for record in records if record.name in names and record.left is not None]
     return (FLAGGED, tuple(left)) if left else (WORKS, ())
 
 
-def _explained(
-    name: str, method: Callable[..., Any], safe: Explainable, image: Tensor, target: int, maps: dict[str, Tensor]
+def _try_method(
+    name: str, method: Callable[..., Any], safe: Explainable, answer: Answer, maps: dict[str, Tensor]
 ) -> Finding:
     """One method's map and checks; the guided ones are compared with the plain gradient, if that was drawn before."""
-    with measured(image.device, Finding(name)) as finding:
+    with measure_cost(answer.x.device, Finding(name)) as finding:
         try:
-            made = method(safe, image, target)
+            made = method(safe, answer.x, answer.target)
         except SpadeError as error:
             finding.verdict, finding.why = SKIPPED, (str(error),)
             return finding
@@ -152,12 +150,12 @@ def _explained(
     return finding
 
 
-def _visualized(
+def _try_visualization(
     name: str, visualize: Callable[..., Tensor], classifier: Classifier, channel: Channel, seed: int
 ) -> Finding:
     own = classifier.preprocessing
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": seed}
-    with measured(device_of(classifier.model), Finding(f"visualization of {name}")) as finding:
+    with measure_cost(device_of(classifier.model), Finding(f"visualization of {name}")) as finding:
         try:
             (picture,) = visualize(classifier.model, [channel], **settings)  # (3, size, size)
         except SpadeError as error:
@@ -171,7 +169,7 @@ def _visualized(
 
 
 @contextmanager
-def measured(device: torch.device, finding: Finding) -> Iterator[Finding]:
+def measure_cost(device: torch.device, finding: Finding) -> Iterator[Finding]:
     """Time what is done inside, and its memory at the peak, into the finding."""
     before = _start_of_memory(device)
     started = time.perf_counter()

@@ -10,7 +10,7 @@ from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, layer_modules
 from spade_cli.pruning.solvers.pruner import Pruner
-from spade_cli.pruning.trace import LayerRecord, Trace, left_dense, settled, solve
+from spade_cli.pruning.trace import LayerRecord, Trace, dense_record, order_records, solve
 
 
 class Draft:
@@ -38,12 +38,12 @@ class Draft:
     def trace(self, trials: tuple[Trial, ...] = ()) -> Trace:
         """The copy as it is now, with a record of each layer and the trials that led to it."""
         records = {name: self._at(name, self.shares.get(name, 0.0))[1] for name in self.layers}
-        return Trace(self.model, settled(tuple(self.layers.values()), records), self.statistics.logits, trials)
+        return Trace(self.model, order_records(tuple(self.layers.values()), records), self.statistics.logits, trials)
 
     def _at(self, name: str, share: float) -> tuple[Tensor, LayerRecord]:
         if (name, share) not in self._solved:
             module, layer = self._dense[name], self.layers[name]
-            left = left_dense(module, layer, share, self.statistics)
+            left = dense_record(module, layer, share, self.statistics)
             if left is not None:
                 return module.weight, left  # type: ignore[return-value]
             found = solve(module, layer, share, [self.statistics], self.pruner, self.damping)

@@ -61,7 +61,13 @@ def collect(
     by_weight = {id(weight): name for name, weight in weights.items()}  # of tied layers, every one's calls are counted
     batch_images = 0
 
-    def seen(weight: Tensor, call: Call) -> None:
+    def count_images() -> Iterator[Tensor]:
+        nonlocal batch_images
+        for batch in batches:
+            batch_images = len(batch)
+            yield batch
+
+    def add_inputs(weight: Tensor, call: Call) -> None:
         if (name := by_weight.get(id(weight))) is None:
             return
         total = totals[name]
@@ -73,16 +79,33 @@ def collect(
         for part in (call,) if wanted is not None else _bites(call):
             total.add(input_matrix(part, wanted, generators[name]))  # (g, n, c)
 
+    logits = run_batches(model, count_images(), precision=precision, on_batch=on_batch, on_call=add_inputs)
+    hessians = {name: total.hessian() for name, total in totals.items() if total.observations}
+    return Statistics(hessians, {name: totals[name].observations for name in hessians}, logits)
+
+
+@torch.no_grad()
+def run_batches(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    precision: str = "float32",
+    on_batch: Callable[[int], None] | None = None,
+    on_call: Callable[[Tensor, Call], None] = lambda weight, call: None,
+) -> Tensor:
+    """The forward pass over samples: logits (samples, classes) on the CPU, in float32.
+
+    Batches as in `collect`. `on_batch` hears how many images each had, `on_call` of every product with a weight.
+    torch's fused attention is always off (see `watch_calls`): what two networks answer is compared to the last digit.
+    """
     logits = []
-    with eval_mode(model), full_precision(), forward_precision(precision, device_of(model)), watch_calls(seen):
+    with eval_mode(model), full_precision(), forward_precision(precision, device_of(model)), watch_calls(on_call):
         for batch in batches:
-            batch_images = len(batch)
             # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
             logits.append(model(_channels_last(batch)).float().cpu())
             if on_batch is not None:
-                on_batch(batch_images)
-    hessians = {name: total.hessian() for name, total in totals.items() if total.observations}
-    return Statistics(hessians, {name: totals[name].observations for name in hessians}, torch.cat(logits))
+                on_batch(len(batch))
+    return torch.cat(logits)
 
 
 def _channels_last(batch: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""layers -> shares: how one level of sparsity becomes a share per layer.
+"""layers -> shares: how one level becomes a share for each layer.
 
 A schedule is `(layers, level, ...) -> {name: share}`, or an `Auto`, whose shares are found for each image. The level is
 what was asked for, or None: then it is the schedule's own choice.
@@ -6,7 +6,7 @@ what was asked for, or None: then it is the schedule's own choice.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -17,6 +17,25 @@ from spade_cli.pruning.layers import Layer
 from spade_cli.pruning.search import LADDER, LAST_RESORT, Auto
 
 LEVEL = 0.95  # where none is asked for
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a schedule and `schedule.layers` say of a network's layers."""
+
+    given: Mapping[str, float]  # layer -> share; a layer that is not there stays dense, or is searched
+    search: Auto | None = None  # how the shares of the other layers are found for each image
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether each image has shares of its own."""
+        return self.search is not None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are pruned, or may be: those whose statistics are needed."""
+        candidates = () if self.search is None else self.search.candidates
+        return tuple(dict.fromkeys([*candidates, *(layer for layer, share in self.given.items() if share > 0)]))
 
 
 class Schedule(Protocol):
@@ -86,7 +105,7 @@ def table(
 ) -> dict[str, float]:
     """Shares by block, layer or glob, later entries over earlier ones; the level is not used.
 
-    `source` is what errors call the table. Raises UserError for a name that matches nothing, as `override` does.
+    `source` is what errors call the table. Raises UserError for a name that matches nothing, as `override_shares` does.
     """
     parts = {name: block for name, block in blocks(layers).items() if name in shares}
     by_layer: dict[str, float] = {}
@@ -94,7 +113,7 @@ def table(
         for layer in parts.get(name, (name,)):
             by_layer.pop(layer, None)  # the later entry comes last, so that it wins over a glob between them
             by_layer[layer] = share
-    return override(layers, {}, by_layer, source)
+    return override_shares(layers, {}, by_layer, source)
 
 
 NAMED = {schedule.__name__: schedule for schedule in (auto, uniform, late, none)}
@@ -132,28 +151,17 @@ def paper_resnet50(
     return shares
 
 
-def read_by(shares: Mapping[str, float] | Auto) -> tuple[str, ...]:
-    """The layers whose statistics are needed: those that are pruned, or may be."""
-    if isinstance(shares, Auto):
-        fixed = [layer for layer, share in shares.fixed.items() if share > 0]
-        return tuple(dict.fromkeys([*shares.candidates, *fixed]))
-    return tuple(layer for layer, share in shares.items() if share > 0)
-
-
-def settle(
-    schedule: Schedule,
-    layers: Sequence[Layer],
-    level: float | None,
-    patterns: Mapping[str, float],
-) -> dict[str, float] | Auto:
-    """What a schedule makes of the layers, with `schedule.layers` over it (see `override`)."""
+def settle_shares(
+    schedule: Schedule, layers: Sequence[Layer], level: float | None, patterns: Mapping[str, float]
+) -> Shares:
+    """What a schedule makes of the layers, with `schedule.layers` over it (see `override_shares`)."""
     found = schedule(layers, level)
     if isinstance(found, Auto):
-        return replace(found, fixed=override(layers, {}, patterns))
-    return override(layers, found, patterns)
+        return Shares(override_shares(layers, {}, patterns), found)
+    return Shares(override_shares(layers, found, patterns))
 
 
-def override(
+def override_shares(
     layers: Sequence[Layer], shares: Mapping[str, float], patterns: Mapping[str, float], source: str = "schedule.layers"
 ) -> dict[str, float]:
     """Apply `schedule.layers`, a dotted name or a glob -> share, over the schedule's; later entries win.

@@ -24,9 +24,8 @@ class Auto:
     ladder: tuple[float, ...]  # shares to try, sparsest first
     last_resort: tuple[float, ...]  # those to try in the last block where none of the ladder is faithful
     fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity, nor by half
-    fixed: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
 
-    def faithful(self, found: Fidelity) -> bool:
+    def is_faithful(self, found: Fidelity) -> bool:
         """Whether a pruned network still gives the answer that is to be explained."""
         fallen = found.dense - found.pruned > 1 - self.fidelity or found.pruned < LEAST_KEPT * found.dense
         return found.same_prediction and not fallen
@@ -40,11 +39,12 @@ class Search:
     blocks: Mapping[str, Sequence[str]]  # by name, from the output to the input
     auto: Auto
     judge: Judge
+    given: Mapping[str, float] = field(default_factory=dict)  # layer -> share, whatever is found for the others
     on_trial: Callable[[Trial], None] | None = None
     trials: list[Trial] = field(default_factory=list)
 
     @property
-    def most(self) -> int:
+    def most_trials(self) -> int:
         """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
         bisection = len(self.blocks).bit_length() + 1
         return len(self.auto.ladder) * bisection + len(self.auto.last_resort) if self.blocks else 0
@@ -90,7 +90,7 @@ class Search:
     def _try(self, share: float, depth: int) -> Trial:
         shares = dict.fromkeys(list(self.blocks)[:depth], share)
         fidelity = self.judge(self._set(shares))
-        trial = Trial(shares, fidelity, self.auto.faithful(fidelity))
+        trial = Trial(shares, fidelity, self.auto.is_faithful(fidelity))
         self.trials.append(trial)
         if self.on_trial is not None:
             self.on_trial(trial)
@@ -98,4 +98,4 @@ class Search:
 
     def _set(self, shares: Mapping[str, float]) -> nn.Module:
         found = {layer: share for block, share in shares.items() for layer in self.blocks[block]}
-        return self.draft.set({**found, **self.auto.fixed})
+        return self.draft.set({**found, **self.given})

@@ -128,7 +128,7 @@ class Pruning:
         for layer in layers:
             share = shares.get(layer.name, 0.0)
             dense = self.dense[layer.name]
-            records = [left_dense(dense, layer, share, one) for one in statistics]
+            records = [dense_record(dense, layer, share, one) for one in statistics]
             pruned = [image for image, record in enumerate(records) if record is None]
             solved = solve(dense, layer, share, [statistics[image] for image in pruned], pruner, self.damping)
             for image, (weight, record) in zip(pruned, solved, strict=True):
@@ -142,11 +142,11 @@ class Pruning:
 
     def traces(self, layers: Sequence[Layer], logits: Sequence[Tensor]) -> list[Trace]:
         """The traces, their records in the order of `layers`; logits (samples, classes) of each image."""
-        records = [settled(layers, found) for found in self.records]
+        records = [order_records(layers, found) for found in self.records]
         return [Trace(*one) for one in zip(self.models, records, logits, strict=True)]
 
 
-def settled(layers: Sequence[Layer], found: Mapping[str, LayerRecord]) -> tuple[LayerRecord, ...]:
+def order_records(layers: Sequence[Layer], found: Mapping[str, LayerRecord]) -> tuple[LayerRecord, ...]:
     """The records in the order of `layers`; one whose weight another layer holds says what became of that."""
     return tuple(
         found[layer.name]
@@ -156,7 +156,7 @@ def settled(layers: Sequence[Layer], found: Mapping[str, LayerRecord]) -> tuple[
     )
 
 
-def left_dense(module: nn.Module, layer: Layer, share: float, statistics: Statistics) -> LayerRecord | None:
+def dense_record(module: nn.Module, layer: Layer, share: float, statistics: Statistics) -> LayerRecord | None:
     """The record of a layer that stays as it is, with the reason; None where it is to be pruned."""
     why = _why_left(layer, share, statistics)
     if why is None:

@@ -1,4 +1,4 @@
-"""samples -> hessians: how they are measured, in how many passes, and where they are kept."""
+"""samples -> hessians: one pass of the network or several, and where the statistics are kept."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of, uses_bfloat16
 from spade_cli.models import Classifier
 from spade_cli.pruning import Statistics, collect
-from spade_cli.pruning.hessian import bytes_of
+from spade_cli.pruning.hessian import bytes_of, run_batches
 from spade_cli.pruning.keep_statistics import Store, fingerprint
 from spade_cli.pruning.layers import layer_modules
 
@@ -28,21 +28,21 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The augmented copies as the network wants them: normalised, on its device, in batches, as often as asked."""
+class SampleBatches:
+    """The samples as the network takes them: normalised, on its device, in batches, as often as they are read."""
 
-    copies: Tensor  # uint8 (samples, 3, size, size)
+    samples: Tensor  # uint8 (samples, 3, size, size)
     classifier: Classifier
     batch_size: int
 
     def __iter__(self) -> Iterator[Tensor]:
         device = device_of(self.classifier.model)
-        for batch in self.copies.split(self.batch_size):
+        for batch in self.samples.split(self.batch_size):
             yield self.classifier.preprocessing.normalise(batch.to(device).float() / 255)
 
 
-def store_for(classifier: Classifier, copies: Tensor, calibration: Calibration, seed: int) -> Store | None:
-    """Where statistics of these copies (samples, 3, size, size) are kept, if anywhere: a folder of their own."""
+def find_store(classifier: Classifier, samples: Tensor, calibration: Calibration, seed: int) -> Store | None:
+    """The folder that keeps the statistics of these samples (samples, 3, size, size); None where none are kept."""
     if calibration.save is None:
         return None
     model = classifier.model
@@ -56,30 +56,40 @@ def store_for(classifier: Classifier, copies: Tensor, calibration: Calibration, 
         "model": repr(model),
         "weights": list(state),
         # A forward of the user's own can change while its modules and weights do not.
-        "answer": [round(value, 2) for value in answer(classifier, copies[:1])],
+        "answer": [round(value, 2) for value in _answer_first(classifier, samples)],
     }
-    return Store(calibration.save, fingerprint([copies, *state.values()], how))
+    return Store(calibration.save, fingerprint([samples, *state.values()], how))
 
 
 @torch.no_grad()
-def answer(classifier: Classifier, copies: Tensor) -> list[float]:
-    """The logits of all copies (samples, 3, size, size), one list."""
-    return torch.cat([classifier.model(batch) for batch in Samples(copies, classifier, 1)]).flatten().tolist()
+def _answer_first(classifier: Classifier, samples: Tensor) -> list[float]:
+    """The logits of the first sample."""
+    (batch,) = SampleBatches(samples[:1], classifier, 1)
+    logits: list[float] = classifier.model(batch).flatten().tolist()
+    return logits
+
+
+def run_samples(
+    classifier: Classifier, samples: Tensor, calibration: Calibration, on_batch: Callable[[int], None] | None = None
+) -> Tensor:
+    """Logits (samples, classes) of uint8 (samples, 3, size, size), in the batches and precision of a calibration."""
+    batches = SampleBatches(samples, classifier, calibration.batch_size)
+    return run_batches(classifier.model, batches, precision=calibration.precision, on_batch=on_batch)
 
 
 def calibrate(
     classifier: Classifier,
-    copies: Tensor,
+    samples: Tensor,
     names: Sequence[str],
     calibration: Calibration,
     seed: int,
     store: Store | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Statistics:
-    """The statistics of the named layers, from the store what it has and from one pass of the network what it lacks.
+    """The statistics of the named layers: the store's where it has them, the others by one pass of the network.
 
-    copies uint8 (samples, 3, size, size). `on_batch` hears of every image of the pass. Raises UserError for a file that
-    is damaged, SpadeError for one that cannot be written.
+    samples: uint8 (samples, 3, size, size). `on_batch` hears of every image of the pass. Raises UserError for a damaged
+    file, SpadeError for one that cannot be written.
     """
     known = store.read(names) if store is not None else None
     missing = [name for name in names if known is None or name not in known.observations]
@@ -87,13 +97,13 @@ def calibrate(
     there = {} if known is None else {name: hessian.to(device) for name, hessian in known.hessians.items()}
     if known is not None and not missing:
         if on_batch is not None:
-            on_batch(len(copies))
+            on_batch(len(samples))
         return Statistics(there, known.observations, known.logits)
     found = collect(
         classifier.model,
-        Samples(copies, classifier, calibration.batch_size),
+        SampleBatches(samples, classifier, calibration.batch_size),
         missing,
-        samples=len(copies),
+        samples=len(samples),
         rows_per_column=calibration.rows_per_column,
         seed=seed,
         precision=calibration.precision,
@@ -105,7 +115,7 @@ def calibrate(
     return Statistics({**there, **found.hessians}, {**observations, **found.observations}, found.logits)
 
 
-def passes(model: nn.Module, names: Sequence[str], memory: float) -> list[list[str]]:
+def split_passes(model: nn.Module, names: Sequence[str], memory: float) -> list[list[str]]:
     """The names in order, in parts whose Hessians fit into `memory` bytes together; one that never fits is alone."""
     modules = layer_modules(model)
     parts: list[list[str]] = [[]]

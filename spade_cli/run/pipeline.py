@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor, nn
 
-from spade_cli.devices import device_of, full_precision
+from spade_cli.devices import full_precision
 from spade_cli.errors import UserError
 from spade_cli.images import augment
 from spade_cli.images.download import copy_to_folder
@@ -20,7 +20,7 @@ from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, wrap
 from spade_cli.networks.borrow import seed_generators
 from spade_cli.progress import Stages, log_to_file
-from spade_cli.pruning import Auto, Layer, Pruning, Statistics, Trace, find_layers, pruner_named
+from spade_cli.pruning import Auto, Trace, find_layers, pruner_named
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint, summary
 from spade_cli.report.overview import overview
@@ -29,26 +29,27 @@ from spade_cli.report.run_folder import run_folder
 from spade_cli.report.run_page import write_report
 from spade_cli.report.runs import OVERVIEW, REPORT
 from spade_cli.run import explain
-from spade_cli.run.calibrate import Calibration, calibrate, passes, store_for
-from spade_cli.run.find_trace import Subject, find_trace, subject_of
-from spade_cli.run.request import Question, Request, decide
+from spade_cli.run.calibrate import Calibration, run_samples
+from spade_cli.run.make_trace import make_traces, read_answer
+from spade_cli.run.request import Question, RunRequest, prepare_question
 from spade_cli.run.summarize import conclude, headline, tell
+from spade_cli.run.trace_settings import TraceSettings
 
-__all__ = ["Request", "run", "trace", "traces"]
+__all__ = ["RunRequest", "run", "trace", "traces"]
 
 
-def run(request: Request, console: Console | None = None) -> Path:
+def run(request: RunRequest, console: Console | None = None) -> Path:
     """image -> samples -> hessians -> trace -> explanations -> report. Returns the finished folder.
 
     Raises UserError before anything is written where the request cannot be met, and SpadeError where something fails
     later; the folder then vanishes.
     """
-    with _at_hand(request) as local:
+    with _local_image(request) as local:
         return _explain(local, Stages(console))
 
 
 @contextmanager
-def _at_hand(request: Request) -> Iterator[Request]:
+def _local_image(request: RunRequest) -> Iterator[RunRequest]:
     """The request with a local copy of the picture that its URL names; the copy is gone after the block."""
     if not request.source:
         yield request
@@ -57,33 +58,24 @@ def _at_hand(request: Request) -> Iterator[Request]:
         yield replace(request, image=copy_to_folder(request.source, Path(folder)))
 
 
-def _explain(request: Request, stages: Stages) -> Path:
+def _explain(request: RunRequest, stages: Stages) -> Path:
     with full_precision(), stages.stage("load"):
-        question = decide(request)
-    classifier, name = question.classifier, request.image.stem
+        question = prepare_question(request)
+    plan, classifier, name = question.plan, question.classifier, request.image.stem
     with full_precision(), run_folder(request.output, name) as folder, log_to_file(folder.partial / "run.log"):
         with stages.stage("augment"):
-            copies = request.augmentation(question.image, request.samples, classifier.preprocessing, request.seed)
+            samples = request.trace.draw_samples(question.image, classifier.preprocessing)
         (trace,) = make_traces(
-            classifier,
-            [copies],
-            question.layers,
-            question.shares,
-            request.pruner,
-            subjects=[question.subject],
-            damping=request.damping,
-            calibration=request.calibration,
-            seed=request.seed,
-            stages=stages,
+            classifier, [samples], plan.layers, plan.shares, [question.answer], request.trace, stages
         )
-        found = write_run(question, copies, trace, folder.partial, stages)
+        found = write_run(question, samples, trace, folder.partial, stages)
     tell(found, folder.path / (REPORT if "report" in request.keep else OVERVIEW), stages.console)
     return folder.path
 
 
 def write_run(
     question: Question,
-    copies: Tensor,
+    samples: Tensor,
     trace: Trace,
     folder: Path,
     stages: Stages,
@@ -94,16 +86,16 @@ def write_run(
     `known` is what was made of the dense network before, for other traces of this image.
     """
     with seed_generators(question.request.seed, question.x.device):  # a network may draw random numbers itself
-        return _write_run(question, copies, trace, folder, stages, known)
+        return _write_run(question, samples, trace, folder, stages, known)
 
 
 def _write_run(
-    question: Question, copies: Tensor, trace: Trace, folder: Path, stages: Stages, known: explain.Known | None
+    question: Question, samples: Tensor, trace: Trace, folder: Path, stages: Stages, known: explain.Known | None
 ) -> dict[str, Any]:
     request, classifier = question.request, question.classifier
-    with stages.stage("fidelity", total=len(copies)) as advance:
-        traced = replace(classifier, model=trace.model)
-        trace_logits = calibrate(traced, copies, [], request.calibration, request.seed, on_batch=advance).logits
+    with stages.stage("fidelity", total=len(samples)) as advance:
+        pruned = replace(classifier, model=trace.model)
+        trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
     networks = {"dense": classifier.model, "trace": trace.model}
     photograph = picture(question.view[0].cpu())
     explanations = [
@@ -164,83 +156,41 @@ def traces(
     if not images:
         raise UserError("images is empty: give at least one")
     classifier = model if isinstance(model, Classifier) else wrap(model)
-    solver = pruner_named(pruner) if isinstance(pruner, str) else pruner
-    plan = _named(schedules.NAMED, schedule, "schedule") if isinstance(schedule, str) else schedule
-    augmented = _named(augment.NAMED, augmentation, "augmentation") if isinstance(augmentation, str) else augmentation
+    settings = TraceSettings(
+        augmentation=_find(augment.NAMED, augmentation, "augmentation"),
+        augmentation_name=_name(augmentation),
+        sample_count=samples,
+        pruner=pruner_named(pruner) if isinstance(pruner, str) else pruner,
+        pruner_name=_name(pruner),
+        damping=damping,
+        schedule=_find(schedules.NAMED, schedule, "schedule"),
+        schedule_name=_name(schedule),
+        level=sparsity,
+        layer_shares=layers or {},
+        calibration=calibration,
+        seed=seed,
+    )
     found = find_layers(classifier.model, classifier.grey())
     pictures = [as_image(image) for image in images]
     return make_traces(
         classifier,
-        [augmented(picture, samples, classifier.preprocessing, seed) for picture in pictures],
+        [settings.draw_samples(picture, classifier.preprocessing) for picture in pictures],
         found,
-        schedules.settle(plan, found, sparsity, layers or {}),
-        solver,
-        subjects=[subject_of(classifier, picture, target) for picture in pictures],
-        damping=damping,
-        calibration=calibration,
-        seed=seed,
-        stages=Stages(),
+        settings.settle_shares(found),
+        [read_answer(classifier, picture, target) for picture in pictures],
+        settings,
+        Stages(),
     )
 
 
-def make_traces(
-    classifier: Classifier,
-    copies: Sequence[Tensor],
-    layers: Sequence[Layer],
-    shares: Mapping[str, float] | Auto,
-    pruner: Callable[..., Tensor],
-    *,
-    subjects: Sequence[Subject],
-    damping: float,
-    calibration: Calibration,
-    seed: int,
-    stages: Stages,
-) -> list[Trace]:
-    """samples -> hessians -> traces of several images, all choices made; copies uint8 (samples, 3, size, size) each.
-
-    subjects: what is asked about each image, for shares that are found by trying.
-    """
-    with seed_generators(seed, device_of(classifier.model)):  # a network may draw random numbers itself
-        settings = (layers, shares, pruner, damping, calibration, seed, stages)
-        return _make_traces(classifier, copies, subjects, *settings)
+def _find(known: Mapping[str, Callable[..., Any]], asked: str | Callable[..., Any], what: str) -> Callable[..., Any]:
+    """The function of that name, or the function itself."""
+    if not isinstance(asked, str):
+        return asked
+    if asked not in known:
+        raise UserError(f"{what}={asked!r} is unknown: give one of {', '.join(known)}, or a function")
+    return known[asked]
 
 
-def _make_traces(
-    classifier: Classifier,
-    copies: Sequence[Tensor],
-    subjects: Sequence[Subject],
-    layers: Sequence[Layer],
-    shares: Mapping[str, float] | Auto,
-    pruner: Callable[..., Tensor],
-    damping: float,
-    calibration: Calibration,
-    seed: int,
-    stages: Stages,
-) -> list[Trace]:
-    if isinstance(shares, Auto):
-        settings = (layers, shares, pruner, damping, calibration, seed, stages)
-        return [find_trace(classifier, one, subject, *settings) for one, subject in zip(copies, subjects, strict=True)]
-    wanted = [name for name, share in shares.items() if share > 0]
-    by_name = {layer.name: layer for layer in layers}
-    stores = [store_for(classifier, one, calibration, seed) for one in copies]
-    pruning = Pruning(classifier.model, len(copies), damping)
-    nothing = [Statistics({}, {}, Tensor()) for _ in copies]
-    pruning.add([layer for layer in layers if layer.name not in wanted], {}, nothing, pruner)
-    logits: list[Tensor] = []
-    for part in passes(classifier.model, wanted, calibration.memory / len(copies)):
-        with stages.stage("calibrate", total=sum(map(len, copies))) as advance:
-            statistics = [
-                calibrate(classifier, one, part, calibration, seed, store, advance)
-                for one, store in zip(copies, stores, strict=True)
-            ]
-        with stages.stage("prune", total=len(part)) as advance:
-            pruning.add([by_name[name] for name in part], shares, statistics, pruner, lambda _: advance(1))
-        logits = [one.logits for one in statistics]
-        del statistics  # before the next part is measured
-    return pruning.traces(layers, logits)
-
-
-def _named(known: Mapping[str, Callable[..., Any]], name: str, what: str) -> Callable[..., Any]:
-    if name not in known:
-        raise UserError(f"{what}={name!r} is unknown: give one of {', '.join(known)}, or a function")
-    return known[name]
+def _name(asked: str | Callable[..., Any]) -> str:
+    return asked if isinstance(asked, str) else getattr(asked, "__name__", repr(asked))

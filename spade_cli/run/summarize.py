@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spade_cli.networks.borrow import ask_network
 from spade_cli.networks.scores import Output
-from spade_cli.pruning import Auto, Fidelity, Judge, Trace, breaking_layer
+from spade_cli.pruning import Fidelity, Judge, Trace, breaking_layer
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report import summary
 from spade_cli.run.explain import Result
@@ -30,22 +30,22 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
     """summary.json but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
     said = ask_network(trace.model, question.x)[0].cpu()  # (classes,)
-    dense = summary.prediction(question.dense_logits, target, classifier)
+    dense = summary.prediction(question.answer.logits, target, classifier)
     traced = summary.prediction(said, target, classifier)
     fidelity: dict[str, Any] = {
-        "same_prediction": bool(classifier.output.same_answer(question.dense_logits, said)),
+        "same_prediction": bool(classifier.output.same_answer(question.answer.logits, said)),
         **agreement(trace.logits, trace_logits, classifier.output),
     }
     kept = traced["target_probability"] >= dense["target_probability"] * LEAST_KEPT
     # auto seeks the largest difference that keeps this image's answer: what other samples say is no guard then.
-    agrees = isinstance(question.shares, Auto) or fidelity["agreement"] >= LEAST_AGREEMENT
+    agrees = question.plan.shares.is_searched or fidelity["agreement"] >= LEAST_AGREEMENT
     fidelity["faithful"] = fidelity["same_prediction"] and kept and agrees
     return {
         "schema_version": summary.SCHEMA_VERSION,
         "target": {"index": target, "label": classifier.label(target)},
         "prediction": {"dense": dense, "trace": traced},
         "fidelity": fidelity,
-        "sparsity": summary.sparsity(trace, request.sparsity),
+        "sparsity": summary.sparsity(trace, request.trace.level),
         "flags": _flags(question, trace, dense, traced, fidelity, results),
         "spade_version": __version__,
         "versions": summary.versions(),
@@ -65,9 +65,9 @@ def conclude(question: Question, trace: Trace, trace_logits: Tensor, results: Se
             "output": classifier.output.value,
             "classes": classifier.classes,
         },
-        "augmentation": {"name": request.augmentation_name, "samples": request.samples},
-        "pruner": request.pruner_name,
-        "schedule": request.schedule_name,
+        "augmentation": {"name": request.trace.augmentation_name, "samples": request.trace.sample_count},
+        "pruner": request.trace.pruner_name,
+        "schedule": request.trace.schedule_name,
         "layers": summary.layer_records(trace),
         "trials": summary.trial_records(trace),
         "saliency": [record for result in results for record in result.saliency],
@@ -89,7 +89,7 @@ def _flags(
     if question.classifier.weights == "none":
         flags.insert(0, "the network is untrained (model.weights=none): its explanations mean nothing")
     flags = _unfaithful(question, trace, dense, traced, fidelity) + flags
-    wanted = question.shares.fixed if isinstance(question.shares, Auto) else question.shares
+    wanted = question.plan.shares.given
     for layer in trace.layers:
         if layer.left and wanted.get(layer.name):
             flags.append(f"layer {layer.name} was left dense: {layer.left}")
@@ -118,11 +118,11 @@ def _unfaithful(
             f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; pruned from the output "
             f"back, it is halved at {layer}; {advice}"
         ]
-    if isinstance(question.shares, Auto):  # it seeks the largest difference that keeps this image's answer
+    if question.plan.shares.is_searched:  # it seeks the largest difference that keeps this image's answer
         if trace.trials and not any(trial.faithful for trial in trace.trials):
             gentlest = min(trace.trials, key=lambda trial: (len(trial.shares), min(trial.shares.values())))
             (block, share), *_ = gentlest.shares.items()
-            fixed = any(question.shares.fixed.values())
+            fixed = any(question.plan.shares.given.values())
             left = "only what schedule.layers names is pruned" if fixed else "this is the dense network"
             return [
                 f"schedule=auto found no trace that keeps the prediction: {left}; {block} alone at "
@@ -141,7 +141,7 @@ def _effect(found: Fidelity) -> str:
 
 def _breaking(question: Question, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
     pruned = [layer.name for layer in trace.layers if layer.left is None]
-    judge = Judge(question.x, question.dense_logits, question.target, output=question.classifier.output)
+    judge = Judge(question.x, question.answer.logits, question.target, output=question.classifier.output)
     found = breaking_layer(question.classifier.model, trace.model, pruned, judge, holds)
     return found or "no single layer"
 
@@ -152,8 +152,8 @@ def headline(question: Question, found: Mapping[str, Any]) -> tuple[str, list[st
     lines = [
         f"{request.image.name}, {question.classifier.name}",
         *(f"{name}: {_said(found, name)}" for name in ("dense", "trace")),
-        f"same answer on {found['fidelity']['agreement']:.0%} of {request.samples} samples",
-        f"{request.pruner_name}, {request.schedule_name}: {_kept(found)}",
+        f"same answer on {found['fidelity']['agreement']:.0%} of {request.trace.sample_count} samples",
+        f"{request.trace.pruner_name}, {request.trace.schedule_name}: {_kept(found)}",
     ]
     return f"why {found['target']['label']}?", lines, found["flags"]
 

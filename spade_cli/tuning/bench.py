@@ -14,13 +14,14 @@ import torch
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
 from spade_cli.evaluation.measure_image import measure_maps
+from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Folder, Record
 from spade_cli.files import write_whole
 from spade_cli.pruning import Draft
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules, weight_matrix
-from spade_cli.tuning.space import Score, Shares
-from spade_cli.tuning.tuning_plan import METRICS, TuningPlan
+from spade_cli.tuning.space import BlockShares, Score
+from spade_cli.tuning.tuning_plan import TuningPlan
 
 TRIALS = "trials"
 SAME = "same_prediction"
@@ -30,7 +31,7 @@ SAME = "same_prediction"
 class Trial:
     """A setting and the images it was measured on, in order; broken_off: it lost too many before the last."""
 
-    shares: Shares
+    shares: BlockShares
     records: tuple[Record, ...]
     broken_off: bool
 
@@ -71,7 +72,7 @@ class Bench:
 
     def trial(
         self,
-        shares: Shares,
+        shares: BlockShares,
         indices: Sequence[int],
         allowed: float = math.inf,
         on_image: Callable[[int], None] = lambda _: None,
@@ -100,7 +101,9 @@ class Bench:
         pruned = [one for one in found if one is not None and one.shares and one.records]
         return [one for one in pruned if {record.index for record in one.records} <= set(indices)]
 
-    def _trial(self, shares: Shares, indices: Sequence[int], allowed: float, on_image: Callable[[int], None]) -> Trial:
+    def _trial(
+        self, shares: BlockShares, indices: Sequence[int], allowed: float, on_image: Callable[[int], None]
+    ) -> Trial:
         records: list[Record] = []
         lost = 0
         for index in indices:
@@ -112,7 +115,7 @@ class Bench:
                 return Trial(shares, tuple(records), True)
         return Trial(shares, tuple(records), False)
 
-    def _measure(self, index: int, shares: Shares, last: bool) -> Record:
+    def _measure(self, index: int, shares: BlockShares, last: bool) -> Record:
         """One image with these shares; where it is the `last` that may be lost its maps are only made if it is not."""
         tuned = self.plan.evaluation.conditions[-1]
         record = Record(index, self.plan.evaluation.data.names[index])
@@ -143,9 +146,9 @@ class Bench:
         plan = self.plan.evaluation
         case = open_case(plan, index, plan.data.load(index))
         statistics = case.calibration(index).statistics
-        own = self.plan.request
-        draft = Draft(plan.classifier.model, plan.layers, statistics, own.pruner, own.damping)
-        if (len(self._kept) + 1) * self._bytes <= plan.request.calibration.memory:
+        settings = plan.request.trace
+        draft = Draft(plan.classifier.model, plan.layers, statistics, settings.pruner, settings.damping)
+        if (len(self._kept) + 1) * self._bytes <= settings.calibration.memory:
             self._kept[index] = case, draft
         return case, draft
 

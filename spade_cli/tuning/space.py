@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-Shares = dict[str, float]  # by block, from the output on; a block that is not there is dense
+BlockShares = dict[str, float]  # by block, from the output on; a block that is not there is dense
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Space:
     blocks: Sequence[str]
     ladder: Sequence[float]
 
-    def shares(self, steps: Mapping[str, int]) -> Shares:
+    def shares(self, steps: Mapping[str, int]) -> BlockShares:
         """Shares by block from steps of the ladder, 0 for dense."""
         return {block: self.ladder[steps[block] - 1] for block in self.blocks if steps.get(block, 0)}
 
 
-Try = Callable[[Shares], Score]  # measures a setting, or reads what was measured of it before
+Try = Callable[[BlockShares], Score]  # measures a setting, or reads what was measured of it before

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from spade_cli.errors import UserError
-from spade_cli.tuning.space import Score, Shares, Space, Try
+from spade_cli.tuning.space import BlockShares, Score, Space, Try
 
 STUDY = "study.db"
 PATIENCE = 60  # seconds that a process waits for another one's turn at the file
@@ -31,7 +31,7 @@ def check_optuna() -> None:
         )
 
 
-def tpe(space: Space, attempt: Try, *, trials: int, seed: int, folder: Path) -> Shares:
+def tpe(space: Space, attempt: Try, *, trials: int, seed: int, folder: Path) -> BlockShares:
     """The best of `trials` settings; dense where none gains.
 
     The first settings give all blocks one share, each of the ladder; from then on the estimator proposes. A trial that

@@ -19,9 +19,9 @@ from spade_cli.files import PART
 from spade_cli.progress import Stages
 from spade_cli.tuning.bench import Bench, gain, score
 from spade_cli.tuning.greedy import greedy
-from spade_cli.tuning.space import Score, Shares, Space, Try
+from spade_cli.tuning.space import BlockShares, Score, Space, Try
 from spade_cli.tuning.tpe import tpe
-from spade_cli.tuning.tuning_plan import TuningPlan, TuningRequest, decide
+from spade_cli.tuning.tuning_plan import TuningPlan, TuningRequest, plan_tuning
 from spade_cli.tuning.write_tuning import Found, write
 
 TUNING = "tuning"  # what the folder is of
@@ -48,7 +48,7 @@ def tune(request: TuningRequest, console: Console | None = None) -> Path:
     check_out(out, TUNING)
     with full_precision():
         with stages.stage("load"):
-            plan = decide(request)
+            plan = plan_tuning(request)
         part = f".{os.getpid()}{PART}"  # other processes may write the same file
         folder = open_folder(out, identity(plan.evaluation), about(plan.evaluation), TUNING, part)
         stages.console.print(Text(f"folder         {out} (the same command with out={out} goes on after a stop)"))
@@ -98,14 +98,14 @@ def allowed(plan: TuningPlan, images: Images) -> int:
     return int(plan.request.lost * len(images.tuning))
 
 
-def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stages: Stages) -> Shares:
+def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stages: Stages) -> BlockShares:
     """The best setting of all that were tried, here or by whoever was or is at work on the folder."""
     request, space = plan.request, plan.space
     total = request.trials if request.tuner == "tpe" else len(space.blocks) * len(space.ladder)
     done = count(1)
     with stages.stage("tune", total=total) as advance:
 
-        def attempt(shares: Shares) -> Score:
+        def attempt(shares: BlockShares) -> Score:
             if not shares:
                 return Score(0.0, 0.0, len(images.tuning), 0)  # the dense network itself
             trial = bench.trial(shares, images.tuning, allowed(plan, images))
@@ -115,7 +115,7 @@ def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stage
                 stages.console.print(Text(f"{next(done):>4} of {total}  {_told(found)}"))
             return found
 
-        tuners: dict[str, Callable[[Space, Try], Shares]] = {
+        tuners: dict[str, Callable[[Space, Try], BlockShares]] = {
             "greedy": greedy,
             "tpe": partial(tpe, trials=request.trials, seed=request.evaluation.seed, folder=folder.path),
         }

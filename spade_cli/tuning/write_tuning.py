@@ -10,11 +10,12 @@ from typing import Any
 from spade_cli.evaluation import tables
 from spade_cli.evaluation.evaluate import about, identity
 from spade_cli.evaluation.measures.intervals import Estimate, estimate
+from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Folder, Record
 from spade_cli.files import write_whole
 from spade_cli.tuning.bench import Trial, gain, is_lost, score
-from spade_cli.tuning.space import Shares
-from spade_cli.tuning.tuning_plan import METRICS, TuningPlan
+from spade_cli.tuning.space import BlockShares
+from spade_cli.tuning.tuning_plan import TuningPlan
 
 SCHEDULE, TABLE, RESULTS = "schedule.yaml", "table.md", "tuning.json"
 SETS = {"tuning": "Images tuned on", "held_out": "Held-out images"}
@@ -24,7 +25,7 @@ SETS = {"tuning": "Images tuned on", "held_out": "Held-out images"}
 class Found:
     """The best setting, measured on both sets, and what led to it."""
 
-    shares: Shares
+    shares: BlockShares
     tuning: Trial
     held_out: Trial
     dense: Mapping[int, Record]
@@ -110,7 +111,7 @@ def _points(found: Estimate) -> str:
     return f"{100 * found.mean:+.2f} points{ends}"
 
 
-def _listed(shares: Shares) -> str:
+def _listed(shares: BlockShares) -> str:
     return ", ".join(f"{block} {share:g}" for block, share in shares.items()) or "nothing gained: all blocks stay dense"
 
 

@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
 def request(output, **changes):
     settings = dict(
         model=ModelSource(None, factory="networks:small", size=32),
-        samples=4,
+        sample_count=4,
         saliency={"saliency": interpretation.METHODS["saliency"]},
         visualize=None,
         device="cpu",
@@ -196,4 +196,4 @@ def test_size_is_the_quicker_one(here):
     assert size.next() == 8
     size.tried[8] = 3.0
     assert size.next() == 1
-    assert Size(None, request("out", pruner=pruner_named("obs")), BatchWork(request("o"), "o", 1).open().setting).fixed
+    assert Size(None, request("out", pruner=pruner_named("obs")), BatchWork(request("o"), "o", 1).open().plan).fixed

@@ -10,11 +10,13 @@ from spade_cli.cli import main
 from spade_cli.cli.config import conditions as words
 from spade_cli.evaluation import conditions as made
 from spade_cli.evaluation import evaluate
-from spade_cli.images import augment
+from spade_cli.evaluation.evaluation_plan import EvaluationPlan
 from spade_cli.images.load import as_image
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune, pruner_named, schedule
-from spade_cli.run.calibrate import Calibration, Samples
+from spade_cli.run.calibrate import Calibration, SampleBatches
+from spade_cli.run.make_trace import calibrate_image, read_answer
+from spade_cli.run.trace_settings import TraceSettings
 
 HOW = Calibration(rows_per_column=16, batch_size=4, precision="float32")
 
@@ -41,21 +43,24 @@ def test_a_condition_is_what_one_would_type_to_spade_run(asked):
     )
     assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.9", "k", "own", "other"]
     assert found["dense"] is None and found["sparse_fc"] is None
-    assert found["obs"].pruner.func is pruner_named("obs") and found["obs"].pruner.keywords["granularity"] == "kernel"
-    assert (found["obs"].sparsity, found["forward@0.9"].sparsity, found["k"].sparsity) == (None, 0.9, 0.5)
-    assert found["k"].pruner.keywords["granularity"] == "weight"
-    assert found["own"].layer_shares == {"head": 0.9, "conv*": 0.5}
+    obs = found["obs"].settings
+    assert obs.pruner.func is pruner_named("obs") and obs.pruner.keywords["granularity"] == "kernel"
+    assert (obs.level, found["forward@0.9"].settings.level, found["k"].settings.level) == (None, 0.9, 0.5)
+    assert (obs.pruner_name, obs.schedule_name, found["own"].settings.pruner_name) == ("obs", "auto", "sparsegpt")
+    assert found["k"].settings.pruner.keywords["granularity"] == "weight"
+    assert found["own"].settings.layer_shares == {"head": 0.9, "conv*": 0.5}
     assert found["other"].of_other and not found["own"].of_other
-    assert found["obs"].schedule.func.__name__ == "auto"
+    assert found["obs"].settings.schedule.func.__name__ == "auto"
 
 
 def test_what_a_condition_leaves_open_is_the_command_lines(asked):
     found = asked("pruner.sparsity=0.7", "schedule=uniform", "conditions=[obs, late: forward@0.8 schedule=late]")
-    assert (found["obs"].sparsity, found["obs"].schedule.func.__name__) == (0.7, "uniform")
-    assert (found["late"].sparsity, found["late"].schedule.func.__name__) == (0.8, "late")
+    assert (found["obs"].settings.level, found["obs"].settings.schedule.func.__name__) == (0.7, "uniform")
+    assert (found["late"].settings.level, found["late"].settings.schedule.func.__name__) == (0.8, "late")
     # Another schedule has settings of its own: those of the command line's are not for it.
     found = asked("schedule=late", "schedule.last=0.5", "conditions=[obs, auto: obs schedule=auto]")
-    assert found["obs"].schedule.keywords == {"last": 0.5} and "last" not in found["auto"].schedule.keywords
+    assert found["obs"].settings.schedule.keywords == {"last": 0.5}
+    assert "last" not in found["auto"].settings.schedule.keywords
 
 
 def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):
@@ -64,7 +69,7 @@ def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):
         "# Deep.\ndefaults:\n  - _layers\n  - _self_\n_target_: spade_cli.pruning.schedule.late\nlast: 0.9  # share\n"
     )
     found = asked("--config-dir", "own", "conditions=[forward schedule=deep]")
-    assert found["forward schedule=deep"].schedule.keywords == {"last": 0.9}
+    assert found["forward schedule=deep"].settings.schedule.keywords == {"last": 0.9}
 
 
 def test_words_are_split_outside_brackets_and_quotes():
@@ -74,21 +79,22 @@ def test_words_are_split_outside_brackets_and_quotes():
 def calibration(conditions):
     classifier = wrap(small(), size=32)
     image = as_image(photograph())
-    copies = augment.paper(image, 8, classifier.preprocessing, 0)
-    layers = find_layers(classifier.model)
-    return made.calibrated(classifier, layers, conditions, image, copies, HOW, 0)
+    settings = TraceSettings(sample_count=8, calibration=HOW)
+    plan = EvaluationPlan(None, classifier, find_layers(classifier.model), tuple(conditions), None)
+    samples, answer = settings.draw_samples(image, classifier.preprocessing), read_answer(classifier, image)
+    return calibrate_image(classifier, plan.layers, plan.calibrated_layers, samples, answer, settings)
 
 
-def settings(**changes):
-    plain = dict(pruner=pruner_named("obs"), sparsity=0.5, damping=0.01, schedule=schedule.uniform, layer_shares={})
-    return made.TraceSettings(**{**plain, **changes})
+def asked_for(**changes):
+    plain = dict(pruner=pruner_named("obs"), level=0.5, schedule=schedule.uniform)
+    return made.TraceCondition(TraceSettings(**{**plain, **changes}))
 
 
 def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
     layers = find_layers(small())
     wide, narrow = (
-        made.trace("wide", settings(), layers),
-        made.trace("head", settings(layer_shares={"conv*": 0}), layers),
+        made.trace("wide", asked_for(), layers),
+        made.trace("head", asked_for(layer_shares={"conv*": 0}), layers),
     )
     assert wide.layers == ("conv1", "conv2", "head") and narrow.layers == ("head",)
     shared = calibration([made.dense(), wide, narrow])
@@ -96,7 +102,7 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
         own = calibration([condition])
         for name, value in condition.make(shared).state_dict().items():
             assert value.equal(condition.make(own).state_dict()[name]), name
-    model, samples = shared.classifier.model, Samples(shared.copies, wrap(small(), size=32), 4)
+    model, samples = shared.classifier.model, SampleBatches(shared.samples, wrap(small(), size=32), 4)
     statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
     expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
     assert wide.make(shared).head.weight.equal(expected.head.weight)
@@ -104,7 +110,7 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
 
 
 def test_making_a_trace_leaves_the_dense_network_alone():
-    shared = calibration([wide := made.trace("wide", settings(), find_layers(small()))])
+    shared = calibration([wide := made.trace("wide", asked_for(), find_layers(small()))])
     before = {name: value.clone() for name, value in shared.classifier.model.state_dict().items()}
     assert (wide.make(shared).head.weight == 0).sum() == 20
     assert all(value.equal(before[name]) for name, value in shared.classifier.model.state_dict().items())
@@ -113,7 +119,7 @@ def test_making_a_trace_leaves_the_dense_network_alone():
 
 def test_auto_searches_with_the_calibration_that_all_conditions_share():
     layers = find_layers(small())
-    auto = made.trace("auto", settings(sparsity=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers)
+    auto = made.trace("auto", asked_for(level=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers)
     assert auto.layers == ("conv1", "conv2"), "the head is no candidate"
     shared = calibration([auto])
     classifier = shared.classifier

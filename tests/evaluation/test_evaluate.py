@@ -16,10 +16,10 @@ from spade_cli.cli import main
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.case import open_case
 from spade_cli.evaluation.conditions import dense
-from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan
-from spade_cli.images import augment
+from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest
 from spade_cli.models import ModelSource, load_model
 from spade_cli.pruning import find_layers
+from spade_cli.run.trace_settings import TraceSettings
 
 CONDITIONS = "conditions=[dense, sparsegpt@0.5, all: sparsegpt schedule=uniform, control: sparsegpt image=other]"
 COMMAND = ("eval", "data=my scenes", *MODEL, *QUICK, CONDITIONS)
@@ -177,12 +177,12 @@ def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
     classifier = load_model(ModelSource(None, factory="networks:small", size=32))
     source, out = Path("my scenes"), Path("out")
     request = EvaluationRequest(
-        str(source), ModelSource(None), out, {}, augment.paper, samples=6, held_out=6, saliency={}
+        str(source), ModelSource(None), out, TraceSettings(sample_count=6), {}, held_out=6, saliency={}
     )
     data = datasets.folder(source, out, None, 0, classifier)
-    plan = Plan(request, classifier, find_layers(classifier.model), (dense(),), data)
+    plan = EvaluationPlan(request, classifier, find_layers(classifier.model), (dense(),), data)
     case = open_case(plan, 0, data.load(0))
-    samples, held = case.calibration(0).copies, case.held_out.copies
+    samples, held = case.calibration(0).samples, case.held_out.samples
     assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)
     assert case.calibration(0) is case.calibration(0)
 

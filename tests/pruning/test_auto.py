@@ -29,7 +29,7 @@ from spade_cli.pruning import (
 from spade_cli.pruning.fidelity import agreement
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.magnitude import magnitude
-from spade_cli.run.find_trace import subject_of
+from spade_cli.run.make_trace import read_answer
 
 LADDER = (0.9, 0.7, 0.5)
 NONE = (1 - 1e-9,)  # a share that leaves one weight
@@ -70,7 +70,7 @@ def image():
 def searched(image, ladder=LADDER, resort=(), least=0.9, fixed=None, pruner=forward):
     model, layers, statistics, judge = image
     draft = Draft(model, layers, statistics, pruner, 0.01)
-    search = Search(draft, blocks(layers), Auto((), ladder, resort, least, fixed or {}), judge)
+    search = Search(draft, blocks(layers), Auto((), ladder, resort, least), judge, fixed or {})
     return search, search.run()
 
 
@@ -118,7 +118,7 @@ def test_the_head_is_no_candidate_unless_it_is_all_there_is():
 
 def test_every_trial_says_what_a_trace_with_these_shares_does(image):
     search, _ = searched(image)
-    assert {trial.faithful for trial in search.trials} == {True, False} and len(search.trials) <= search.most
+    assert {trial.faithful for trial in search.trials} == {True, False} and len(search.trials) <= search.most_trials
     for trial in search.trials:
         same, lost, kl = by_hand(image, trial.shares)
         assert trial.fidelity.same_prediction == same
@@ -152,7 +152,7 @@ def test_where_fidelity_falls_with_depth_no_share_could_go_deeper(image, least):
         depths[share] = sum(good)
     assert depths, "the case tests nothing"
     search, _ = searched(image, least=least)
-    assert len(search.trials) <= search.most
+    assert len(search.trials) <= search.most_trials
     for share, depth in depths.items():
         tried = [trial for trial in search.trials if trial.faithful and set(trial.shares.values()) == {share}]
         assert max((len(trial.shares) for trial in tried), default=0) == depth
@@ -175,7 +175,7 @@ def test_the_last_resort_is_for_pictures_whose_answer_the_ladder_breaks(image):
     ladder = sum(set(trial.shares.values()) == {*NONE} for trial in search.trials)
     tried = search.trials[ladder:]
     assert best in tried and not any(trial.faithful for trial in search.trials[:ladder])
-    assert len(search.trials) <= search.most
+    assert len(search.trials) <= search.most_trials
     assert [trial.shares for trial in tried] == [{names[0]: share} for share in LADDER[: len(tried)]]
     assert [trial.faithful for trial in tried] == [False] * (len(tried) - 1) + [True], "until the first that is"
     unneeded, _ = searched(image, resort=(0.3,), least=0.99)
@@ -186,8 +186,8 @@ def test_the_last_resort_is_for_pictures_whose_answer_the_ladder_breaks(image):
 def test_where_every_layer_is_set_by_hand_nothing_is_tried(image):
     model, layers, statistics, judge = image
     draft = Draft(model, layers, statistics, forward, 0.01)
-    search = Search(draft, {}, Auto((), LADDER, LADDER, 0.9, {"head": 0.5}), judge)
-    assert search.run() is None and not search.trials and search.most == len(search.trials)
+    search = Search(draft, {}, Auto((), LADDER, LADDER, 0.9), judge, {"head": 0.5})
+    assert search.run() is None and not search.trials and search.most_trials == len(search.trials)
     assert {record.name: record for record in search.draft.trace().layers}["head"].asked == 0.5
 
 
@@ -202,7 +202,7 @@ def test_where_every_layer_is_set_by_hand_nothing_is_tried(image):
     ],
 )
 def test_what_a_faithful_trace_keeps(before, after, same, faithful):
-    assert Auto((), LADDER, (), 0.9).faithful(Fidelity(same, before, after, 0.5)) == faithful
+    assert Auto((), LADDER, (), 0.9).is_faithful(Fidelity(same, before, after, 0.5)) == faithful
 
 
 def test_shares_set_by_hand_stay_whatever_is_found(image):
@@ -251,9 +251,9 @@ def test_auto_is_what_a_trace_is_made_with_by_default():
     picture = as_image(photograph())
     trace = spade_cli.trace(classifier, picture, samples=8)
     assert trace.trials and any(trial.faithful for trial in trace.trials)
-    subject = subject_of(classifier, picture)
+    answer = read_answer(classifier, picture)
     with torch.no_grad():
-        before, after = (model(subject.x)[0].softmax(0)[subject.target] for model in (classifier.model, trace.model))
+        before, after = (model(answer.x)[0].softmax(0)[answer.target] for model in (classifier.model, trace.model))
     assert after >= before - 0.1 - 1e-6
     only = spade_cli.trace(classifier, picture, samples=8, sparsity=0.5)
     assert {share for trial in only.trials for share in trial.shares.values()} == {0.5}
@@ -276,4 +276,4 @@ def test_settings_that_make_no_sense(settings, message):
 
 def test_names_of_hand_set_shares_are_checked():
     with pytest.raises(UserError, match="matches no layer"):
-        schedule.settle(schedule.auto, find_layers(small()), None, {"hed": 0.5})
+        schedule.settle_shares(schedule.auto, find_layers(small()), None, {"hed": 0.5})

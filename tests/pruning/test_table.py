@@ -23,7 +23,7 @@ def test_blocks_layers_and_globs_and_later_entries_win():
     assert found == expected, "the level is not used"
     assert schedule.table(layers, None, shares={"layer4.*": 0.5, "layer4.1": 0.9})["layer4.1.conv1"] == 0.9
     assert schedule.table(layers, None, shares={}) == {}
-    assert schedule.settle(partial(schedule.table, shares=shares), layers, None, {"fc": 0.0})["fc"] == 0.0
+    assert schedule.settle_shares(partial(schedule.table, shares=shares), layers, None, {"fc": 0.0}).given["fc"] == 0.0
 
 
 @pytest.mark.parametrize(

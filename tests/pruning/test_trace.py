@@ -168,7 +168,7 @@ def test_papers_table_reaches_each_block_and_its_downsample():
 
 def test_override_by_name_and_glob():
     layers = find_layers(models.mobilenet_v2(weights=None))
-    shares = schedule.override(
+    shares = schedule.override_shares(
         layers, {"classifier.1": 0.5}, {"features.1?.*": 0.8, "features.0.0": 0.1, "features.18.0": 0.3}
     )
     assert shares["classifier.1"] == 0.5 and shares["features.0.0"] == 0.1 and shares["features.18.0"] == 0.3
@@ -176,7 +176,7 @@ def test_override_by_name_and_glob():
         "a glob spares depthwise convolutions"
     )
     with pytest.raises(UserError, match=r"classifer.1 matches no layer.*close: classifier.1"):
-        schedule.override(layers, {}, {"classifer.1": 0.5})
+        schedule.override_shares(layers, {}, {"classifer.1": 0.5})
     normed = find_layers(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))))
     with pytest.raises(UserError, match="cannot be pruned"):
-        schedule.override(normed, {}, {"0": 0.5})
+        schedule.override_shares(normed, {}, {"0": 0.5})

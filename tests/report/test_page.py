@@ -36,7 +36,7 @@ def made_run(output):
     methods = {name: interpretation.METHODS[name] for name in ("saliency", "input_x_gradient", "guided_backprop")}
     settings = dict(model=ModelSource(None, factory="spade_cli.world.network:demo_classifier"))
     settings["layer_shares"] = {"layer4.*": 0.95, "fc": 0.5}
-    settings |= dict(saliency=methods | {"lrp": cannot}, visualization_targets=(), samples=16)
+    settings |= dict(saliency=methods | {"lrp": cannot}, visualization_targets=(), sample_count=16)
     settings |= dict(schedule=lambda layers, level: {layer.name: 0.0 for layer in layers})
     return pipeline.run(request(PICTURE, output, **settings))
 

@@ -1,4 +1,4 @@
-"""`conditions=[...]` -> settings by name: each condition is what one would type to `spade run`, in short or in full."""
+"""`conditions=[...]` -> conditions by name: each is what one would type to `spade run`, in short or in full."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,9 @@ from typing import Any
 
 from spade_cli.cli.config.quoting import arrange
 from spade_cli.cli.config.resume import key
-from spade_cli.cli.config.settings import damping, function_of, schedule_of
-from spade_cli.cli.config.values import level as level_of
-from spade_cli.cli.config.values import section, shares
+from spade_cli.cli.config.settings import trace_settings
 from spade_cli.errors import UserError
-from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceSettings
+from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceCondition
 
 # A name comes before any word of Hydra's, which has a "=".
 NAMED = re.compile(r"(?P<name>[\w][\w .@-]*):\s+(?P<words>.+)", re.DOTALL)
@@ -20,23 +18,23 @@ OTHER = "image=other"
 INHERITED = ("pruner", "schedule")  # the groups of the command line that a condition starts from
 
 
-def read_conditions(value: Any, overrides: tuple[str, ...]) -> dict[str, TraceSettings | None]:
+def read_conditions(config: Mapping[str, Any], overrides: tuple[str, ...]) -> dict[str, TraceCondition | None]:
     """Conditions by name, dense and sparse_fc as None; `overrides` is what the rest of the command line says.
 
-    >>> list(read_conditions("[dense, sparse_fc]", ()))
+    >>> list(read_conditions({"conditions": "[dense, sparse_fc]"}, ()))
     ['dense', 'sparse_fc']
     """
-    found: dict[str, TraceSettings | None] = {}
-    for name, words in _listed(value):
+    found: dict[str, TraceCondition | None] = {}
+    for name, words in _list_conditions(config.get("conditions")):
         if name in found:
             raise UserError(f"conditions: {name} is there twice; give one of them another name: NAME: {words}")
         if name != words and {name, words} & {DENSE, SPARSE_FC}:
             raise UserError(f"conditions: {name}: {words}: {DENSE} and {SPARSE_FC} keep their own names; take another")
-        found[name] = None if words in (DENSE, SPARSE_FC) else _settings(name, words, overrides)
+        found[name] = None if words in (DENSE, SPARSE_FC) else _read_condition(name, words, config, overrides)
     return found
 
 
-def _listed(value: Any) -> list[tuple[str, str]]:
+def _list_conditions(value: Any) -> list[tuple[str, str]]:
     """Names and words, from a list or a mapping of a YAML file, or from text of the command line."""
     if isinstance(value, str):
         value = split(value.strip().removeprefix("[").removesuffix("]"), ",")
@@ -68,7 +66,7 @@ def split(text: str, separators: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSettings:
+def _read_condition(name: str, words: str, config: Mapping[str, Any], overrides: tuple[str, ...]) -> TraceCondition:
     first, *rest = split(words, " \t\n")
     short = SHORT.fullmatch(first)
     if short:
@@ -85,27 +83,14 @@ def _settings(name: str, words: str, overrides: tuple[str, ...]) -> TraceSetting
                 f"schedule=, schedule.*= or {OTHER}, and the rest beside conditions="
             )
     try:
-        return trace_settings(_composed(name, own, overrides), of_other)
+        groups, choices = _compose_groups(own, overrides)
+        return TraceCondition(trace_settings({**config, **groups}, choices), of_other)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
 
 
-def trace_settings(config: Mapping[str, Any], of_other: bool = False) -> TraceSettings:
-    """How a trace is made, from the groups `pruner` and `schedule` of a configuration."""
-    pruner, schedule = section(config, "pruner"), section(config, "schedule")
-    sparsity = level_of(pruner.pop("sparsity", None))
-    return TraceSettings(
-        sparsity=sparsity,
-        damping=damping(pruner),
-        pruner=function_of("pruner", pruner),
-        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-        schedule=schedule_of(schedule, sparsity),
-        of_other=of_other,
-    )
-
-
-def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str, Any]:
-    """The configuration as the command line has it, with a condition's own words on top."""
+def _compose_groups(own: list[str], overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The groups `pruner` and `schedule` with a condition's own words on the command line's, and what was chosen."""
     from hydra import compose
     from omegaconf import OmegaConf
 
@@ -118,8 +103,8 @@ def _composed(name: str, own: list[str], overrides: tuple[str, ...]) -> dict[str
     check_choices("eval", own, ())
     words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
     try:
-        config = OmegaConf.to_container(compose("eval", words), resolve=True)
+        config = compose("eval", words, return_hydra_config=True)
+        groups = {group: OmegaConf.to_container(config[group], resolve=True) for group in INHERITED}
+        return groups, dict(config.hydra.runtime.choices)
     except COMPOSING_ERRORS as error:
         raise translate(error, "eval", words, []) from None
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}

@@ -4,7 +4,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -19,9 +19,10 @@ from spade_cli.cli.config.values import bound, fitting, level, number, path, sec
 from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
 from spade_cli.interpretation import METHODS, OwnMethod, check_window, own_method, own_objective, visualize
-from spade_cli.pruning.schedule import auto
+from spade_cli.pruning.schedule import auto, none
 from spade_cli.run.calibrate import Calibration
-from spade_cli.run.request import KEPT, Request
+from spade_cli.run.request import KEPT, RunRequest
+from spade_cli.run.trace_settings import TraceSettings
 
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
 USUAL_SIZE = 224
@@ -29,39 +30,56 @@ USUAL_SIZE = 224
 GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
 
 
-def request(config: dict[str, Any], asked: Asked) -> Request:
+def run_request(config: Mapping[str, Any], asked: Asked) -> RunRequest:
     """Everything that one run was asked for. Raises UserError at the first value that makes no sense."""
-    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
-    augmentation, pruner, schedule = (section(config, group) for group in ("augmentation", "pruner", "schedule"))
     interpreter = section(config, "interpreter")
-    sparsity = level(pruner.pop("sparsity", None))
     model = model_source(section(config, "model"), asked.choices.get("model"))
     image = text("image", config.get("image"), "PATH")
-    return Request(
+    trace = trace_settings(config, asked.choices, model.size)
+    return RunRequest(
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
         model=model,
         output=_output("out", config.get("out")),
-        augmentation_name=asked.choices["augmentation"],
-        samples=sample_count(augmentation, model.size),
-        augmentation=function_of("augmentation", augmentation),
-        pruner_name=asked.choices["pruner"],
-        sparsity=sparsity,
-        damping=damping(pruner),
-        pruner=function_of("pruner", pruner),
-        schedule_name=schedule_name(asked.choices["schedule"], schedule),
-        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
-        schedule=schedule_of(schedule, sparsity),
-        calibration=calibration_settings(section(config, "calibration")),
-        saliency=saliency_methods(interpreter, seed, model.size),
+        trace=trace,
+        saliency=saliency_methods(interpreter, trace.seed, model.size),
         visualize=visualization(interpreter),
         visualization_targets=visualization_targets(interpreter),
         target=text("target", config.get("target"), "predicted"),
-        seed=seed,
         device=device_name(config.get("device")),
         keep=_kept(config.get("keep", list(KEPT))),
         command=asked.command,
         config=asked.yaml,
+    )
+
+
+def trace_settings(
+    config: Mapping[str, Any], choices: Mapping[str, str], size: int | None = None, without: Collection[str] = ()
+) -> TraceSettings:
+    """How a trace is made, for every command. Raises UserError at the first value that makes no sense.
+
+    choices: the names that were chosen, by group. size: of the picture, where it is known. without: the groups that the
+    command does not have: no schedule prunes nothing, and without `calibration` its defaults hold.
+    """
+    seed = whole("seed", config.get("seed"), 0, MAX_SEED)
+    groups = ("augmentation", "pruner", "schedule", "calibration")
+    augmentation, pruner, schedule, calibration = (
+        {} if group in without else section(config, group) for group in groups
+    )
+    sparsity = level(pruner.pop("sparsity", None))
+    return TraceSettings(
+        augmentation_name=choices["augmentation"],
+        sample_count=sample_count(augmentation, size),
+        augmentation=function_of("augmentation", augmentation),
+        pruner_name=choices["pruner"],
+        damping=number("pruner.damping", pruner.pop("damping", None), 0, MAX_DAMPING),
+        pruner=function_of("pruner", pruner),
+        schedule_name=schedule_name(choices["schedule"], schedule) if schedule else "none",
+        layer_shares=shares("schedule.layers", schedule.pop("layers", None)),
+        schedule=schedule_of(schedule, sparsity) if schedule else none,
+        level=sparsity,
+        calibration=calibration_settings(calibration) if calibration else Calibration(),
+        seed=seed,
     )
 
 
@@ -100,11 +118,6 @@ def schedule_of(settings: dict[str, Any], sparsity: float | None) -> Callable[..
     if schedule.func is auto:  # type: ignore[attr-defined]
         schedule([], sparsity)  # a level of 0 or 1 leaves it nothing to find
     return schedule
-
-
-def damping(pruner: dict[str, Any]) -> float:
-    """`pruner.damping`, taken out of the pruner's settings."""
-    return number("pruner.damping", pruner.pop("damping", None), 0, MAX_DAMPING)
 
 
 def sample_count(augmentation: dict[str, Any], size: int | None) -> int:

@@ -24,7 +24,7 @@ from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
 from spade_cli.evaluation.evaluate import about, fitted
-from spade_cli.evaluation.evaluation_plan import EvaluationRequest, Plan, decide
+from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
 from spade_cli.evaluation.study.scorecam import score_cam
 from spade_cli.interpretation import Channel, explainable, is_blank, why_blank
@@ -55,7 +55,7 @@ def build_study(request: EvaluationRequest, out: Path, console: Console | None =
     stages = Stages(console)
     with full_precision():
         with stages.stage("load"):
-            plan = decide(request)
+            plan = plan_evaluation(request)
         if request.visualize is None:
             raise UserError(f"study={out} shows feature visualizations; give interpreter=all or visualization")
         with new_folder(out, f"study={out}") as folder:
@@ -73,7 +73,9 @@ def build_study(request: EvaluationRequest, out: Path, console: Console | None =
     return out / PAGE
 
 
-def _make_tasks(plan: Plan, stages: Stages) -> tuple[dict[str, Task], list[dict[str, str]], list[tuple[str, str]]]:
+def _make_tasks(
+    plan: EvaluationPlan, stages: Stages
+) -> tuple[dict[str, Task], list[dict[str, str]], list[tuple[str, str]]]:
     """Tasks by their number, what the page shows of each, and what was left out with the reason; shuffled."""
     dice = random.Random(plan.request.seed)
     made: list[tuple[Task, dict[str, str]]] = []
@@ -103,7 +105,7 @@ def _tasks_of(case: Case, dice: random.Random, skipped: list[tuple[str, str]]) -
     neuron, other = candidates
     safe = explainable(plan.classifier.model, case.x)
     patches = [
-        top_share(score_cam(safe, case.x, one, plan.request.calibration.batch_size), plan.request.seed)
+        top_share(score_cam(safe, case.x, one, plan.request.trace.calibration.batch_size), plan.request.seed)
         for one in candidates
     ]
     shared = float((patches[0] & patches[1]).sum() / patches[0].sum())

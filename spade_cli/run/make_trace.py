@@ -1,0 +1,178 @@
+"""samples -> hessians -> traces, by one record of settings: the shares are given, or they are found for each image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spade_cli.devices import device_of
+from spade_cli.errors import SpadeError
+from spade_cli.models import Classifier
+from spade_cli.networks.borrow import ask_network, seed_generators
+from spade_cli.progress import Stages
+from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruning, Search, Statistics, Trace, blocks, prune
+from spade_cli.pruning.schedule import Shares
+from spade_cli.run.calibrate import SampleBatches, calibrate, find_store, split_passes
+from spade_cli.run.trace_settings import TraceSettings
+
+JUDGED = 16  # samples that the difference from the dense network is measured on: enough to order settings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the dense network says about one image: a trace is to keep it.
+
+    x: (1, 3, size, size) normalised, on the device. logits: (classes,), on the CPU. target: index of the class that is
+    asked about.
+    """
+
+    x: Tensor
+    logits: Tensor
+    target: int
+
+
+@dataclass(frozen=True)
+class CalibratedImage:
+    """One image, and what a pass of the dense network over its samples left: all that a trace of it is made from."""
+
+    classifier: Classifier  # dense
+    layers: Sequence[Layer]
+    samples: Tensor  # uint8 (samples, 3, size, size)
+    answer: Answer
+    statistics: Statistics
+
+
+@torch.no_grad()
+def read_answer(classifier: Classifier, image: Tensor, target: str | int | None = None) -> Answer:
+    """The answer to an image, uint8 (3, H, W), and the class asked about: None the likeliest one.
+
+    Raises UserError for a class that there is not, SpadeError for an answer that nothing can be measured on.
+    """
+    index = None if target is None else classifier.class_index(target)
+    x = classifier.preprocessing.normalise(classifier.preprocessing.view(image).to(device_of(classifier.model)))
+    logits = ask_network(classifier.model, x)[0].float().cpu()
+    check_finite(logits, classifier)
+    return Answer(x, logits, int(logits.argmax()) if index is None else index)
+
+
+def check_finite(logits: Tensor, classifier: Classifier) -> None:
+    """Raises SpadeError for an answer (classes,) that nothing can be measured on."""
+    if not torch.isfinite(logits).all():
+        raise SpadeError(
+            f"model={classifier.name}: it answers this image with NaN or infinite values; check its weights, "
+            "model.mean and model.std"
+        )
+
+
+def make_traces(
+    classifier: Classifier,
+    samples: Sequence[Tensor],
+    layers: Sequence[Layer],
+    shares: Shares,
+    answers: Sequence[Answer],
+    settings: TraceSettings,
+    stages: Stages,
+) -> list[Trace]:
+    """samples -> hessians -> traces of several images; samples: uint8 (samples, 3, size, size) of each.
+
+    Each layer is solved for all images at once where the pruner can; where shares are searched each image has its own.
+    """
+    with seed_generators(settings.seed, device_of(classifier.model)):  # a network may draw random numbers itself
+        if shares.search is None:
+            return _solve_together(classifier, samples, layers, shares.given, settings, stages)
+        names = late_layers(classifier, shares, settings.calibration.memory)
+        traces = []
+        for own, one in zip(samples, answers, strict=True):
+            with stages.stage("calibrate", total=len(own)) as advance:
+                image = calibrate_image(classifier, layers, names, own, one, settings, advance)
+            traces.append(make_trace(image, shares, settings, stages))
+        return traces
+
+
+def make_trace(image: CalibratedImage, shares: Shares, settings: TraceSettings, stages: Stages | None = None) -> Trace:
+    """hessians -> trace: given shares are solved for, others are found by trying."""
+    stages = Stages() if stages is None else stages
+    if shares.search is None:
+        with stages.stage("prune", total=len(image.layers)) as advance:
+            return prune(
+                image.classifier.model,
+                image.layers,
+                shares.given,
+                image.statistics,
+                settings.pruner,
+                damping=settings.damping,
+                on_layer=lambda _: advance(1),
+            )
+    draft = Draft(image.classifier.model, image.layers, image.statistics, settings.pruner, settings.damping)
+    search = Search(draft, free_blocks(image, shares, shares.search), shares.search, make_judge(image), shares.given)
+    with stages.stage("prune", total=search.most_trials) as advance:
+        search.on_trial = lambda _: advance(1)
+        return search.trace()
+
+
+def calibrate_image(
+    classifier: Classifier,
+    layers: Sequence[Layer],
+    names: Sequence[str],
+    samples: Tensor,
+    answer: Answer,
+    settings: TraceSettings,
+    on_batch: Callable[[int], None] | None = None,
+) -> CalibratedImage:
+    """samples -> hessians of the named layers, all in memory at once; samples: uint8 (samples, 3, size, size)."""
+    store = find_store(classifier, samples, settings.calibration, settings.seed)
+    statistics = calibrate(classifier, samples, names, settings.calibration, settings.seed, store, on_batch)
+    return CalibratedImage(classifier, layers, samples, answer, statistics)
+
+
+def _solve_together(
+    classifier: Classifier,
+    samples: Sequence[Tensor],
+    layers: Sequence[Layer],
+    shares: Mapping[str, float],
+    settings: TraceSettings,
+    stages: Stages,
+) -> list[Trace]:
+    """Several images with the same shares, pass by pass: as many layers at a time as fit into the memory."""
+    calibration, seed = settings.calibration, settings.seed
+    names = [name for name, share in shares.items() if share > 0]
+    by_name = {layer.name: layer for layer in layers}
+    stores = [find_store(classifier, own, calibration, seed) for own in samples]
+    pruning = Pruning(classifier.model, len(samples), settings.damping)
+    nothing = [Statistics({}, {}, Tensor()) for _ in samples]
+    pruning.add([layer for layer in layers if layer.name not in names], {}, nothing, settings.pruner)
+    logits: list[Tensor] = []
+    for part in split_passes(classifier.model, names, calibration.memory / len(samples)):
+        with stages.stage("calibrate", total=sum(map(len, samples))) as advance:
+            statistics = [
+                calibrate(classifier, own, part, calibration, seed, store, advance)
+                for own, store in zip(samples, stores, strict=True)
+            ]
+        with stages.stage("prune", total=len(part)) as advance:
+            pruning.add([by_name[name] for name in part], shares, statistics, settings.pruner, lambda _: advance(1))
+        logits = [one.logits for one in statistics]
+        del statistics  # before the next part is measured
+    return pruning.traces(layers, logits)
+
+
+def late_layers(classifier: Classifier, shares: Shares, memory: float) -> list[str]:
+    """The layers that a search calibrates: those with a share, and the last candidates that fit into `memory`."""
+    candidates = () if shares.search is None else shares.search.candidates
+    given = [name for name, share in shares.given.items() if share > 0]
+    late = [name for name in reversed(candidates) if name not in shares.given]
+    return split_passes(classifier.model, [*given, *late], memory)[0]
+
+
+def make_judge(image: CalibratedImage) -> Judge:
+    """Judges by the image, and by the first of its samples."""
+    samples = list(SampleBatches(image.samples[:JUDGED], image.classifier, JUDGED))
+    logits, output = image.statistics.logits[:JUDGED], image.classifier.output
+    return Judge(image.answer.x, image.answer.logits, image.answer.target, samples, logits, output)
+
+
+def free_blocks(image: CalibratedImage, shares: Shares, search: Auto) -> dict[str, tuple[str, ...]]:
+    """Blocks of layers whose shares are to be found, and that have statistics."""
+    found = {name for name in search.candidates if name in image.statistics.hessians and name not in shares.given}
+    free = {block: tuple(name for name in names if name in found) for block, names in blocks(image.layers).items()}
+    return {block: names for block, names in free.items() if names}
