@@ -5,9 +5,10 @@ Every measure is 0 to 1, larger is better. Equal values are never ordered by whe
 is expected when ties are broken at random.
 """
 
+import numpy as np
 import torch
+from scipy import ndimage, stats
 from torch import Tensor
-from torch.nn import functional as F
 
 from spade_cli.errors import SpadeError
 
@@ -27,10 +28,7 @@ def roc_auc(relevance: Tensor, masks: Tensor) -> Tensor:
 
 def ranks(values: Tensor) -> Tensor:
     """Each value's rank in its row, from 1, float64 (n, P); equal values share the mean of their ranks."""
-    ordered = values.sort(1).values
-    below = torch.searchsorted(ordered, values.contiguous())  # how many are smaller
-    upto = torch.searchsorted(ordered, values.contiguous(), right=True)  # and how many are not larger
-    return (below + upto + 1).double() / 2
+    return torch.from_numpy(stats.rankdata(values.double().cpu().numpy(), axis=1)).to(values.device)
 
 
 def mass_inside(relevance: Tensor, masks: Tensor) -> Tensor:
@@ -69,9 +67,8 @@ def pointing_game(relevance: Tensor, masks: Tensor, tolerance: int = 15) -> Tens
 
 def within(masks: Tensor, tolerance: int) -> Tensor:
     """The pixels at most `tolerance` pixels (Euclidean, centre to centre) from a mask: bool (n, H, W) -> the same."""
-    steps = torch.arange(-tolerance, tolerance + 1, device=masks.device)
-    disk = (steps[:, None] ** 2 + steps**2 <= tolerance**2).float()[None, None]  # (1, 1, 2t+1, 2t+1)
-    return F.conv2d(masks[:, None].float(), disk, padding=tolerance)[:, 0] > 0.5
+    far = np.stack([ndimage.distance_transform_edt(mask) for mask in ~masks.cpu().numpy()])  # (n, H, W): pixels
+    return torch.from_numpy(far <= tolerance).to(masks.device)
 
 
 def _flat(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
