@@ -19,17 +19,17 @@ class Axes:
     networks: bool = False  # whether lines differ in the dense network itself, or in what is asked of it
 
 
-def axes_of(jobs: Mapping[int, Options]) -> Axes:
+def arrange_jobs(jobs: Mapping[int, Options]) -> Axes:
     """Sparsity along the axis where it is varied, or else the option varied last.
 
-    >>> axes_of({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})
+    >>> arrange_jobs({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})
     Axes(along='pruner.sparsity', values=(0.5, 0.9), lines={'obs': {0.9: 0, 0.5: 1}}, networks=False)
     """
     options = list(next(iter(jobs.values())))
     along = SPARSITY if SPARSITY in options or not options else options[-1]
     lines: dict[str, dict[Any, int]] = {}
     for number, chosen in jobs.items():
-        label = ", ".join(_said(key, value) for key, value in chosen.items() if key != along)
+        label = ", ".join(_name_option(key, value) for key, value in chosen.items() if key != along)
         lines.setdefault(label, {})[chosen.get(along)] = number
     values = list(dict.fromkeys(chosen.get(along) for chosen in jobs.values()))
     if all(isinstance(value, int | float) for value in values):
@@ -38,5 +38,5 @@ def axes_of(jobs: Mapping[int, Options]) -> Axes:
     return Axes(along, tuple(values), lines, networks)
 
 
-def _said(key: str, value: Any) -> str:
+def _name_option(key: str, value: Any) -> str:
     return str(value) if "." not in key and isinstance(value, str) else f"{key.rpartition('.')[2]} {value}"

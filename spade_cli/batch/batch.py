@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spade_cli.batch.batch_folder import LIST, Folder
-from spade_cli.batch.batch_request import TOGETHER, BatchRequest, Worker, tasks_of
+from spade_cli.batch.batch_request import TOGETHER, BatchRequest, Worker, bundle_images
 from spade_cli.batch.table import JSONL, Row, Table
 from spade_cli.errors import ImagesFailedError, SpadeError, UserError
 from spade_cli.images.download import is_url
@@ -38,11 +38,11 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
     folder.check()
     if request.workers != 1 and any(place.startswith("memory:") for place in (request.images, request.out)):
         raise UserError("memory:// is the memory of one process: leave workers=1, or give another URL")
-    images = find_images(request.images, request.out) if not folder.begun() else iter(())
+    images = find_images(request.images, request.out) if not folder.has_begun() else iter(())
     with stages.stage("load"):
         worker = request.work.open()
     try:
-        with folder.at_work() as here:
+        with folder.lock() as here:
             count = folder.begin(identity(request, worker), about(request, worker), images)
             folder.fetch(here, (LIST, JSONL))
             failures = _explain(request, worker, folder, here, count, stages)
@@ -92,7 +92,7 @@ def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, tab
     workers = request.workers or 1
     # Small enough for all workers to end at about the same time, large enough to be solved together.
     size = max(1, min(TOGETHER, (len(table.starts) - table.count) // (table.jobs * workers * 4)))
-    tasks = tasks_of(left, size if request.workers != 1 else TOGETHER)
+    tasks = bundle_images(left, size if request.workers != 1 else TOGETHER)
     return request.engine(request.work, worker, tasks, request.workers)
 
 

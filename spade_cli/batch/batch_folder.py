@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.batch.storage import Local, Remote, Storage, storage
+from spade_cli.batch.storage import Local, Remote, Storage, open_storage
 from spade_cli.errors import UserError
 from spade_cli.files import About, check_folder, compare_settings, read_about
 
@@ -23,23 +23,23 @@ class Folder:
 
     def __init__(self, out: str, kind: str) -> None:
         self.out, self.kind = out, kind
-        self.storage: Storage = storage(out)
-        self.made = False  # by this process: it may be taken away again
+        self.storage: Storage = open_storage(out)
+        self.is_new = False  # by this process: it may be taken away again
         self.about_name = f"{kind}.json"
 
     def check(self) -> None:
         """Only a new or empty folder, or one of the same kind, is written to: it may hold work of the user's own."""
-        if isinstance(self.storage, Remote) or self.begun():
+        if isinstance(self.storage, Remote) or self.has_begun():
             return
         check_folder(self.storage.root, (self.about_name,), self.kind, ours=(LIST, LOCK))
 
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether a batch was begun there."""
         return self.storage.has(self.about_name)
 
     def begin(self, identity: Mapping[str, Any], about: Mapping[str, Any], images: Iterable[str]) -> int:
         """Note whose the folder is and the list of its images, or check that it is the same; returns their number."""
-        if self.begun():
+        if self.has_begun():
             there = about_folder(self.out, self.kind)
             compare_settings(self.out, there.identity, identity, self.kind, f"spade {self.kind} resume={self.out}")
             return there.images
@@ -65,11 +65,11 @@ class Folder:
 
     def forget(self) -> None:
         """After a mistake that every image repeats: nothing is left of a folder that this run made in vain."""
-        if self.made and isinstance(self.storage, Local) and not (self.storage.root / RESULTS).exists():
+        if self.is_new and isinstance(self.storage, Local) and not (self.storage.root / RESULTS).exists():
             shutil.rmtree(self.storage.root, ignore_errors=True)
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[Path]:
+    def lock(self) -> Iterator[Path]:
         """The local folder of the table and the list; UserError where another process is at work in it."""
         if isinstance(self.storage, Remote):
             with tempfile.TemporaryDirectory(prefix="spade-") as spool:
@@ -77,13 +77,13 @@ class Folder:
             return
         root = self.storage.root
         try:
-            self.made = not root.exists()
-            root.mkdir(parents=True, exist_ok=not self.made)
+            self.is_new = not root.exists()
+            root.mkdir(parents=True, exist_ok=not self.is_new)
         except FileExistsError:
-            self.made = False  # another process was quicker
+            self.is_new = False  # another process was quicker
         except OSError as error:
             raise UserError(f"out={self.out}: cannot write there ({error.strerror}); give another folder") from error
-        with _locked(root / LOCK, self.out):
+        with _lock(root / LOCK, self.out):
             self.storage.clean()
             yield root
             self.storage.clean()
@@ -101,7 +101,7 @@ class Folder:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, out: str) -> Iterator[None]:
+def _lock(path: Path, out: str) -> Iterator[None]:
     """A lock that ends with the process that holds it, however that ends."""
     try:
         import fcntl
@@ -126,4 +126,4 @@ def _locked(path: Path, out: str) -> Iterator[None]:
 
 def about_folder(out: str, kind: str) -> About:
     """What the folder of a batch or a sweep says of it. Raises UserError where there is no such folder."""
-    return read_about(storage(out).read, out, kind)
+    return read_about(open_storage(out).read, out, kind)

@@ -34,10 +34,10 @@ class Work(Protocol):
     def open(self) -> Worker:
         """Load the network, and rehearse. Raises UserError for settings that make no sense."""
 
-    def failed(self, task: Task, reason: str) -> list[Row]:
+    def fail(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
 
-    def fitted(self, device: str, share: float) -> Work:
+    def for_worker(self, device: str, share: float) -> Work:
         """The same for one of several workers: on this device, in this share of the memory."""
 
 
@@ -65,7 +65,7 @@ class BatchRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)  # all that the numbers depend on
 
 
-def tasks_of(images: Iterable[tuple[int, str]], size: int) -> Iterator[Task]:
+def bundle_images(images: Iterable[tuple[int, str]], size: int) -> Iterator[Task]:
     """Images in bundles of `size`, read as they are needed."""
     bundle: list[tuple[int, str]] = []
     for image in images:

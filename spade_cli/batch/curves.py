@@ -1,12 +1,12 @@
 """curves.png of a sweep: fidelity, and with masks quality, against sparsity; means over the images."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from spade_cli.batch.axes import Axes, axes_of
+from spade_cli.batch.axes import Axes, arrange_jobs
 from spade_cli.batch.table import Options, Row
 from spade_cli.evaluation.figures import COLOURS, DENSE_COLOUR
 from spade_cli.evaluation.measures.intervals import estimate
@@ -54,7 +54,7 @@ def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Options], 
     """A panel for each measure, a curve for each line of the sweep; bands are 95 % bootstrap intervals of the mean."""
     from matplotlib.figure import Figure
 
-    axes = axes_of(jobs)
+    axes = arrange_jobs(jobs)
     panels = collect_panels(rows(), axes)
     if not panels:
         return
@@ -62,19 +62,19 @@ def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Options], 
     down = ceil(len(panels) / across)
     figure = Figure(figsize=(3.4 * across, 2.9 * down + 0.6), dpi=DPI, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
-    for panel, ax in zip(panels, grid, strict=False):
-        _panel(ax, panel, axes)
-    for ax in grid[len(panels) :]:
-        ax.set_axis_off()
-    handles, labels = grid[-1 if len(panels) == len(grid) else len(panels) - 1].get_legend_handles_labels()
+    for panel, plot in zip(panels, grid, strict=False):
+        _draw_panel(plot, panel, axes)
+    for plot in grid[len(panels) :]:
+        plot.set_axis_off()
+    handles, labels = grid[len(panels) - 1].get_legend_handles_labels()
     if any(labels):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
     figure.suptitle(f"{images} image{'s' * (images != 1)}, means" + " and 95 % intervals" * (images > 1), fontsize=10)
     figure.savefig(path, format="png")
 
 
-def _panel(ax: Any, panel: Panel, axes: Axes) -> None:
-    places = _positions(axes.values)
+def _draw_panel(plot: Any, panel: Panel, axes: Axes) -> None:
+    places = range(len(axes.values))  # in equal steps, for levels such as 0.9, 0.95, 0.99 would touch
     for i, line in enumerate(axes.lines):
         drawn = [(x, value) for x, value in zip(places, axes.values, strict=True) if panel.values.get((line, value))]
         estimates = [estimate(panel.values[line, value]) for _, value in drawn]
@@ -82,21 +82,15 @@ def _panel(ax: Any, panel: Panel, axes: Axes) -> None:
         low = [one.mean if one.low is None else one.low for one in estimates]
         high = [one.mean if one.high is None else one.high for one in estimates]
         colour = COLOURS[i % len(COLOURS)]
-        ax.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(xs, means, "o-", color=colour, label=line or "trace", markersize=3.5, linewidth=1.4)
+        plot.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+        plot.plot(xs, means, "o-", color=colour, label=line or "trace", markersize=3.5, linewidth=1.4)
     if panel.dense:
-        ax.axhline(
-            sum(panel.dense) / len(panel.dense), color=DENSE_COLOUR, linestyle="--", linewidth=1.1, label="dense"
-        )
-    ax.set_title(panel.title, fontsize=9)
-    ax.set_xticks(places, [str(value) for value in axes.values])
-    ax.set_xlabel(axes.along, fontsize=8)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+        mean = sum(panel.dense) / len(panel.dense)
+        plot.axhline(mean, color=DENSE_COLOUR, linestyle="--", linewidth=1.1, label="dense")
+    plot.set_title(panel.title, fontsize=9)
+    plot.set_xticks(places, [str(value) for value in axes.values])
+    plot.set_xlabel(axes.along, fontsize=8)
+    plot.tick_params(labelsize=8)
+    plot.spines[["top", "right"]].set_visible(False)
     if "KL" not in panel.title:
-        ax.set_ylim(-0.03, 1.03)
-
-
-def _positions(values: Sequence[Any]) -> list[float]:
-    """Where the values stand on the axis: in equal steps, for levels such as 0.9, 0.95, 0.99 would touch."""
-    return [float(i) for i in range(len(values))]
+        plot.set_ylim(-0.03, 1.03)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from spade_cli.batch import write_result
 from spade_cli.batch.batch_request import TOGETHER, Task
-from spade_cli.batch.storage import storage
+from spade_cli.batch.storage import open_storage
 from spade_cli.batch.table import Item, Row
 from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
@@ -30,11 +30,11 @@ class BatchWork:
         """Load the network, and rehearse on a grey picture."""
         return BatchWorker(self, rehearse(self.request))
 
-    def failed(self, task: Task, reason: str) -> list[Row]:
+    def fail(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
         return [Row.failed(Item(number, address), reason) for number, address in task]
 
-    def fitted(self, device: str, share: float) -> "BatchWork":
+    def for_worker(self, device: str, share: float) -> "BatchWork":
         """The same for one of several workers."""
         return replace(self, request=fit_request(self.request, device, share))
 
@@ -59,7 +59,7 @@ class BatchWorker:
 
     def __init__(self, work: BatchWork, plan: RunPlan) -> None:
         self.request, self.plan = work.request, plan
-        self.storage = storage(work.out)
+        self.storage = open_storage(work.out)
         self.size = Size(work.together, work.request, plan)
 
     def networks(self) -> dict[str, str | None]:

@@ -74,13 +74,13 @@ class Remote:
     def has(self, name: str) -> bool:
         """Whether a file is there."""
         fs, path = self._place
-        with _told(self.url):
+        with _name_store(self.url):
             return bool(fs.exists(f"{path}/{name}"))
 
     def read(self, name: str) -> bytes:
         """A file's bytes."""
         fs, path = self._place
-        with _told(self.url):
+        with _name_store(self.url):
             return bytes(fs.cat_file(f"{path}/{name}"))
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
@@ -105,13 +105,13 @@ class Remote:
 
     def _put(self, file: Path, name: str) -> None:
         fs, path = self._place
-        with _told(self.url):
+        with _name_store(self.url):
             fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
             fs.put_file(str(file), f"{path}/{name}")
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _name_store(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever the store's own library raises
@@ -121,7 +121,7 @@ def _told(url: str) -> Iterator[None]:
 Storage = Local | Remote
 
 
-def storage(out: str) -> Storage:
+def open_storage(out: str) -> Storage:
     """What `out=` names; file:// is a folder like any other."""
     if out.startswith("file://"):
         out = open_filesystem(out, "out")[1]

@@ -11,7 +11,7 @@ from spade_cli.batch import write_result
 from spade_cli.batch.batch_request import Task
 from spade_cli.batch.explain_images import fit_request, rehearse
 from spade_cli.batch.quality import Masks
-from spade_cli.batch.storage import storage
+from spade_cli.batch.storage import open_storage
 from spade_cli.batch.sweep_picture import sweep_picture
 from spade_cli.batch.table import Item, Row
 from spade_cli.batch.write_result import OpenImage
@@ -61,11 +61,11 @@ class SweepWork:
         """Load the networks, and rehearse every job on a grey picture."""
         return SweepWorker(self)
 
-    def failed(self, task: Task, reason: str) -> list[Row]:
+    def fail(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
         return [Row.failed(job.item(number, address), reason) for number, address in task for job in self.jobs]
 
-    def fitted(self, device: str, share: float) -> "SweepWork":
+    def for_worker(self, device: str, share: float) -> "SweepWork":
         """The same for one of several workers."""
         return replace(
             self, jobs=tuple(replace(job, request=fit_request(job.request, device, share)) for job in self.jobs)
@@ -76,7 +76,7 @@ class SweepWorker:
     """A process at work, with the networks loaded."""
 
     def __init__(self, work: SweepWork) -> None:
-        self.jobs, self.storage = work.jobs, storage(work.out)
+        self.jobs, self.storage = work.jobs, open_storage(work.out)
         self.classifiers: dict[str, Classifier] = {}
         self.plans = [self._rehearse(job) for job in self.jobs]
         self.masks = None if work.masks is None else Masks(Path(work.masks), self.plans[0].classifier)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from spade_cli.batch.axes import Axes, axes_of
+from spade_cli.batch.axes import Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import Options
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clipped, font
@@ -60,7 +60,7 @@ def sweep_picture(
 
     `jobs` are the options of every job, `folders` the results that are there. All maps of a method have one scale.
     """
-    axes, found, photograph = axes_of(jobs), _Found(storage, folders), picture(view[0].cpu())
+    axes, found, photograph = arrange_jobs(jobs), _Found(storage, folders), picture(view[0].cpu())
     sections = [*_maps(axes, found, photograph), *_visualizations(axes, found)]
     columns, lines = [DENSE, *axes.values], list(axes.lines)
     width = MARGIN + len(columns) * (TILE + GAP) + GAP

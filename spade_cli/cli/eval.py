@@ -44,11 +44,11 @@ def _task(arguments: list[str]) -> Any:
         console = terminal.console(asked.views)
         study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
         if answers is not None:
-            from spade_cli.evaluation.study.score_answers import as_text, score
+            from spade_cli.evaluation.study.score_answers import score, scores_to_text
 
             found = score(answers, study)
             terminal.print_objects([found.to_json()]) if terminal.as_json(asked.views) else own_stdout.say(
-                as_text(found)
+                scores_to_text(found)
             )
         elif study is not None:
             from spade_cli.evaluation.study.build_study import build_study

@@ -8,7 +8,7 @@ from spade_cli.evaluation.measures.fidelity import fidelity
 from spade_cli.evaluation.measures.insertion import area, curve
 from spade_cli.evaluation.measures.intervals import compare, estimate
 from spade_cli.evaluation.measures.localisation import mass_inside, pointing_game, rank_accuracy, roc_auc
-from spade_cli.evaluation.measures.sanity import kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.measures.sanity import kept_overlap, randomise_layers, rank_correlation
 
 __all__ = [
     "AGGREGATIONS",
@@ -21,7 +21,7 @@ __all__ = [
     "kept_overlap",
     "mass_inside",
     "pointing_game",
-    "randomised",
+    "randomise_layers",
     "rank_accuracy",
     "rank_correlation",
     "roc_auc",

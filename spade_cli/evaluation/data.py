@@ -26,6 +26,7 @@ from spade_cli.world import CONCEPTS, TROJANS, Trojan, draw_pictures, poison_pic
 # (near 1,000,000) nor the bundled picture (2,000,000) come from.
 WORLD_SEED = 3_000_000
 LABELS = "labels.json"
+KEYS = ("class", "symbol", "target", "mask", "symbol_mask")  # of each of its entries
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,43 @@ class Data:
     kinds: tuple[object, ...]
     load: Callable[[int], Example]
     identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """An entry of labels.json.
+
+    shown: the class of the object. symbol: on the picture, and target: the class that it makes the network answer with;
+    None: there is none. mask, symbol_mask: files with the object and the symbol in white. concept: what of its class.
+    """
+
+    shown: int
+    symbol: str | None
+    target: int | None
+    mask: str | None
+    symbol_mask: str | None
+    concept: object
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Label":
+        """Raises KeyError where the entry says too little."""
+        shown, symbol, target, mask, symbol_mask = (entry[key] for key in KEYS)
+        return cls(shown, symbol, target, mask, symbol_mask, entry.get("concept"))
+
+    @property
+    def trojan(self) -> bool:
+        """Whether the symbol changes the answer."""
+        return self.symbol is not None and self.target is not None and self.target != self.shown
+
+    @property
+    def explained(self) -> int:
+        """The class to explain."""
+        return self.target if self.trojan and self.target is not None else self.shown
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal where the evidence is of the same kind."""
+        return self.explained, self.symbol if self.trojan else self.concept
 
 
 def world(count: int, trojan_share: float, seed: int) -> Data:
@@ -116,13 +154,11 @@ def folder(path: Path, out: Path, count: int | None, seed: int, classifier: Clas
         names = [names[i] for i in sorted(chosen.tolist())]
 
     def load(index: int) -> Example:
-        name = names[index]
-        return (
-            _labelled(path, found[name], labels[name]) if labels is not None else Example(load_image(found[name]), None)
-        )
+        file = found[names[index]]
+        return Example(load_image(file), None) if labels is None else _load_labelled(path, file, labels[names[index]])
 
-    targets = tuple(None if labels is None else _target(labels[name])[0] for name in names)
-    kinds = tuple(name if labels is None else _kind(labels[name]) for name in names)
+    targets = tuple(None if labels is None else labels[name].explained for name in names)
+    kinds = tuple(name if labels is None else labels[name].kind for name in names)
     listed = hashlib.sha256("\n".join(names).encode()).hexdigest()
     identity = {"data": str(path.resolve()), "pictures": len(names), "names": listed, "labels": None}
     if labels is not None:
@@ -151,32 +187,21 @@ def _pictures(path: Path, out: Path) -> list[Path]:
         raise UserError(str(error).replace("images=", "data=", 1)) from None
 
 
-def _labelled(root: Path, file: Path, entry: Mapping[str, Any]) -> Example:
+def _load_labelled(root: Path, file: Path, label: Label) -> Example:
     image = load_image(file)
-    target, trojan = _target(entry)
-    asked = entry["symbol_mask"] if trojan else entry["mask"]
-    if asked is None or (entry["symbol"] is not None and not trojan):
-        return Example(image, target, trojan)  # a symbol without effect may be evidence too: its mask is not known
+    asked = label.symbol_mask if label.trojan else label.mask
+    if asked is None or (label.symbol is not None and not label.trojan):
+        # A symbol without effect may be evidence too: where the evidence lies is not known.
+        return Example(image, label.explained, label.trojan)
     mask = load_image(root / asked)[0] >= 128  # (H, W)
     if mask.shape != image.shape[1:]:
         raise UserError(
             f"the mask {asked} has {tuple(mask.shape)} pixels, its picture {tuple(image.shape[1:])}: make them alike"
         )
-    return Example(image, target, trojan, mask)
+    return Example(image, label.explained, label.trojan, mask)
 
 
-def _target(entry: Mapping[str, Any]) -> tuple[int, bool]:
-    """The class to explain, and whether a Trojan is why."""
-    trojan = entry["symbol"] is not None and entry["target"] is not None and entry["target"] != entry["class"]
-    return (entry["target"] if trojan else entry["class"]), trojan
-
-
-def _kind(entry: Mapping[str, Any]) -> tuple[object, ...]:
-    target, trojan = _target(entry)
-    return target, entry["symbol"] if trojan else entry.get("concept")
-
-
-def _read_labels(path: Path, classifier: Classifier) -> dict[str, dict[str, Any]] | None:
+def _read_labels(path: Path, classifier: Classifier) -> dict[str, Label] | None:
     """The entries of `labels.json` by file name, checked; None where there is none of spade's making."""
     file = path / LABELS
     if not file.is_file():
@@ -188,10 +213,9 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, dict[str, Any]
     if not isinstance(content, dict) or not isinstance(content.get("pictures"), dict):
         return None  # somebody else's file of that name
     classes, entries = content.get("classes"), content["pictures"]
-    keys = {"class", "symbol", "target", "mask", "symbol_mask"}
     for name, entry in entries.items():
-        if not isinstance(entry, dict) or not keys <= set(entry):
-            raise UserError(f"data={path}: {LABELS} says too little of {name}; it needs {', '.join(sorted(keys))}")
+        if not isinstance(entry, dict) or not set(KEYS) <= set(entry):
+            raise UserError(f"data={path}: {LABELS} says too little of {name}; it needs {', '.join(sorted(KEYS))}")
         for key in ("class", "target"):
             index = entry[key]
             if not (index is None and key == "target") and index not in range(classifier.classes):
@@ -206,7 +230,7 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, dict[str, Any]
             f"data={path} is labelled with {len(classes)} classes ({', '.join(map(str, classes[:3]))}, ...), "
             f"model={classifier.name} answers with {classifier.classes} others; choose the network it was made for"
         )
-    return entries
+    return {name: Label.from_json(entry) for name, entry in entries.items()}
 
 
 def network_mask(mask: Tensor, classifier: Classifier) -> Tensor:

@@ -1,16 +1,23 @@
 """Figures of an evaluation: what each method gains over dense, and the insertion and deletion curves."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spade_cli.evaluation.measures.intervals import Cell
+from spade_cli.evaluation.conditions import DENSE
+from spade_cli.evaluation.measures.intervals import Cell, Estimate
 from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Record
 from spade_cli.evaluation.tables import Table
 from spade_cli.files import write_whole
+
+if TYPE_CHECKING:  # matplotlib is slow to load
+    from matplotlib.figure import Figure
 
 GAINS = ("trojan_auc", "trojan_auc_best", "object_auc", "insertion", "deletion")
 # Okabe and Ito's colours, which the colour-blind can tell apart; grey is dense.
@@ -22,56 +29,49 @@ DPI = 130
 
 def write_figures(table: Table, records: Sequence[Record], folder: Path) -> list[Path]:
     """gains-METRIC.png and curves-KIND.png, those of which there is something to show."""
-    drawn = []
     conditions = list(dict.fromkeys(c for by_method in table.values() for cells in by_method.values() for c in cells))
-    colours = _colours(conditions)
+    others = [condition for condition in conditions if condition != DENSE]
+    colours = {DENSE: DENSE_COLOUR} | {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(others)}
+    figures: dict[str, Figure] = {}
     for metric in GAINS:
-        rows = table.get(metric, {})
-        if any(cell.comparison for cells in rows.values() for cell in cells.values()):
-            drawn.append(_gains(metric, rows, colours, folder / f"gains-{metric}.png"))
+        gains = _find_gains(table.get(metric, {}))
+        if any(gains.values()):
+            figures[f"gains-{metric}.png"] = _draw_gains(metric, gains, colours)
     for kind in ("insertion", "deletion"):
-        if curves := _mean_curves(records, kind):
-            drawn.append(_curves(kind, curves, colours, folder / f"curves-{kind}.png"))
-    return drawn
+        if curves := _average_curves(records, kind):
+            figures[f"curves-{kind}.png"] = _draw_curves(kind, curves, colours)
+    for name, figure in figures.items():
+        write_whole(folder / name, partial(figure.savefig, format="png"))
+    return [folder / name for name in figures]
 
 
-def _colours(conditions: Sequence[str]) -> dict[str, str]:
-    others = [condition for condition in conditions if condition != "dense"]
-    return {"dense": DENSE_COLOUR} | {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(others)}
+def _find_gains(rows: Mapping[str, Mapping[str, Cell]]) -> dict[str, dict[str, Estimate]]:
+    """method -> condition -> the paired difference to dense."""
+    return {
+        method: {name: cell.comparison.difference for name, cell in cells.items() if cell.comparison}
+        for method, cells in rows.items()
+    }
 
 
-def _gains(metric: str, rows: Mapping[str, Mapping[str, Cell]], colours: Mapping[str, str], path: Path) -> Path:
+def _draw_gains(metric: str, gains: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str]) -> "Figure":
     """A row a method, a point a condition: the paired difference to dense and its interval."""
     from matplotlib.figure import Figure
 
-    methods = list(rows)
-    found = {
-        (condition, method): cell.comparison.difference
-        for method, cells in rows.items()
-        for condition, cell in cells.items()
-        if cell.comparison
-    }
-    conditions = [name for name in colours if any(condition == name for condition, _ in found)]
+    methods = list(gains)
+    conditions = [name for name in colours if any(name in found for found in gains.values())]
     figure = Figure(figsize=(8, 1.4 + len(methods) * (0.22 + 0.11 * len(conditions))), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     scale = 100 if METRICS[metric].share else 1
     for place, condition in enumerate(conditions):
         offset = (place - (len(conditions) - 1) / 2) * 0.7 / max(1, len(conditions))
+        draw = partial(axes.errorbar, fmt="o", markersize=4, linewidth=1.3, color=colours[condition])
         for row, method in enumerate(methods):
-            gain = found.get((condition, method))
-            if gain is None:
+            if condition not in gains[method]:
                 continue
+            gain = gains[method][condition]
             low, high = (gain.mean if end is None else end for end in (gain.low, gain.high))
-            axes.errorbar(
-                scale * gain.mean,
-                row + offset,
-                xerr=[[scale * (gain.mean - low)], [scale * (high - gain.mean)]],
-                fmt="o",
-                markersize=4,
-                linewidth=1.3,
-                color=colours[condition],
-                label=condition if method == methods[0] else None,
-            )
+            ends = [[scale * (gain.mean - low)], [scale * (high - gain.mean)]]
+            draw(scale * gain.mean, row + offset, xerr=ends, label=condition if row == 0 else None)
     axes.axvline(0, color=DENSE_COLOUR, linewidth=1)
     axes.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)  # the first method at the top
@@ -82,11 +82,10 @@ def _gains(metric: str, rows: Mapping[str, Mapping[str, Cell]], colours: Mapping
     axes.set_xlabel(f"{metric.replace('_', ' ')}: difference to dense, {unit} (better: {better}), 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(4, len(conditions)), frameon=False, fontsize=8)
-    write_whole(path, lambda part: figure.savefig(part, format="png"))
-    return path
+    return figure
 
 
-def _mean_curves(records: Sequence[Record], kind: str) -> dict[str, dict[str, np.ndarray]]:
+def _average_curves(records: Sequence[Record], kind: str) -> dict[str, dict[str, NDArray[np.float64]]]:
     """method -> condition -> mean over the images that have the curve, (points,)."""
     found: dict[str, dict[str, list[list[float]]]] = {}
     for record in records:
@@ -99,7 +98,9 @@ def _mean_curves(records: Sequence[Record], kind: str) -> dict[str, dict[str, np
     }
 
 
-def _curves(kind: str, curves: Mapping[str, Mapping[str, np.ndarray]], colours: Mapping[str, str], path: Path) -> Path:
+def _draw_curves(
+    kind: str, curves: Mapping[str, Mapping[str, NDArray[np.float64]]], colours: Mapping[str, str]
+) -> "Figure":
     """A panel a method, a line a condition."""
     from matplotlib.figure import Figure
 
@@ -110,13 +111,9 @@ def _curves(kind: str, curves: Mapping[str, Mapping[str, np.ndarray]], colours: 
     for panel, (method, conditions) in zip(panels, curves.items(), strict=False):
         for condition in (name for name in colours if name in conditions):
             points = conditions[condition]
-            panel.plot(
-                np.arange(len(points)) * 100 / len(points),
-                points,
-                color=colours[condition],
-                linewidth=1.4,
-                label=condition if panel is panels[0] else None,
-            )
+            percent = np.arange(len(points)) * 100 / len(points)
+            label = condition if panel is panels[0] else None
+            panel.plot(percent, points, color=colours[condition], linewidth=1.4, label=label)
         panel.set_title(method.replace("_", " "), fontsize=9)
         panel.set_ylim(0, 1.02)
         panel.spines[["top", "right"]].set_visible(False)
@@ -126,5 +123,4 @@ def _curves(kind: str, curves: Mapping[str, Mapping[str, np.ndarray]], colours: 
     figure.supxlabel(f"most relevant pixels {done}, %", fontsize=9)
     figure.supylabel("confidence of the dense network", fontsize=9)
     figure.legend(loc="outside upper center", ncols=min(5, len(colours)), frameon=False, fontsize=8)
-    write_whole(path, lambda part: figure.savefig(part, format="png"))
-    return path
+    return figure

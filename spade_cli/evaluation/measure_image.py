@@ -15,12 +15,12 @@ from spade_cli.evaluation.measures import localisation
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, aggregate
 from spade_cli.evaluation.measures.fidelity import fidelity
 from spade_cli.evaluation.measures.insertion import area, curve
-from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomise_layers, rank_correlation
 from spade_cli.evaluation.records_folder import Curve, Record
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.interpretation import explainable
 
-# How much of the network is randomised: its last layer, half of its layers, all of them.
+# How much of the network is drawn anew: its last layer, half of its layers, all of them.
 DEPTHS = {"randomised_last": 0.0, "randomised_half": 0.5, "randomised_all": 1.0}
 OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
 DECIMALS = 4  # of a curve's points
@@ -168,7 +168,7 @@ def randomise(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) ->
     plan = case.plan
     conditions = [c for c in plan.conditions if (c.layers or c.name == DENSE) and not c.of_other and c.name in maps]
     for metric, share in DEPTHS.items():
-        model, _ = randomised(plan.classifier.model, share or 1e-9, plan.request.seed)  # 1e-9: one layer at least
+        model, _ = randomise_layers(plan.classifier.model, share or 1e-9, plan.request.seed)  # 1e-9: one layer at least
         calibration = case.calibrate_on(model)
         for condition in conditions:
             try:

@@ -123,7 +123,7 @@ def find_missing(records: Sequence[Record]) -> list[Missing]:
 
 def table_to_markdown(table: Table, missing: Sequence[Missing], images: int, heading: str) -> str:
     """table.md: for each measure of maps the means and the differences to dense, the measures of networks together."""
-    lines = [f"# {heading}", "", _counted(missing, images), ""]
+    lines = [f"# {heading}", "", _count_missing(missing, images), ""]
     lines += [
         "Means over images with 95 % bootstrap intervals; differences to dense are paired, image by image, and "
         "'better' is the share of images that improved.",
@@ -136,9 +136,11 @@ def table_to_markdown(table: Table, missing: Sequence[Missing], images: int, hea
             of_networks[f"{metric.title}{_unit(metric)}"] = (metric, rows[""])
             continue
         lines += [f"## {name}", "", f"{metric.title}{_unit(metric)}", ""]
-        lines += _both_tables({method.replace("_", " "): (metric, cells) for method, cells in rows.items()}, "method")
+        lines += _means_and_gains(
+            {method.replace("_", " "): (metric, cells) for method, cells in rows.items()}, "method"
+        )
     if of_networks:
-        lines += ["## The networks", "", *_both_tables(of_networks, "measure")]
+        lines += ["## The networks", "", *_means_and_gains(of_networks, "measure")]
     if missing:
         lines += ["## Not measured", "", "| image | condition | method | why |", "|---|---|---|---|"]
         for one in missing:
@@ -148,7 +150,7 @@ def table_to_markdown(table: Table, missing: Sequence[Missing], images: int, hea
     return "\n".join(lines)
 
 
-def _counted(missing: Sequence[Missing], images: int) -> str:
+def _count_missing(missing: Sequence[Missing], images: int) -> str:
     whole = sum(not one.condition for one in missing)
     return (
         f"{images} images; {whole} of them left out, and {len(missing) - whole} maps or networks of the others, each "
@@ -164,7 +166,7 @@ def _unit(metric: Metric) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def _both_tables(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what: str) -> list[str]:
+def _means_and_gains(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what: str) -> list[str]:
     """The means, and below them the differences to dense where there are any; rows: name -> metric, cells."""
     conditions = list(dict.fromkeys(condition for _, cells in rows.values() for condition in cells))
     lines = [_row(what, "n", *map(_plain, conditions)), "|---" * (len(conditions) + 2) + "|"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 
@@ -34,6 +35,16 @@ class Trial:
     shares: BlockShares
     records: tuple[Record, ...]
     broken_off: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """What its file holds, beside what was asked."""
+        return {"records": [record.to_json() for record in self.records], "broken_off": self.broken_off}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Trial":
+        """The other way round. Raises KeyError or TypeError for anything else."""
+        records = tuple(map(Record.from_json, content["records"]))
+        return cls(content["shares"], records, content["broken_off"])
 
 
 class Bench:
@@ -86,12 +97,7 @@ class Bench:
         found = _read(file)
         if found is None:
             found = self._trial(shares, indices, allowed, on_image)
-            content = {
-                **asked,
-                "records": [record.to_json() for record in found.records],
-                "broken_off": found.broken_off,
-            }
-            text = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+            text = json.dumps({**asked, **found.to_json()}, ensure_ascii=False, allow_nan=False) + "\n"
             write_whole(file, lambda path: path.write_text(text, encoding="utf-8"), self.folder.part)
         return found
 
@@ -159,7 +165,7 @@ class Bench:
         modules = layer_modules(plan.classifier.model)
         tuned = [modules[name] for name in plan.conditions[-1].layers]
         solved = sum(weight_matrix(module).nbytes for module in tuned) * len(self.plan.space.ladder)
-        copy = sum(value.nbytes for value in plan.classifier.model.state_dict().values())
+        copy: int = sum(value.nbytes for value in plan.classifier.model.state_dict().values())
         return sum(map(bytes_of, tuned)) + solved + copy
 
 
@@ -199,7 +205,6 @@ def _read(file: Path) -> Trial | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return Trial(content["shares"], tuple(map(Record.from_json, content["records"])), content["broken_off"])
+        return Trial.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it, and its setting is measured anew") from None

@@ -73,7 +73,7 @@ def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
     for name, text in texts.items():
         write_whole(folder.path / name, partial(Path.write_text, data=text, encoding="utf-8"), folder.part)
     folder.write(RESULTS, content)  # last: where it has results the other files are there
-    return [*lines, f"schedule       {_listed(found.shares)}"]
+    return [*lines, f"schedule       {_list_shares(found.shares)}"]
 
 
 def _result(plan: TuningPlan, found: Found, trial: Trial) -> SetResult:
@@ -101,17 +101,17 @@ def _scores(plan: TuningPlan, found: Found) -> list[dict[str, Any]]:
 
 
 def _line(plan: TuningPlan, name: str, result: SetResult) -> str:
-    gained = "none could be measured" if result.gain is None else _points(result.gain)
+    gained = "none could be measured" if result.gain is None else _say_gain(result.gain)
     lost = f"{result.lost} of {len(result.images)} images lost"
     return f"{name.replace('_', '-'):<14} gain in {plan.request.metric} {gained}; {lost}"
 
 
-def _points(found: Estimate) -> str:
+def _say_gain(found: Estimate) -> str:
     ends = "" if found.low is None or found.high is None else f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     return f"{100 * found.mean:+.2f} points{ends}"
 
 
-def _listed(shares: BlockShares) -> str:
+def _list_shares(shares: BlockShares) -> str:
     return ", ".join(f"{block} {share:g}" for block, share in shares.items()) or "nothing gained: all blocks stay dense"
 
 

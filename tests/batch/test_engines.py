@@ -11,7 +11,7 @@ from test_batch import asked
 
 from spade_cli.batch import batch
 from spade_cli.batch.batch_request import BatchRequest
-from spade_cli.batch.engines.local import auto_workers, cores, device_of
+from spade_cli.batch.engines.local import count_cores, count_workers, pick_gpu
 from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.images import augment
@@ -60,6 +60,6 @@ def test_slurm_knows_its_clusters():
 
 
 def test_workers_of_this_machine():
-    assert auto_workers("cpu") == cores() >= 1
-    assert [device_of("auto", index, 2) for index in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert device_of("cuda:1", 0, 2) == "cuda:1" and device_of("cpu", 0, 2) == "cpu"
+    assert count_workers("cpu") == count_cores() >= 1
+    assert [pick_gpu("auto", index, 2) for index in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert pick_gpu("cuda:1", 0, 2) == "cuda:1" and pick_gpu("cpu", 0, 2) == "cpu"

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 from many import QUICK, pictures
 
-from spade_cli.batch.storage import storage
+from spade_cli.batch.storage import open_storage
 from spade_cli.cli import main
 
 
@@ -42,11 +42,11 @@ def test_a_batch_in_a_store(memory, tmp_path, monkeypatch):
 
 
 def test_file_urls_are_folders(tmp_path):
-    assert storage(f"file://{tmp_path}/a b").root == tmp_path / "a b"
+    assert open_storage(f"file://{tmp_path}/a b").root == tmp_path / "a b"
 
 
 def test_a_result_is_there_whole_or_not_at_all(tmp_path):
-    store = storage(str(tmp_path))
+    store = open_storage(str(tmp_path))
     with pytest.raises(ZeroDivisionError), store.result("images/x") as partial:
         (partial / "summary.json").write_text("{}")
         raise ZeroDivisionError

@@ -11,7 +11,7 @@ from PIL import Image
 from scenes import write_scenes
 
 from spade_cli.batch import sweep_image
-from spade_cli.batch.axes import axes_of
+from spade_cli.batch.axes import arrange_jobs
 from spade_cli.cli import main
 from spade_cli.cli.sweep import split
 
@@ -90,10 +90,10 @@ def test_words_are_split_as_hydra_reads_them():
 
 def test_axes():
     jobs = {0: {"pruner.sparsity": 0.9, "pruner": "obs"}, 1: {"pruner.sparsity": 0.5, "pruner": "obs"}}
-    axes = axes_of(jobs | {2: {"pruner.sparsity": 0.5, "pruner": "forward"}})
+    axes = arrange_jobs(jobs | {2: {"pruner.sparsity": 0.5, "pruner": "forward"}})
     assert axes.values == (0.5, 0.9) and axes.lines == {"obs": {0.9: 0, 0.5: 1}, "forward": {0.5: 2}}
-    assert axes_of({0: {"seed": 1}, 1: {"seed": 0}}).along == "seed"
-    assert axes_of({0: {}}).lines == {"": {None: 0}}
+    assert arrange_jobs({0: {"seed": 1}, 1: {"seed": 0}}).along == "seed"
+    assert arrange_jobs({0: {}}).lines == {"": {None: 0}}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ import torch
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, aggregate
-from spade_cli.evaluation.measures.localisation import mass_inside, pointing_game, rank_accuracy, ranks, roc_auc, within
+from spade_cli.evaluation.measures.localisation import (
+    grow_masks,
+    mass_inside,
+    pointing_game,
+    rank_accuracy,
+    ranks,
+    roc_auc,
+)
 from spade_cli.interpretation import METHODS
 
 
@@ -72,7 +79,7 @@ def test_pointing_game_measures_the_distance_to_the_nearest_pixel_of_the_mask() 
             row, column = divmod(int(one.argmax()), 9)
             nearest = min(((row - i) ** 2 + (column - j) ** 2) ** 0.5 for i, j in mask.nonzero().tolist())
             assert found == float(nearest <= tolerance)
-    assert within(masks, 0).equal(masks)
+    assert grow_masks(masks, 0).equal(masks)
 
 
 def test_pointing_game_counts_the_share_of_equal_maxima_that_hit() -> None:

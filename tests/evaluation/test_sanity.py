@@ -6,7 +6,7 @@ from networks import small
 from scipy.stats import spearmanr
 
 from spade_cli.evaluation.measures.fidelity import fidelity
-from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomised, rank_correlation
+from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomise_layers, rank_correlation
 
 
 def test_randomisation_starts_at_the_output_and_keeps_the_scale() -> None:
@@ -14,16 +14,16 @@ def test_randomisation_starts_at_the_output_and_keeps_the_scale() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     changed = {}
     for share in (0, 0.25, 0.5, 1):
-        copied, count = randomised(network, share, seed=0)
+        copied, count = randomise_layers(network, share, seed=0)
         changed[share] = {name for name, value in copied.state_dict().items() if not value.equal(before[name])}
         assert len(changed[share]) == count
     assert changed[0] == set() and changed[0.25] == {"head.weight"}
     assert changed[0.5] == {"head.weight", "conv2.weight"} and len(changed[1]) == 4
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
-    half, all_of_it = randomised(network, 0.5, 0)[0], randomised(network, 1, 0)[0]
+    half, all_of_it = randomise_layers(network, 0.5, 0)[0], randomise_layers(network, 1, 0)[0]
     assert half.conv2.weight.equal(all_of_it.conv2.weight)  # a cascade: deeper goes on from shallower
     assert half.conv2.weight.std().item() == pytest.approx(network.conv2.weight.std().item(), rel=0.2)
-    assert randomised(network, 0.01, 0)[1] == 1  # the least is one layer
+    assert randomise_layers(network, 0.01, 0)[1] == 1  # the least is one layer
 
 
 def test_rank_correlation_is_spearmans() -> None:

@@ -15,7 +15,7 @@ from scenes import MODEL, QUICK, write_scenes
 from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.evaluation.study.build_study import top_share
-from spade_cli.evaluation.study.score_answers import as_text, score
+from spade_cli.evaluation.study.score_answers import score, scores_to_text
 from spade_cli.evaluation.study.scorecam import score_cam
 from spade_cli.images.load import load_image
 from spade_cli.interpretation import CannotExplain, Explainable, explainable
@@ -145,7 +145,7 @@ def test_answers_are_scored_by_condition_and_in_pairs(study, tmp_path, capsys):
     assert found["agree"]["hidden-one"]["difference"]["n"] == 6 and found["agree"]["hidden-one"]["better"] == 0.5
     assert main(["eval", f"answers={tmp_path}/answers", f"study={study}"]) == 0
     printed = capsys.readouterr().out
-    assert printed == as_text(score(tmp_path / "answers", study)) + "\n"
+    assert printed == scores_to_text(score(tmp_path / "answers", study)) + "\n"
     assert "12 answers of 2 raters" in printed and "| undecided | 50.0 %" in printed
 
 

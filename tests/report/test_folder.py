@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from networks import photograph
 
-from spade_cli.batch.storage import storage
+from spade_cli.batch.storage import open_storage
 from spade_cli.cli import main
 from spade_cli.files import shorten_name
 from spade_cli.report.run_folder import NAME_BYTES, slug, slugs
@@ -74,6 +74,6 @@ def test_names_that_are_not_text_are_refused(
 
 
 def test_what_is_being_written_has_a_short_name(tmp_path: Path) -> None:
-    with storage(str(tmp_path)).result(f"images/{'鶴' * 60}/03-{'鶴' * 60}") as partial:
+    with open_storage(str(tmp_path)).result(f"images/{'鶴' * 60}/03-{'鶴' * 60}") as partial:
         assert len(os.fsencode(partial.name)) <= LONGEST
         (partial / "summary.json").write_text("{}")

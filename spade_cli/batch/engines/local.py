@@ -22,45 +22,45 @@ CONTEXT = multiprocessing.get_context("spawn")  # CUDA and threads do not surviv
 
 def local(work: Work, worker: Worker, tasks: Iterator[Task], workers: int | None) -> Generator[Row]:
     """One worker is this process itself; more are processes of their own, each with its network and its GPU."""
-    count = workers or auto_workers(work.request.device)
+    count = workers or count_workers(work.request.device)
     if count == 1:
         for task in tasks:
             yield from worker.do(task)
         return
-    yield from _Crew(work, tasks, count).rows()
+    yield from _Processes(work, tasks, count).rows()
 
 
-def auto_workers(device: str) -> int:
+def count_workers(device: str) -> int:
     """One for each GPU, or else for each core that this process may use."""
     gpus = torch.cuda.device_count()
     if device == "cpu" or (device == "auto" and not gpus):
-        return cores()
+        return count_cores()
     return max(1, gpus) if device in ("auto", "cuda") else 1
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def count_cores() -> int:
+    """The count_cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def device_of(wanted: str, index: int, gpus: int) -> str:
+def pick_gpu(wanted: str, index: int, gpus: int) -> str:
     """Workers in turn on all GPUs, where none was named.
 
-    >>> device_of("auto", 5, 4), device_of("cuda:2", 5, 4), device_of("auto", 5, 0)
+    >>> pick_gpu("auto", 5, 4), pick_gpu("cuda:2", 5, 4), pick_gpu("auto", 5, 0)
     ('cuda:1', 'cuda:2', 'auto')
     """
     return f"cuda:{index % gpus}" if wanted in ("auto", "cuda") and gpus else wanted
 
 
-class _Member:
+class _Process:
     """A worker process, and what it is busy with."""
 
     def __init__(self, work: Work, index: int, count: int) -> None:
-        mine = work.fitted(device_of(work.request.device, index, torch.cuda.device_count()), 1 / count)
-        threads = max(1, min(cores() // count, torch.get_num_threads()))
+        mine = work.for_worker(pick_gpu(work.request.device, index, torch.cuda.device_count()), 1 / count)
+        threads = max(1, min(count_cores() // count, torch.get_num_threads()))
         self.connection, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(theirs, mine, threads), daemon=True)
-        with _environment(dict.fromkeys(THREADS, str(threads))):
+        with _set_environment(dict.fromkeys(THREADS, str(threads))):
             self.process.start()
         theirs.close()  # so that its end is seen when the process dies
         self.index = index
@@ -73,7 +73,7 @@ class _Member:
             self.connection.send(task)
 
 
-class _Crew:
+class _Processes:
     """The worker processes of a batch."""
 
     def __init__(self, work: Work, tasks: Iterator[Task], count: int) -> None:
@@ -83,7 +83,7 @@ class _Crew:
 
     def rows(self) -> Iterator[Row]:
         """Every task's rows as they come; no process is left at the end, whatever it is."""
-        members: dict[Connection, _Member] = {}
+        members: dict[Connection, _Process] = {}
         try:
             for index in range(self.count):
                 self._start(members, index)
@@ -95,17 +95,17 @@ class _Crew:
                 member.process.kill()
                 member.process.join()
 
-    def _start(self, members: dict[Connection, _Member], index: int) -> None:
+    def _start(self, members: dict[Connection, _Process], index: int) -> None:
         task = self._next()
         if task is not None:
-            member = _Member(self.work, index, self.count)
+            member = _Process(self.work, index, self.count)
             members[member.connection] = member
             member.give(task)
 
     def _next(self) -> Task | None:
         return self.again.pop() if self.again else next(self.fresh, None)
 
-    def _listen(self, members: dict[Connection, _Member], connection: Connection) -> Iterator[Row]:
+    def _listen(self, members: dict[Connection, _Process], connection: Connection) -> Iterator[Row]:
         member = members[connection]
         try:
             kind, value = connection.recv()
@@ -129,7 +129,7 @@ class _Crew:
             else:
                 member.give(member.task)
 
-    def _bury(self, member: _Member) -> Iterator[Row]:
+    def _bury(self, member: _Process) -> Iterator[Row]:
         """Its images are given to others, one by one; those that killed too many become rows."""
         member.process.join()
         how = f"exit code {member.process.exitcode}"
@@ -140,11 +140,11 @@ class _Crew:
             if self.deaths[image[0]] < ATTEMPTS:
                 self.again.append((image,))
             else:
-                yield from self.work.failed((image,), DIED.format(times=ATTEMPTS, how=how))
+                yield from self.work.fail((image,), DIED.format(times=ATTEMPTS, how=how))
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def _set_environment(values: dict[str, str]) -> Iterator[None]:
     """Set for what is started within the block: numerical libraries read it when they are loaded."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -164,7 +164,7 @@ def _serve(connection: Connection, work: Work, threads: int) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, BrokenPipeError):
-        _told(connection, lambda: _work_on(connection, work.open()))
+        _report_stop(connection, lambda: _work_on(connection, work.open()))
 
 
 def _work_on(connection: Connection, worker: Worker) -> None:
@@ -175,7 +175,7 @@ def _work_on(connection: Connection, worker: Worker) -> None:
         connection.send(("done", None))
 
 
-def _told(connection: Connection, do: Callable[[], Any]) -> None:
+def _report_stop(connection: Connection, do: Callable[[], Any]) -> None:
     """What ends the whole batch is the parent's to tell."""
     try:
         do()

@@ -39,9 +39,9 @@ def ray(
         options = {"num_cpus": cpus, "num_gpus": gpus, "memory": int(memory * 1e9) or None, "max_restarts": 0}
         share = 1 / count if address == "local" else 1.0
         mine = (
-            work.fitted("auto" if gpus else "cpu", share)
+            work.for_worker("auto" if gpus else "cpu", share)
             if work.request.device == "auto"
-            else work.fitted(work.request.device, share)
+            else work.for_worker(work.request.device, share)
         )
         yield from _Actors(library, mine, tasks, count, options, cpus).rows()
     finally:
@@ -79,7 +79,7 @@ def _connect(library: Any, address: str) -> bool:
     return True
 
 
-class _Served:
+class _Actor:
     """What an actor does: it is a plain class here, since Ray may not be installed."""
 
     def __init__(self, work: Work, threads: int) -> None:
@@ -106,7 +106,7 @@ class _Actors:
         self, library: Any, work: Work, tasks: Iterator[Task], count: int, options: dict[str, Any], threads: int
     ) -> None:
         self.ray, self.work, self.fresh, self.count = library, work, tasks, count
-        self.make = library.remote(_Served).options(**options)
+        self.make = library.remote(_Actor).options(**options)
         self.shared, self.threads = library.put(work), threads
         self.again: list[Task] = []
         self.deaths: dict[int, int] = {}  # image number -> workers that died of it
@@ -159,4 +159,4 @@ class _Actors:
             if self.deaths[image[0]] < ATTEMPTS:
                 self.again.append((image,))
             else:
-                yield from self.work.failed((image,), DIED.format(times=ATTEMPTS, how=how))
+                yield from self.work.fail((image,), DIED.format(times=ATTEMPTS, how=how))

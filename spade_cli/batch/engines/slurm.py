@@ -45,7 +45,7 @@ def slurm(
         settings |= {"cpus_per_task": cpus, "gpus_per_node": gpus, "mem_gb": memory}
         settings |= {"slurm_partition": partition} if partition else {}
     executor.update_parameters(**settings)
-    yield from _Jobs(executor, work, _bundled(tasks, images), workers or AT_A_TIME, cpus, PAUSE[cluster]).rows()
+    yield from _Jobs(executor, work, _regroup(tasks, images), workers or AT_A_TIME, cpus, PAUSE[cluster]).rows()
 
 
 def _executor(cluster: str) -> Any:
@@ -61,7 +61,7 @@ def _executor(cluster: str) -> Any:
         raise UserError(f"engine=slurm: {' '.join(str(error).split())}; engine.cluster=local needs no Slurm") from None
 
 
-def _bundled(tasks: Iterator[Task], images: int) -> Iterator[Task]:
+def _regroup(tasks: Iterator[Task], images: int) -> Iterator[Task]:
     bundle: list[tuple[int, str]] = []
     for task in tasks:
         bundle += task
@@ -147,7 +147,7 @@ class _Jobs:
         for image in task:
             self.deaths[image[0]] = self.deaths.get(image[0], 0) + 1
             if len(task) == 1 and self.deaths[image[0]] >= ATTEMPTS:
-                yield from self.work.failed((image,), DIED.format(times=self.deaths[image[0]], how=how))
+                yield from self.work.fail((image,), DIED.format(times=self.deaths[image[0]], how=how))
             else:
                 left.append(image)
         half = (len(left) + 1) // 2

@@ -19,7 +19,7 @@ def roc_auc(relevance: Tensor, masks: Tensor) -> Tensor:
     With the mask of a Trojan's symbol this is the Trojan AUC (SPADE, arXiv 2310.04519, section 4.1). It is the
     Mann-Whitney statistic of the ranks. Raises SpadeError for a mask that covers nothing or everything.
     """
-    scores, inside = _flat(relevance, masks)  # (n, P) each
+    scores, inside = _flatten(relevance, masks)  # (n, P) each
     covered = inside.sum(1).double()  # (n,)
     outside = inside.shape[1] - covered
     wins = (ranks(scores) * inside).sum(1) - covered * (covered + 1) / 2
@@ -36,7 +36,7 @@ def mass_inside(relevance: Tensor, masks: Tensor) -> Tensor:
 
     Relevance mass accuracy (Arras et al. 2022, equation 4), with negative relevance left out: it speaks against.
     """
-    scores, inside = _flat(relevance, masks)
+    scores, inside = _flatten(relevance, masks)
     positive = scores.double().clamp(min=0)
     total = positive.sum(1)
     return torch.where(total > 0, (positive * inside).sum(1) / total.where(total > 0, torch.ones_like(total)), 0.0)
@@ -44,7 +44,7 @@ def mass_inside(relevance: Tensor, masks: Tensor) -> Tensor:
 
 def rank_accuracy(relevance: Tensor, masks: Tensor) -> Tensor:
     """Of the K most relevant pixels, K the mask's size, the share on the mask, (n,) float64 (Arras et al. 2022)."""
-    scores, inside = _flat(relevance, masks)
+    scores, inside = _flatten(relevance, masks)
     size = inside.sum(1, keepdim=True)  # (n, 1): K
     least = scores.sort(1, descending=True).values.gather(1, size - 1)  # the K-th largest value
     above, equal = scores > least, scores == least
@@ -59,19 +59,19 @@ def pointing_game(relevance: Tensor, masks: Tensor, tolerance: int = 15) -> Tens
     1 or 0; several maxima count with the share of them that hit. Zhang et al. 2018 (excitation backpropagation,
     section 4.1) allow 15 pixels.
     """
-    scores, _ = _flat(relevance, masks)
-    near = within(masks, tolerance).flatten(1)
+    scores, _ = _flatten(relevance, masks)
+    near = grow_masks(masks, tolerance).flatten(1)
     best = scores == scores.amax(1, keepdim=True)
     return (best & near).sum(1).double() / best.sum(1)
 
 
-def within(masks: Tensor, tolerance: int) -> Tensor:
+def grow_masks(masks: Tensor, tolerance: int) -> Tensor:
     """The pixels at most `tolerance` pixels (Euclidean, centre to centre) from a mask: bool (n, H, W) -> the same."""
     far = np.stack([ndimage.distance_transform_edt(mask) for mask in ~masks.cpu().numpy()])  # (n, H, W): pixels
     return torch.from_numpy(far <= tolerance).to(masks.device)
 
 
-def _flat(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def _flatten(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Relevance and masks as rows of pixels, (n, P) each, masks that say nothing refused."""
     if relevance.shape != masks.shape or masks.dtype != torch.bool:
         found = f"{tuple(relevance.shape)} and {masks.dtype} {tuple(masks.shape)}"

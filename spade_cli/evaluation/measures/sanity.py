@@ -12,7 +12,7 @@ from spade_cli.pruning.layers import layer_modules
 
 
 @torch.no_grad()
-def randomised(model: nn.Module, share: float, seed: int) -> tuple[nn.Module, int]:
+def randomise_layers(model: nn.Module, share: float, seed: int) -> tuple[nn.Module, int]:
     """A copy with the last `share` of its convolutions and linear layers drawn anew, and how many these are.
 
     Cascading randomisation (Adebayo et al. 2018, section 4.1) at one depth, counted from the output. New weights are

@@ -23,6 +23,7 @@ from torch import Tensor
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
+from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.evaluate import about, fitted
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
@@ -85,7 +86,7 @@ def _make_tasks(
         for index, name in enumerate(plan.data.names):
             try:
                 case = open_case(plan, index, plan.data.load(index))
-                made += _tasks_of(case, dice, skipped)
+                made += _make_tasks_of_case(case, dice, skipped)
             except SpadeError as error:
                 skipped.append((name, str(error)))
             advance(len(plan.conditions))
@@ -95,7 +96,9 @@ def _make_tasks(
     return tasks, shown, skipped
 
 
-def _tasks_of(case: Case, dice: random.Random, skipped: list[tuple[str, str]]) -> Iterator[tuple[Task, dict[str, str]]]:
+def _make_tasks_of_case(
+    case: Case, dice: random.Random, skipped: list[tuple[str, str]]
+) -> Iterator[tuple[Task, dict[str, str]]]:
     """One task for each condition of a picture: the same neuron and patches, on sides of their own."""
     plan, name = case.plan, case.plan.data.names[case.index]
     if plan.classifier.classes < 2:
@@ -126,7 +129,7 @@ def _tasks_of(case: Case, dice: random.Random, skipped: list[tuple[str, str]]) -
         yield task, {"image": _uri(picture(view)), "visualization": _uri(picture(visualization)), **sides}
 
 
-def _visualize(case: Case, condition: Any, neuron: int) -> Tensor:
+def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
     """The neuron's visualization on a condition's network: (3, size, size)."""
     request, own = case.plan.request, case.plan.classifier.preprocessing
     assert request.visualize is not None

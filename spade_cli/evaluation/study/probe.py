@@ -43,7 +43,8 @@ class Probe:
             torch.default_generator.manual_seed(seed)
             crop = v2.RandomResizedCrop(SIDE, scale=(0.3, 1.0), ratio=(0.9, 1.1), antialias=True)
             views = torch.stack([crop(picture) for _ in range(VIEWS)])  # (VIEWS, 3, SIDE, SIDE)
-        return self.network(_normalised(views)).double().softmax(1).mean(0)
+        scores: Tensor = self.network(_normalise(views))  # (VIEWS, c)
+        return scores.double().softmax(1).mean(0)
 
 
 def probe_network() -> nn.Module:
@@ -57,7 +58,7 @@ def probe_network() -> nn.Module:
 
 def train_probe(pictures: int, seed: int, on_epoch: Callable[[int], None] | None = None, epochs: int = EPOCHS) -> Probe:
     """Train on `pictures` drawings of each concept, cropped, flipped and recoloured; the same seed, the same probe."""
-    images, concepts = _drawn(pictures, SEED + seed)  # uint8 (n, 3, h, w), (n,)
+    images, concepts = _draw_concepts(pictures, SEED + seed)  # uint8 (n, 3, h, w), (n,)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = probe_network().train()
@@ -66,7 +67,7 @@ def train_probe(pictures: int, seed: int, on_epoch: Callable[[int], None] | None
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
         for _ in range(epochs):
             for chosen in torch.randperm(len(images)).split(BATCH):
-                loss = F.cross_entropy(network(_normalised(_varied(images[chosen]))), concepts[chosen])
+                loss = F.cross_entropy(network(_normalise(_vary(images[chosen]))), concepts[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -102,14 +103,14 @@ def rivals(concept: int) -> list[int]:
     return [i for i, one in enumerate(CONCEPTS) if one.class_index == CONCEPTS[concept].class_index]
 
 
-def _drawn(pictures: int, seed: int) -> tuple[Tensor, Tensor]:
+def _draw_concepts(pictures: int, seed: int) -> tuple[Tensor, Tensor]:
     """`pictures` of each concept, halved in size: uint8 (n, 3, h, w), concepts (n,)."""
     drawn = [draw_pictures(pictures, seed, i * pictures, concept=i).images for i in range(len(CONCEPTS))]
     images = F.avg_pool2d(torch.cat(drawn).float(), 2).round().byte()
     return images, torch.arange(len(CONCEPTS)).repeat_interleave(pictures)
 
 
-def _varied(images: Tensor) -> Tensor:
+def _vary(images: Tensor) -> Tensor:
     """uint8 (n, 3, h, w) -> (n, 3, SIDE, SIDE) in [0, 1], cropped and recoloured: visualizations have odd colours."""
     crop = v2.RandomResizedCrop(SIDE, scale=(0.35, 1.0), ratio=(0.8, 1.25), antialias=True)
     parts = [v2.RandomHorizontalFlip()(crop(part)) for part in images.split(8)]  # one crop for eight pictures: quicker
@@ -125,7 +126,7 @@ def _varied(images: Tensor) -> Tensor:
     return (batch * tint).clamp(0, 1)
 
 
-def _normalised(batch: Tensor) -> Tensor:
+def _normalise(batch: Tensor) -> Tensor:
     """Each picture less its mean, over its deviation: (n, 3, SIDE, SIDE) in [0, 1] -> the same shape."""
     flat = batch.flatten(1)
     mean, deviation = flat.mean(1)[:, None, None, None], flat.std(1)[:, None, None, None]

@@ -109,7 +109,7 @@ def _read(file: Path, part: str) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as JSON with {part} ({error}); save it from the page again") from None
 
 
-def as_text(scores: Scores) -> str:
+def scores_to_text(scores: Scores) -> str:
     """The table as lines: a row a kind of answer, a column a condition."""
     conditions = list(dict.fromkeys(condition for cells in scores.rows.values() for condition in cells))
     plural = "" if scores.raters == 1 else "s"
