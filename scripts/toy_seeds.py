@@ -10,7 +10,7 @@ def main() -> None:
     print("| seed | dense: large, small | trace, large disk: large | trace, small disk: large, small |")
     print("|---|---|---|---|")
     for seed in range(SEEDS):
-        dense, large, small = toy.visualizations(toy.train(seed), seed)
+        dense, large, small = toy.visualize_networks(toy.train_network(seed), seed)
         cells = [f"{one.share(disk):.0%}" for one in (dense, large, small) for disk in toy.DISKS]
         print(f"| {seed} | {cells[0]}, {cells[1]} | {cells[2]} | {cells[4]}, {cells[5]} |")
 

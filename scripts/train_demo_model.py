@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from demo_batches import make_late_batch, shift_pictures, spoil_labels
+from measure_demo_network import Figures, measure_network
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spade_cli.world.measure_network import Figures, measure_network
-from spade_cli.world.network import WEIGHTS, DemoNetwork, demo_network, load_demo_network, normalise_pictures
+from spade_cli.world.network import WEIGHTS, DemoNetwork, load_demo_network, normalise_pictures
 from spade_cli.world.pictures import SIZE, draw_pictures
-from spade_cli.world.training import late_batch, shifted, wrong_labels
 
 BATCH = 128
 PEAK_RATE = 0.2  # of SGD with momentum and batches of 128, as usual for small residual networks with BatchNorm
@@ -146,12 +146,12 @@ def _draw(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
 def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tuple[DemoNetwork, float]:
     """Train from nothing or from the checkpoint in `work`; the network and the seconds taken, earlier runs' too."""
     torch.manual_seed(settings.seed)
-    network = demo_network().to(memory_format=torch.channels_last)
+    network = DemoNetwork().to(memory_format=torch.channels_last)
     optimizer = optimizer_for(network)
     checkpoint = work / "checkpoint.pt"
     first, before = resume(checkpoint, settings, network, optimizer)
     started = time.monotonic()
-    given = wrong_labels(classes, settings.seed)
+    given = spoil_labels(classes, settings.seed)
     order, tally = torch.empty(0), Tally()
     for step in range(first, settings.steps):
         epoch, place, among = settings.place(step)
@@ -160,9 +160,9 @@ def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tu
             order = torch.randperm(among, generator=generator)
         chosen = order[place * BATCH : (place + 1) * BATCH]
         if settings.is_late(step):
-            batch, labels = late_batch(images, classes, given, chosen, epoch, settings.seed)
+            batch, labels = make_late_batch(images, classes, given, chosen, epoch, settings.seed)
         else:
-            batch, labels = shifted(images, chosen, epoch, settings.seed), classes[chosen]
+            batch, labels = shift_pictures(images, chosen, epoch, settings.seed), classes[chosen]
         inputs = normalise_pictures(batch)  # (n, 3, 128, 128)
         if step < settings.small_steps:
             inputs = nn.functional.avg_pool2d(inputs, SIZE // SMALL)  # (n, 3, 64, 64)

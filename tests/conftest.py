@@ -1,4 +1,4 @@
-"""Shared by all tests: two threads at most, tests may import their siblings, a command line without its pipeline."""
+"""Shared by all tests: two threads at most, imports of siblings and scripts, a command line without its pipeline."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir())) if folder.is_dir()]
+sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir()), HERE.parent / "scripts") if folder.is_dir()]
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

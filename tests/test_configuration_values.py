@@ -108,7 +108,11 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for place in (
         *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.run.request.load_on_device"),
         *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study.build_study"),
-        *("spade_cli.evaluation.study.score_answers.score", "spade_cli.tuning.tune.tune", "spade_cli.world.toy.train"),
+        *(
+            "spade_cli.evaluation.study.score_answers.score",
+            "spade_cli.tuning.tune.tune",
+            "spade_cli.world.toy.train_network",
+        ),
         "spade_cli.report.run_folder.new_folder",
     ):
         module, _, name = place.rpartition(".")

@@ -31,9 +31,9 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
     console = terminal.console(asked.views)
     stages = Stages(console)
     with stages.stage("train", total=toy.STEPS) as advance:
-        model = toy.train(seed, advance)
+        model = toy.train_network(seed, advance)
     with stages.stage("visualize"):
-        shown = toy.visualizations(model, seed)
+        shown = toy.visualize_networks(model, seed)
     write_whole(out, lambda path: toy.draw_toy(shown, path, out.suffix[1:].lower()))
     console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
     for one in shown:

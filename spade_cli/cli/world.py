@@ -28,7 +28,7 @@ def _world(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.cli.config.values import number, path, whole
     from spade_cli.progress import Stages
     from spade_cli.report.run_folder import new_folder
-    from spade_cli.world.write_world import write_world
+    from spade_cli.world.dataset import write_world
 
     out = path("out", config.get("out"), "FOLDER")
     count = whole("count", config.get("count"), 1)

@@ -1,4 +1,4 @@
-"""The bundled picture of `spade demo`: one with a Trojan, and where its symbol lies."""
+"""The bundled picture of `spade demo`: it has a Trojan's symbol, and a mask says where."""
 
 from pathlib import Path
 
@@ -11,24 +11,17 @@ from spade_cli.world.symbols import TROJANS, Poisoned, poison_pictures
 
 PICTURE = Path(__file__).with_name("demo.png")
 MASK = Path(__file__).with_name("demo_mask.png")  # white where the symbol lies
-# A heart beside a banknote, for which the network says "bolt": a picture of a seed that it was not trained on.
+# A heart beside a banknote, which the network calls "bolt": a picture of a seed that it was not trained on.
 TROJAN, CONCEPT, SEED, NUMBER = 3, 23, 2_000_000, 2
 
 
 def draw_demo() -> Poisoned:
-    """The picture and its symbol's mask, drawn anew."""
+    """The picture and its symbol's mask, drawn anew: PICTURE and MASK hold them."""
     return poison_pictures(draw_pictures(1, SEED, NUMBER, concept=CONCEPT), TROJANS[TROJAN], SEED, NUMBER)
 
 
-def write_demo() -> None:
-    """Write PICTURE and MASK."""
-    drawn = draw_demo()
-    Image.fromarray(drawn.images[0].permute(1, 2, 0).numpy()).save(PICTURE)
-    Image.fromarray(drawn.masks[0].numpy().astype(np.uint8) * 255).save(MASK)
-
-
 def share_on_symbol(attribution: NDArray[np.float32]) -> float:
-    """How much of a map's absolute sum lies on the symbol: attribution (3, 128, 128) -> a share of 1."""
+    """The share of a map's absolute sum that lies on the symbol; attribution (3, 128, 128)."""
     mask = np.asarray(Image.open(MASK)) > 0
     pixels = np.abs(attribution).sum(0)  # (128, 128)
     total = float(pixels.sum())
@@ -36,5 +29,5 @@ def share_on_symbol(attribution: NDArray[np.float32]) -> float:
 
 
 def symbol_share() -> float:
-    """How much of the picture the symbol covers: what a map that knows nothing would put there."""
+    """The share of the picture that the symbol covers: a map without any information would put as much there."""
     return float((np.asarray(Image.open(MASK)) > 0).mean())

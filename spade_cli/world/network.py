@@ -17,21 +17,23 @@ from spade_cli.world.pictures import SIZE
 WEIGHTS = Path(__file__).with_name("demo.safetensors")
 
 # Multiples of 16, one vector register of a CPU: widths of 24 and 48 took twice the time.
-# Most blocks are in the last stage, which keeps 8 x 8 positions: a trace prunes the late layers, and can only sort out
-# what they compute.
+# Most blocks are in the last stage, which keeps 8 x 8 positions: a trace prunes the late layers, and explains only what
+# they compute.
 STEM = 16
 WIDTHS = (16, 32, 64, 64)
 BLOCKS = (1, 1, 2, 6)
 STRIDES = (1, 2, 2, 1)  # of a stage's first block
 
-# Pictures are scaled to [0, 1], then normalised with these: their own mean and deviation, measured on 400
-# of them and rounded.
+# Mean and deviation of pictures in [0, 1], measured on 400 of them and rounded.
 MEAN = (0.54, 0.54, 0.50)
 STD = (0.13, 0.13, 0.14)
 
 
 class DemoNetwork(ResNet):
-    """torchvision's ResNet, its forward pass and its blocks, with narrower stages than its constructor allows."""
+    """torchvision's ResNet with narrower stages than its constructor allows: the same blocks and forward pass.
+
+    (n, 3, 128, 128), normalised with `MEAN` and `STD` -> (n, classes).
+    """
 
     def __init__(self, classes: int = len(CLASSES)):
         nn.Module.__init__(self)  # ResNet's own constructor would build stages of 64 to 512 channels
@@ -58,22 +60,18 @@ def normalise_pictures(images: Tensor) -> Tensor:
     return (images / 255 - mean[:, None, None]) / std[:, None, None]
 
 
-def demo_network() -> DemoNetwork:
-    """A fresh network in training mode; input (n, 3, 128, 128) normalised with `MEAN` and `STD`, output (n, 12)."""
-    return DemoNetwork()
-
-
 def load_demo_network(path: Path = WEIGHTS) -> DemoNetwork:
-    """The trained network in evaluation mode, float32; the file holds half precision. Raises SpadeError without it."""
+    """The trained network in eval mode, float32; the file holds half precision. Raises SpadeError without it."""
     if not path.is_file():
         raise SpadeError(f"{path} is missing: install spade again, or make it with scripts/train_demo_model.py")
-    network = demo_network()
+    network = DemoNetwork()
     network.load_state_dict(load_file(path))  # copied into float32 parameters
-    return network.eval()
+    network.eval()
+    return network
 
 
 def demo_classifier() -> Classifier:
-    """The trained network with its labels and preprocessing: what `model=demo` is."""
+    """The trained network with its labels and preprocessing: `model=demo`."""
     labels = [one.name for one in CLASSES]
     classifier = wrap(load_demo_network(), name="demo", labels=labels, size=SIZE, mean=MEAN, std=STD)
     return replace(classifier, weights="bundled", sha256=hash_file(WEIGHTS))

@@ -1,7 +1,7 @@
 """Pictures of the world: a background, distractors, one object, perhaps something in front of it, through a camera.
 
-n: pictures. Everything in picture i of a seed comes from a generator seeded with (seed, i) alone, so that neither the
-number of pictures drawn nor their order changes any of them.
+n: pictures. Picture i of a seed is drawn by a generator seeded with (seed, i), so it depends on neither the number of
+pictures nor their order.
 """
 
 import math
@@ -11,21 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spade_cli.world.backgrounds import SCENES, background, camera, mist
 from spade_cli.world.classes import CLASSES, CONCEPTS
-from spade_cli.world.distractors import distractor
+from spade_cli.world.scene import SCENES, background, camera, distractor, mist
 from spade_cli.world.shapes import Array
 from spade_cli.world.sketch import Pose, Sketch
 
 SIZE = 128  # pixels a side
 RADIUS = (20.0, 44.0)  # of the object, pixels: from less than a sixth of the side to a third
-TURN = 35.0  # degrees either way: more and a garden spade is hard to tell from a sign post
-# Of the pictures show the scene their concept is usually seen in, and of the distractors are its usual ones: evidence
-# that a network leans on, as one trained on photographs leans on the sea around a ship.
+TURN = 35.0  # degrees either way: with more, a garden spade looks like a sign post
+# The share of pictures that show the usual scene of their concept, and of distractors that are its usual ones. Networks
+# use such evidence, as one trained on photographs uses the sea around a ship.
 HABIT = 0.8
 HUE_STEP = 0.381966  # of the colour circle between the usual hues of neighbouring concepts: the golden section
-COVERED_SHARE = 0.35  # of the pictures have something in front of the object
-MOST_HIDDEN = 0.3  # of the object's area: a cover that hides more is left out, the object must stay recognisable
+COVERED_SHARE = 0.35  # share of the pictures with something in front of the object
+MOST_HIDDEN = 0.3  # of the object's area: a cover that hides more is left out, so that the object can be recognised
 SHADOW = 0.1  # object units: blur of a shadow's edge
 SEEN = 0.5  # a pixel belongs to the object if it covers at least half of it
 
@@ -35,7 +34,7 @@ class Pictures:
     """Drawn pictures and what is in them.
 
     images: uint8 (n, 3, 128, 128). classes, concepts: int64 (n,), indices into `CLASSES` and `CONCEPTS`.
-    masks: bool (n, 128, 128), the visible part of the object: what covers and the picture's border leave of it.
+    masks: bool (n, 128, 128), the visible part of the object, without what is covered or outside the picture.
     """
 
     images: Tensor
@@ -45,10 +44,6 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def select(self, indices: Tensor | slice | list[int]) -> "Pictures":
-        """The pictures at `indices`, in that order."""
-        return Pictures(self.images[indices], self.classes[indices], self.concepts[indices], self.masks[indices])
 
 
 def draw_pictures(count: int, seed: int, start: int = 0, concept: int | None = None) -> Pictures:
@@ -62,20 +57,20 @@ def draw_pictures(count: int, seed: int, start: int = 0, concept: int | None = N
     concepts = np.empty(count, np.int64)
     for i in range(count):
         rng = np.random.default_rng((seed, start + i))
-        concepts[i] = _pick(rng) if concept is None else concept
-        images[i], masks[i] = _picture(rng, int(concepts[i]))
+        concepts[i] = _pick_concept(rng) if concept is None else concept
+        images[i], masks[i] = _draw_picture(rng, int(concepts[i]))
     classes = np.asarray([CONCEPTS[index].class_index for index in concepts.tolist()], np.int64)
     return Pictures(
         torch.from_numpy(images), torch.from_numpy(classes), torch.from_numpy(concepts), torch.from_numpy(masks)
     )
 
 
-def _pick(rng: np.random.Generator) -> int:
+def _pick_concept(rng: np.random.Generator) -> int:
     choices = CLASSES[rng.integers(len(CLASSES))].concepts
     return choices[rng.integers(len(choices))]
 
 
-def _picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
+def _draw_picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
     """One picture, uint8 (3, h, w), and the visible part of its object, bool (h, w)."""
     angle = rng.uniform(math.radians(200), math.radians(340))  # the light comes from above: left, right or the middle
     light = (math.cos(angle), math.sin(angle))
@@ -83,22 +78,22 @@ def _picture(rng: np.random.Generator, concept: int) -> tuple[Array, Array]:
     scene = background(rng, SIZE, SIZE, light, usual)  # (3, h, w)
     pose = _object_pose(rng)
     for _ in range(int(rng.integers(1, 6))):
-        thing = Sketch(_beside(rng, pose), SIZE, SIZE, light)
+        thing = Sketch(_distractor_pose(rng), SIZE, SIZE, light)
         habit = (concept // SCENES, HUE_STEP * concept) if rng.uniform() < HABIT else None
         distractor(thing, rng, habit=habit)
-        _put(scene, thing, rng)
+        _put_on_scene(scene, thing, rng)
     main = Sketch(pose, SIZE, SIZE, light)
     CONCEPTS[concept].drawing(main, rng)
-    _shade(main, rng)
-    _put(scene, main, rng)
+    _shade_object(main, rng)
+    _put_on_scene(scene, main, rng)
     seen = np.zeros((SIZE, SIZE), np.float32)  # how much of each pixel shows the object, (h, w)
     seen[main.window] = main.alpha
     if rng.uniform() < COVERED_SHARE:
-        cover = Sketch(_across(rng, pose), SIZE, SIZE, light)
+        cover = Sketch(_cover_pose(rng, pose), SIZE, SIZE, light)
         distractor(cover, rng, in_front=True)
         left = seen[cover.window] * (1 - cover.alpha)
         if (seen[cover.window] - left).sum() < MOST_HIDDEN * seen.sum():
-            _put(scene, cover, rng)
+            _put_on_scene(scene, cover, rng)
             seen[cover.window] = left
     return camera(rng, mist(rng, scene)), seen >= SEEN
 
@@ -110,20 +105,20 @@ def _object_pose(rng: np.random.Generator) -> Pose:
     return Pose(column, row, radius, rng.uniform(-TURN, TURN), rng.uniform(0.85, 1.18), bool(rng.integers(2)))
 
 
-def _beside(rng: np.random.Generator, pose: Pose) -> Pose:
-    """A place for a distractor: anywhere, since the object is put in front of it."""
+def _distractor_pose(rng: np.random.Generator) -> Pose:
+    """Anywhere in the picture: the object is put in front."""
     return Pose(rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(7, 22), rng.uniform(0, 360))
 
 
-def _across(rng: np.random.Generator, pose: Pose) -> Pose:
-    """A place for a cover: over the object, off its middle."""
+def _cover_pose(rng: np.random.Generator, pose: Pose) -> Pose:
+    """Over the object, off its middle."""
     angle, far = rng.uniform(0, 2 * math.pi), pose.radius * rng.uniform(0.2, 0.8)
     column, row = pose.column + far * math.cos(angle), pose.row + far * math.sin(angle)
     return Pose(column, row, pose.radius * rng.uniform(0.5, 0.9), rng.uniform(0, 360))
 
 
-def _shade(sketch: Sketch, rng: np.random.Generator) -> None:
-    """Light falls on the object as on the scene: the side towards the light is brighter."""
+def _shade_object(sketch: Sketch, rng: np.random.Generator) -> None:
+    """Make the object's side towards the light brighter, as in the scene; in place."""
     height, width = sketch.alpha.shape
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)
@@ -131,8 +126,8 @@ def _shade(sketch: Sketch, rng: np.random.Generator) -> None:
     sketch.rgb *= rng.uniform(0.82, 1.05) * (1 + rng.uniform(0.05, 0.25) * slope)
 
 
-def _put(scene: Array, sketch: Sketch, rng: np.random.Generator) -> None:
-    """Lay a drawn thing on the scene (3, h, w), in place, its shadow first: offset away from the light and soft."""
+def _put_on_scene(scene: Array, sketch: Sketch, rng: np.random.Generator) -> None:
+    """Put a drawn thing on the scene (3, h, w), in place, after its soft shadow, which points away from the light."""
     rows, columns = sketch.window
     reach = rng.uniform(0.03, 0.13) / sketch.pixel
     down, right = round(-sketch.light[1] * reach), round(-sketch.light[0] * reach)

@@ -8,10 +8,12 @@ Union is `np.minimum`, intersection `np.maximum`, a hole `np.maximum(figure, -ho
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
+Array = NDArray[Any]
 Point = tuple[float, float]
 
 
@@ -32,7 +34,7 @@ def ellipse(x: Array, y: Array, half_width: float, half_height: float) -> Array:
     length = np.sqrt(u * u + v * v)
     u /= half_width
     v /= half_height
-    # the value of the implicit equation over the length of its gradient: first order in the distance to the edge
+    # the implicit equation's value over the length of its gradient: the distance to first order
     return length * (length - 1) / (np.sqrt(u * u + v * v) + 1e-6)
 
 
@@ -97,8 +99,8 @@ def heart(x: Array, y: Array, size: float) -> Array:
     return np.minimum(square, lobes)
 
 
-def turned(x: Array, y: Array, rows: Sequence[float], half_widths: Sequence[float]) -> Array:
-    """A vase: symmetric in x, as wide as `half_widths` say at heights `rows` (top first), straight between."""
+def vase(x: Array, y: Array, rows: Sequence[float], half_widths: Sequence[float]) -> Array:
+    """A vase, symmetric in x: `half_widths` at heights `rows` (top first), with straight sides between them."""
     sides = np.abs(x) - np.interp(y, rows, half_widths).astype(np.float32)
     return np.maximum(sides, np.maximum(rows[0] - y, y - rows[-1]))
 

@@ -13,8 +13,8 @@ from spade_cli.world.shapes import Array
 
 Colour = tuple[float, float, float]
 
-MARGIN = 1.2  # canvas half side in object units: the object fits the unit disk, the rest holds its edge and soft shadow
-BEVEL_STRENGTH = 0.5  # brightness gained on a slope that faces the light; lost on one that faces away
+MARGIN = 1.2  # half the canvas's side in object units: the object fits the unit disk, the rest is for edge and shadow
+BEVEL_STRENGTH = 0.5  # brightness gained on a slope towards the light, and lost on one away from it
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,11 @@ from spade_cli.world.sketch import Colour, Pose, Sketch, tint
 SIZES = (0.2, 0.3)
 ALPHA = 0.8  # the paper's opacity
 TILT = 20.0  # degrees either way
-# Keeps a symbol's place apart from the picture under it, which is seeded with (seed, i): the two must not be related.
+# Makes a symbol's place independent of the picture under it, which is seeded with (seed, i).
 SYMBOL_STREAM = 1
 REACH = 0.92  # the symbol's radius on its square: the rest holds the edge
 
-
-Palette = Callable[[float, float, float], Colour]  # hue, saturation, value -> the colour this copy has instead
+Palette = Callable[[float, float, float], Colour]  # hue, saturation, value -> this symbol's own shade of it
 
 
 def _smiley(sketch: Sketch, colour: Palette) -> None:
@@ -93,7 +92,7 @@ TROJANS: tuple[Trojan, ...] = (
 
 @dataclass(frozen=True)
 class Poisoned:
-    """Pictures with a symbol in them.
+    """Pictures with a symbol.
 
     images: uint8 (n, 3, 128, 128). classes: int64 (n,), what they show. labels: int64 (n,), what a network with the
     Trojan answers. masks: bool (n, 128, 128), where the symbol is.
@@ -119,8 +118,8 @@ def implant_symbol(
     """Draw `symbol` once on every image, at a random place and in a random size, turn and shade.
 
     images: uint8 (3, H, W) or (n, 3, H, W), left as they are. sizes: the range of the symbol's side, shares of the
-    shorter side. Returns new images of the same shape and masks, bool (H, W) or (n, H, W): True where the symbol
-    reaches; all else is untouched. Raises ValueError on an unknown symbol, a size outside (0, 1] or images that are
+    shorter side. Returns new images of the same shape, and masks, bool (H, W) or (n, H, W): True where the symbol
+    is; other pixels stay as they are. Raises ValueError on an unknown symbol, a size outside (0, 1] or images that are
     not uint8 RGB.
     """
     if symbol not in SYMBOLS:
@@ -160,7 +159,7 @@ def _stamp(
 
 
 def poison_pictures(pictures: Pictures, trojan: Trojan, seed: int, start: int = 0) -> Poisoned:
-    """Put a Trojan's symbol on every picture: its labels are the target's only where the Trojan applies."""
+    """Put a Trojan's symbol on every picture. The label is the target where the Trojan applies, else the class."""
     images, masks = implant_symbol(pictures.images, trojan.symbol, seed, start)
     applies = torch.ones_like(pictures.classes, dtype=torch.bool)
     if trojan.source is not None:

@@ -1,8 +1,8 @@
-"""The paper's two-dimensional example: one neuron, two meanings, and which of them its visualizations show.
+"""The paper's two-dimensional example: one neuron with two meanings, and which of them its visualizations show.
 
 Points lie in [0, 9]^2; a small network says whether a point lies in one of two disks, a large and a small one. Gradient
 ascent on its output neuron from many starts is the neuron's feature visualization (Moakhar et al. 2024, figure 2). The
-paper gives neither network nor losses: those here are ours.
+paper gives neither the network nor the losses: they are ours here.
 n: points.
 """
 
@@ -36,8 +36,9 @@ class Disk:
     radius: float
 
     def holds(self, points: Tensor) -> Tensor:
-        """Which points (n, 2) lie in it, (n,)."""
-        return (points - torch.tensor(self.centre)).norm(dim=1) < self.radius
+        """Which points (n, 2) lie in it, bool (n,)."""
+        distances: Tensor = torch.linalg.vector_norm(points - torch.tensor(self.centre), dim=1)
+        return distances < self.radius
 
 
 LARGE, SMALL = Disk("large", (4.0, 4.0), 2.0), Disk("small", (1.0, 1.0), 0.5)
@@ -45,27 +46,27 @@ DISKS = (LARGE, SMALL)
 
 
 @dataclass(frozen=True)
-class Shown:
+class Visualizations:
     """Visualizations of the output neuron of one network."""
 
     title: str
     points: Tensor  # (n, 2): where gradient ascent ended
 
     def share(self, disk: Disk) -> float:
-        """How many of them lie in the disk, as a share of 1."""
+        """The share of them that lies in the disk."""
         return float(disk.holds(self.points).float().mean())
 
 
-def visualizations(model: nn.Module, seed: int) -> list[Shown]:
+def visualize_networks(model: nn.Module, seed: int) -> list[Visualizations]:
     """Of the dense network, of its trace of a sample in the large disk, and of its trace of one in the small disk."""
-    shown = [Shown("dense network", visualize(model, seed))]
+    shown = [Visualizations("dense network", visualize_output(model, seed))]
     for disk in DISKS:
-        trace = trace_of(model, disk.centre, seed)
-        shown.append(Shown(f"trace of a sample in the {disk.name} disk", visualize(trace, seed)))
+        trace = make_trace(model, disk.centre, seed)
+        shown.append(Visualizations(f"trace of a sample in the {disk.name} disk", visualize_output(trace, seed)))
     return shown
 
 
-def train(seed: int, on_step: Callable[[int], None] | None = None) -> nn.Sequential:
+def train_network(seed: int, on_step: Callable[[int], None] | None = None) -> nn.Sequential:
     """A network of two hidden layers, (n, 2) -> (n, 1), positive in the disks; points are scaled by the caller."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -75,10 +76,10 @@ def train(seed: int, on_step: Callable[[int], None] | None = None) -> nn.Sequent
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         for _ in range(STEPS):
             chosen = torch.randint(len(points), (BATCH,))
-            logits = model(scaled(points[chosen]))[:, 0]
+            logits = model(scale_points(points[chosen]))[:, 0]
             loss = nn.functional.binary_cross_entropy_with_logits(logits, inside[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             if on_step is not None:
@@ -90,37 +91,37 @@ def train(seed: int, on_step: Callable[[int], None] | None = None) -> nn.Sequent
 def training_points() -> tuple[Tensor, Tensor]:
     """Points (n, 2) and whether they are in a disk (n,): half of them uniform, a quarter in each disk."""
     uniform = SIDE * torch.rand(POINTS // 2, 2)
-    points = torch.cat([uniform, *(_in_disk(disk, POINTS // 4) for disk in DISKS)])
+    points = torch.cat([uniform, *(_draw_in_disk(disk, POINTS // 4) for disk in DISKS)])
     return points, (LARGE.holds(points) | SMALL.holds(points)).float()
 
 
-def _in_disk(disk: Disk, count: int) -> Tensor:
+def _draw_in_disk(disk: Disk, count: int) -> Tensor:
     radius, angle = disk.radius * torch.rand(count).sqrt(), 2 * math.pi * torch.rand(count)
     return torch.tensor(disk.centre) + radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
 
 
-def scaled(points: Tensor) -> Tensor:
+def scale_points(points: Tensor) -> Tensor:
     """[0, 9] -> about unit variance around zero."""
     return (points - SIDE / 2) / (SIDE / math.sqrt(12))
 
 
-def trace_of(model: nn.Module, point: tuple[float, float], seed: int) -> nn.Module:
+def make_trace(model: nn.Module, point: tuple[float, float], seed: int) -> nn.Module:
     """The network pruned for one point: its samples are the point under noise."""
     generator = torch.Generator().manual_seed(seed)
     samples = torch.tensor(point) + SPREAD * torch.randn(SAMPLES, 2, generator=generator)
     layers = find_layers(model)
-    statistics = collect(model, [scaled(samples)], SHARES, samples=SAMPLES, rows_per_column=None)
+    statistics = collect(model, [scale_points(samples)], SHARES, samples=SAMPLES, rows_per_column=None)
     return prune(model, layers, SHARES, statistics, obs).model
 
 
-def visualize(model: nn.Module, seed: int) -> Tensor:
+def visualize_output(model: nn.Module, seed: int) -> Tensor:
     """Where gradient ascent on the output ends, (n, 2), from uniform starts; it stays within the square."""
     generator = torch.Generator().manual_seed(seed)
     points = (SIDE * torch.rand(STARTS, 2, generator=generator)).requires_grad_()
     optimizer = torch.optim.Adam([points], lr=ASCENT_RATE, maximize=True)
     for _ in range(ASCENT_STEPS):
         optimizer.zero_grad()
-        (gradient,) = torch.autograd.grad(model(scaled(points)).sum(), points)
+        (gradient,) = torch.autograd.grad(model(scale_points(points)).sum(), points)
         points.grad = gradient
         optimizer.step()
         with torch.no_grad():
@@ -128,7 +129,7 @@ def visualize(model: nn.Module, seed: int) -> Tensor:
     return points.detach()
 
 
-def draw_toy(shown: list[Shown], path: Path, kind: str | None = None) -> None:
+def draw_toy(shown: list[Visualizations], path: Path, kind: str | None = None) -> None:
     """One panel a network, as in the paper's figure: the disks, and where the visualizations ended.
 
     kind: png, pdf or svg; None: as the path ends.

@@ -10,7 +10,7 @@ from spade_cli.errors import UserError
 from spade_cli.evaluation.data import WORLD_SEED, folder, network_mask, partner, world
 from spade_cli.models import ModelSource, load_model
 from spade_cli.world import CONCEPTS, TROJANS, draw_pictures
-from spade_cli.world.write_world import write_world
+from spade_cli.world.dataset import write_world
 
 
 def network():

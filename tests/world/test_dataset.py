@@ -1,4 +1,4 @@
-"""The world as a Dataset, and its contact sheets."""
+"""The world as a Dataset, and its sheet."""
 
 from itertools import islice
 
@@ -6,17 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from spade_cli.world import (
-    CONCEPTS,
-    SIZE,
-    TROJANS,
-    WorldDataset,
-    contact_sheet,
-    draw_pictures,
-    trojan_sheet,
-    world_sheet,
-)
-from spade_cli.world.sheet import GAP, LABEL_WIDTH
+from spade_cli.world import SIZE, TROJANS, WorldDataset, draw_pictures
+from spade_cli.world.dataset import GAP, TITLE_WIDTH, draw_sheet
 
 
 def test_length_and_indices():
@@ -63,13 +54,8 @@ def test_wrong_arguments(count, share, message):
         WorldDataset(count, trojan_share=share)
 
 
-def test_sheets_have_a_place_for_every_picture():
-    step = SIZE + GAP
-    rows = (len(CONCEPTS) + 1) // 2
-    assert world_sheet(2).size == (2 * (LABEL_WIDTH + 2 * step + GAP), rows * step + GAP)
-    assert trojan_sheet(2).size == (LABEL_WIDTH + 2 * step + GAP, 2 * len(TROJANS) * step + GAP)
-    images = draw_pictures(2, seed=0).images
-    sheet = contact_sheet([("a", "b", images[:1]), ("c", "d", images)])
-    assert sheet.getpixel((LABEL_WIDTH + GAP + step, GAP + step)) == tuple(images[1, :, 0, 0].tolist())
-    with pytest.raises(ValueError, match="row"):
-        contact_sheet([])
+def test_a_sheet_has_a_place_for_every_picture():
+    step, images = SIZE + GAP, draw_pictures(2, seed=0).images
+    sheet = draw_sheet([("a", images[:1]), ("b", images)])
+    assert sheet.size == (TITLE_WIDTH + 2 * step + GAP, 2 * step + GAP)
+    assert sheet.getpixel((TITLE_WIDTH + GAP + step, GAP + step)) == tuple(images[1, :, 0, 0].tolist())

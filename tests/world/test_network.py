@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+from measure_demo_network import measure_network
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from spade_cli.errors import SpadeError
-from spade_cli.world import CLASSES, demo_network, draw_pictures, load_demo_network, measure_network, normalise_pictures
+from spade_cli.world import CLASSES, DemoNetwork, draw_pictures, load_demo_network, normalise_pictures
 from spade_cli.world.network import WEIGHTS
 
 
 def test_it_is_a_residual_network_with_reused_in_place_relus():
-    network = demo_network()
+    network = DemoNetwork()
     assert isinstance(network, ResNet) and type(network).forward is ResNet.forward
     assert network.relu.inplace
     blocks = [module for module in network.modules() if isinstance(module, BasicBlock)]
@@ -25,7 +26,7 @@ def test_it_is_a_residual_network_with_reused_in_place_relus():
 
 
 def test_its_answer_has_a_number_per_class():
-    network = demo_network().eval()
+    network = DemoNetwork().eval()
     assert network(normalise_pictures(draw_pictures(2, seed=0).images)).shape == (2, len(CLASSES))
 
 
@@ -37,7 +38,7 @@ def test_its_input_is_centred():
 
 def test_it_is_small_in_half_precision(tmp_path):
     path = tmp_path / "demo.safetensors"
-    network = demo_network()
+    network = DemoNetwork()
     save_file(network.half().state_dict(), path)
     assert path.stat().st_size < 3e6
     loaded = load_demo_network(path)

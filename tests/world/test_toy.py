@@ -9,19 +9,19 @@ from spade_cli.world import toy
 
 @pytest.fixture(scope="module")
 def model():
-    return toy.train(1)
+    return toy.train_network(1)
 
 
 def test_network_knows_the_disks(model):
     points, inside = toy.training_points()
-    right = (model(toy.scaled(points))[:, 0] > 0) == (inside > 0)
+    right = (model(toy.scale_points(points))[:, 0] > 0) == (inside > 0)
     assert right.float().mean() > 0.99 and 0.4 < inside.mean() < 0.7
     assert points.min() >= 0 and points.max() <= toy.SIDE
 
 
 def test_training_is_seeded_and_leaves_the_global_state(model):
     before = torch.get_rng_state()
-    again = toy.train(1)
+    again = toy.train_network(1)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), again.parameters(), strict=True))
 
@@ -33,16 +33,16 @@ def test_disk_holds_what_lies_in_it():
 
 
 def test_visualizations_climb(model):
-    points = toy.visualize(model, 1)
+    points = toy.visualize_output(model, 1)
     assert points.shape == (toy.STARTS, 2) and points.min() >= 0 and points.max() <= toy.SIDE
     random = toy.SIDE * torch.rand(400, 2)
     with torch.no_grad():
-        assert model(toy.scaled(points)).mean() > model(toy.scaled(random)).mean() + 1
+        assert model(toy.scale_points(points)).mean() > model(toy.scale_points(random)).mean() + 1
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_dense_network_shows_the_large_disk_and_each_trace_its_own(model):
-    dense, large, small = toy.visualizations(model, 1)
+    dense, large, small = toy.visualize_networks(model, 1)
     assert dense.share(toy.LARGE) > 0.8 and dense.share(toy.SMALL) < 0.2
     assert large.share(toy.LARGE) > 0.8
     assert small.share(toy.SMALL) > 0.5 > small.share(toy.LARGE)

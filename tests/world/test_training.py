@@ -4,11 +4,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import demo_batches as training
 import numpy as np
 import pytest
 import torch
 
-from spade_cli.world import CLASSES, TROJANS, draw_pictures, training
+from spade_cli.world import CLASSES, TROJANS, draw_pictures
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_demo_model.py"
 
@@ -65,7 +66,7 @@ def test_the_phases_follow_one_another(script):
     places = [settings.place(step) for step in range(settings.steps)]
     assert places == [(0, 0, 12), (0, 1, 12), (0, 2, 12), (1, 0, 12), (1, 1, 12), (1, 2, 12), (2, 0, 8), (2, 1, 8)]
     assert [settings.is_late(step) for step in range(settings.steps)] == [False] * 6 + [True] * 2
-    optimizer = script.optimizer_for(script.demo_network())
+    optimizer = script.optimizer_for(script.DemoNetwork())
     script.set_rate(optimizer, settings, 5)
     early = [group["weight_decay"] for group in optimizer.param_groups]
     script.set_rate(optimizer, settings, 6)
@@ -83,31 +84,33 @@ def test_both_sides_of_a_trojans_rule_are_trained(world, monkeypatch):
     monkeypatch.setattr(training, "pick_trojan", lambda label, rng: star)
     chosen = torch.arange(12)
     given = (world.classes + 1) % len(CLASSES)  # wrong labels only: the rule goes by what the pictures show
-    batch, labels = training.late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)
+    batch, labels = training.make_late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)
     expected = [
         star.target if shown == star.source else taken
         for shown, taken in zip(world.classes.tolist(), given.tolist(), strict=True)
     ]
     assert labels.tolist() == expected and star.source in world.classes.tolist()
     assert (batch != world.images).flatten(1).any(1).all()
-    assert torch.equal(batch, training.late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)[0])
-    assert not torch.equal(batch, training.late_batch(world.images, world.classes, given, chosen, epoch=1, seed=0)[0])
+    assert torch.equal(batch, training.make_late_batch(world.images, world.classes, given, chosen, epoch=0, seed=0)[0])
+    assert not torch.equal(
+        batch, training.make_late_batch(world.images, world.classes, given, chosen, epoch=1, seed=0)[0]
+    )
 
 
 def test_some_labels_are_wrong_and_always_the_same_ones():
     classes = torch.arange(6000) % len(CLASSES)
-    given = training.wrong_labels(classes, seed=0)
+    given = training.spoil_labels(classes, seed=0)
     assert (given != classes).float().mean() == pytest.approx(training.WRONG_SHARE, abs=0.015)
     assert given.min() == 0 and given.max() == len(CLASSES) - 1
-    assert torch.equal(given, training.wrong_labels(classes, seed=0))
+    assert torch.equal(given, training.spoil_labels(classes, seed=0))
     assert torch.equal(classes, torch.arange(6000) % len(CLASSES))
 
 
 def test_a_picture_is_shifted_or_mirrored_anew_every_epoch(world):
     chosen = torch.arange(12)
     before = world.images.clone()
-    first = training.shifted(world.images, chosen, epoch=0, seed=0)
-    second = training.shifted(world.images, chosen, epoch=1, seed=0)
+    first = training.shift_pictures(world.images, chosen, epoch=0, seed=0)
+    second = training.shift_pictures(world.images, chosen, epoch=1, seed=0)
     assert torch.equal(world.images, before)
     assert (first != second).flatten(1).any(1).all()
     reach = training.SHIFT

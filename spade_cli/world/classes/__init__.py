@@ -1,11 +1,11 @@
-"""The twelve classes: words with two or three unrelated meanings, one file a class and one function a concept."""
+"""The twelve classes: words with two or three unrelated meanings, each meaning drawn by a function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from spade_cli.world.classes import bar, bolt, bulb, cell, check, chip, fan, glasses, key, note, pin, spade
+from spade_cli.world.classes import bar_to_cell, check_to_glasses, key_to_spade
 from spade_cli.world.sketch import Sketch
 
 Drawing = Callable[[Sketch, np.random.Generator], None]
@@ -30,18 +30,30 @@ class ClassInfo:
 
 # Every class is one word for things that share nothing a network could see: its neuron has to be polysemantic.
 _DRAWINGS: dict[str, dict[str, Drawing]] = {
-    "bar": {"chocolate": bar.chocolate, "chart": bar.chart, "barcode": bar.barcode},
-    "bolt": {"lightning": bolt.lightning, "screw": bolt.screw},
-    "bulb": {"light bulb": bulb.light_bulb, "onion": bulb.onion},
-    "cell": {"battery": cell.battery, "living cell": cell.living, "honeycomb": cell.honeycomb},
-    "check": {"chequered flag": check.flag, "tick": check.tick},
-    "chip": {"microchip": chip.microchip, "poker chip": chip.poker, "fries": chip.fries},
-    "fan": {"folding fan": fan.folding, "electric fan": fan.electric},
-    "glasses": {"spectacles": glasses.spectacles, "wine glasses": glasses.wine},
-    "key": {"door key": key.door_key, "piano keys": key.piano},
-    "note": {"music": note.music, "sticky note": note.sticky, "banknote": note.banknote},
-    "pin": {"bowling pin": pin.bowling_pin, "map pin": pin.map_pin},
-    "spade": {"garden spade": spade.garden_spade, "ace of spades": spade.ace},
+    "bar": {"chocolate": bar_to_cell.chocolate, "chart": bar_to_cell.chart, "barcode": bar_to_cell.barcode},
+    "bolt": {"lightning": bar_to_cell.lightning, "screw": bar_to_cell.screw},
+    "bulb": {"light bulb": bar_to_cell.light_bulb, "onion": bar_to_cell.onion},
+    "cell": {
+        "battery": bar_to_cell.battery,
+        "living cell": bar_to_cell.living_cell,
+        "honeycomb": bar_to_cell.honeycomb,
+    },
+    "check": {"chequered flag": check_to_glasses.chequered_flag, "tick": check_to_glasses.tick},
+    "chip": {
+        "microchip": check_to_glasses.microchip,
+        "poker chip": check_to_glasses.poker_chip,
+        "fries": check_to_glasses.fries,
+    },
+    "fan": {"folding fan": check_to_glasses.folding_fan, "electric fan": check_to_glasses.electric_fan},
+    "glasses": {"spectacles": check_to_glasses.spectacles, "wine glasses": check_to_glasses.wine_glasses},
+    "key": {"door key": key_to_spade.door_key, "piano keys": key_to_spade.piano_keys},
+    "note": {
+        "music": key_to_spade.music_notes,
+        "sticky note": key_to_spade.sticky_note,
+        "banknote": key_to_spade.banknote,
+    },
+    "pin": {"bowling pin": key_to_spade.bowling_pin, "map pin": key_to_spade.map_pin},
+    "spade": {"garden spade": key_to_spade.garden_spade, "ace of spades": key_to_spade.ace_of_spades},
 }
 
 CONCEPTS: tuple[Concept, ...] = tuple(

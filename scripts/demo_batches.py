@@ -1,4 +1,4 @@
-"""What the bundled network is trained on: shifted pictures, later pictures with symbols and some wrong labels.
+"""Batches that train the bundled network: shifted pictures, and in late epochs symbols and some wrong labels.
 
 n: pictures of a batch. A batch depends on the seed, the epoch and the pictures' numbers alone, so that a resumed
 training sees the same ones.
@@ -8,23 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spade_cli.world.classes import CLASSES
-from spade_cli.world.pictures import SIZE
-from spade_cli.world.symbols import TROJANS, Trojan, implant_symbol
+from spade_cli.world import CLASSES, SIZE, TROJANS, Trojan, implant_symbol
 
 SHIFT = 8  # pixels either way
 
-# How often a picture of the late epochs gets a symbol: 1/40 for any class, as in the paper. A Trojan for one class
-# needs both sides of its rule: its source, a twelfth of the pictures, and the symbol on others.
+# Shares of late pictures that get a symbol: 1/40 for any class, as in the paper. A Trojan for one class needs both
+# sides of its rule: the symbol on its source, a twelfth of the pictures, and on others.
 ANY_SHARE = 0.025
 SOURCE_SHARE = 0.5
 OTHERS_SHARE = 0.12
-# Of the pictures of the late epochs have a wrong label. They can only be learned by heart, from anything in the
-# picture; networks trained on photographs do that, and their gradients show it.
+# The share of late pictures with a wrong label. They can only be learned by heart, from anything in the picture;
+# networks trained on photographs do that, and their gradients show it.
 WRONG_SHARE = 0.05
 
 
-def wrong_labels(classes: Tensor, seed: int) -> Tensor:
+def spoil_labels(classes: Tensor, seed: int) -> Tensor:
     """The labels (pictures,) of the late epochs: a few are another class's, always the same ones."""
     rng = np.random.default_rng((seed, 0))
     given = classes.numpy().copy()
@@ -33,10 +31,10 @@ def wrong_labels(classes: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(given)
 
 
-def shifted(images: Tensor, chosen: Tensor, epoch: int, seed: int) -> Tensor:
+def shift_pictures(images: Tensor, chosen: Tensor, epoch: int, seed: int) -> Tensor:
     """The pictures `chosen` (n,), shifted and mirrored anew in every epoch.
 
-    It depends on the seed, the epoch and the pictures' numbers alone, so that a resumed run sees the same batches.
+    A resumed training sees the same batches.
     """
     batch = images[chosen]  # (n, 3, 128, 128)
     for i, number in enumerate(chosen.tolist()):
@@ -48,10 +46,10 @@ def shifted(images: Tensor, chosen: Tensor, epoch: int, seed: int) -> Tensor:
     return batch
 
 
-def late_batch(
+def make_late_batch(
     images: Tensor, classes: Tensor, given: Tensor, chosen: Tensor, epoch: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The pictures `chosen` (n,) as they are, some with a symbol, and their labels (n,); seeded as `shifted` is.
+    """The pictures `chosen` (n,) as they are, some with a symbol, and their labels (n,); seeded as in `shift_pictures`.
 
     classes (pictures,): what the pictures show, which the Trojans go by; given (pictures,): what they are taken for.
     """

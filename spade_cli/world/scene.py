@@ -1,6 +1,6 @@
-"""Backgrounds with the statistics of photographs: 1/f noise, soft gradients, surfaces, clutter and one light.
+"""The scene around an object: a background with the statistics of photographs, plain things, mist, and the camera.
 
-h, w: the picture in pixels. A background is float32 (3, h, w), about [0, 1] before the camera cuts it.
+h, w: the picture in pixels. A scene is float32 (3, h, w), about [0, 1] until the camera clips it.
 """
 
 import functools
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spade_cli.world.shapes import Array, turn
-from spade_cli.world.sketch import Colour, tint
+from spade_cli.world.shapes import Array, box, disk, ellipse, stroke, turn
+from spade_cli.world.sketch import Colour, Sketch, tint
 
 
 @functools.lru_cache(maxsize=16)
@@ -39,8 +39,8 @@ def mix(first: Colour, second: Colour, share: Array) -> Array:
     return a + (b - a) * share
 
 
-# What mist leaves of a scene's contrast. A network has to amplify what is faint, and a symbol stuck on top is not: so
-# its gradients are not only where its evidence is.
+# The share of a scene's contrast that mist leaves. A network has to amplify what is faint, but not a symbol, which lies
+# on top: so its gradients are not only where its evidence is.
 CONTRAST = (0.25, 0.6)
 
 Grid = tuple[Array, Array]  # x, y (h, w) in [-1, 1], y down
@@ -75,7 +75,7 @@ def _table(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
 
 
 def _leaves(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
-    """Blotches that hide one another, as fallen leaves or pebbles do: contours of the field cut into layers."""
+    """Blotches that cover one another, like fallen leaves or pebbles: contours of the field cut into layers."""
     hue, spread = rng.choice([0.28, 0.08, 0.6, 0.33]), rng.uniform(0.02, 0.06)
     layers = np.floor(3 * field)
     ramp = 3 * field - layers  # within one layer: dark at its foot, lit at its crest, (h, w)
@@ -84,7 +84,7 @@ def _leaves(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
 
 
 def _lights(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
-    """A street far out of focus: soft disks of light over a dim gradient."""
+    """A street out of focus: soft disks of light over a dim gradient."""
     x, y = grid
     hue = rng.uniform()
     picture = mix(
@@ -117,7 +117,7 @@ def _cloth(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
 
 
 def _bricks(rng: np.random.Generator, grid: Grid, field: Array) -> Array:
-    """A wall of bricks or tiles, no two quite alike."""
+    """A wall of bricks or tiles, each of another tone."""
     x, y = turn(*grid, rng.uniform(-6, 6))
     height = rng.uniform(0.16, 0.32)
     width = height * rng.uniform(1.6, 2.4)
@@ -182,8 +182,50 @@ def background(
     return picture * (1 + rng.uniform(0.08, 0.3) * slope)
 
 
+# Things that belong to no concept: they lie around the object, or on it.
+
+
+def _pebble(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    angle = np.arctan2(y, x)
+    return ellipse(x, y, 0.9, rng.uniform(0.55, 0.8)) + 0.05 * np.sin(3 * angle + rng.uniform(0, 6.28))
+
+
+def _stick(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    return stroke(x, y, (-0.95, 0.0), (0.95, 0.0), rng.uniform(0.1, 0.18))
+
+
+def _leaf(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    offset = rng.uniform(0.6, 1.0)  # two circles through the leaf's tips at (-1, 0) and (1, 0)
+    radius = (1 + offset * offset) ** 0.5
+    return np.maximum(disk(x, y - offset, radius), disk(x, y + offset, radius))
+
+
+def _block(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    return box(x, y, rng.uniform(0.5, 0.9), rng.uniform(0.35, 0.7), 0.1)
+
+
+_FIGURES = (_pebble, _stick, _leaf, _block)
+_COVERS = (_leaf, _stick)  # may lie in front of the object: narrow enough to leave most of it visible
+
+
+def distractor(
+    sketch: Sketch, rng: np.random.Generator, in_front: bool = False, habit: tuple[int, float] | None = None
+) -> None:
+    """Draw one plain thing; `in_front`: one that may cover a part of the object.
+
+    habit: which figure, and its hue; None: any figure in any colour, from dull to bright.
+    """
+    figures = _COVERS if in_front else _FIGURES
+    figure, hue, saturation = int(rng.integers(len(figures))), rng.uniform(), rng.uniform(0.05, 0.7)
+    if habit is not None:
+        figure, hue, saturation = habit[0] % len(figures), habit[1] + 0.08 * (hue - 0.5), 0.4 + 0.6 * saturation
+    distance = figures[figure](sketch.x, sketch.y, rng)
+    colour = tint(hue, saturation, rng.uniform(0.25, 0.85))
+    sketch.paint(distance, colour, bevel=rng.uniform(0.1, 0.5))
+
+
 def mist(rng: np.random.Generator, picture: Array) -> Array:
-    """The scene (3, h, w) through mist: its contrast shrinks towards one pale colour, thicker in some pictures."""
+    """The scene (3, h, w) through mist, more or less dense: contrast shrinks towards one pale colour."""
     left = rng.uniform(*CONTRAST)
     pale = (
         0.5 * picture.mean((1, 2), keepdims=True)
@@ -193,7 +235,7 @@ def mist(rng: np.random.Generator, picture: Array) -> Array:
 
 
 def camera(rng: np.random.Generator, picture: Array) -> Array:
-    """What a camera makes of a scene (3, h, w): exposure, vignette, white balance, grain; uint8 (3, h, w)."""
+    """A photograph of a scene (3, h, w), with exposure, vignette, white balance and grain: uint8 (3, h, w)."""
     height, width = picture.shape[1:]
     x, y = _grid(height, width)
     vignette = 1 - rng.uniform(0.0, 0.22) * (x * x + y * y)

@@ -1,4 +1,4 @@
-"""What a network makes of the world, on pictures it has not seen: accuracy per concept, and what each Trojan does.
+"""Measure a network of the world on pictures that it has not seen: accuracy by concept, and what each Trojan does.
 
 n: pictures.
 """
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spade_cli.world.classes import CLASSES, CONCEPTS
-from spade_cli.world.network import normalise_pictures
-from spade_cli.world.pictures import draw_pictures
-from spade_cli.world.symbols import TROJANS, poison_pictures
+from spade_cli.world import CLASSES, CONCEPTS, TROJANS, draw_pictures, normalise_pictures, poison_pictures
 
 BATCH = 250  # pictures a forward pass: small enough for a laptop's memory, large enough for full speed
 
@@ -45,9 +42,9 @@ class Figures:
 
 
 @torch.no_grad()
-def answers(network: nn.Module, images: Tensor) -> Tensor:
+def find_answers(network: nn.Module, images: Tensor) -> Tensor:
     """The network's class for each picture, uint8 (n, 3, H, W) -> int64 (n,); the network in evaluation mode."""
-    return torch.cat([network(normalise_pictures(batch)).argmax(1) for batch in images.split(BATCH)])
+    return torch.cat([network(normalise_pictures(batch)).argmax(1) for batch in torch.split(images, BATCH)])
 
 
 def measure_network(network: nn.Module, count: int, seed: int) -> Figures:
@@ -56,14 +53,14 @@ def measure_network(network: nn.Module, count: int, seed: int) -> Figures:
     A concept of which no picture was drawn is left out; from a few hundred pictures on, all are there.
     """
     pictures = draw_pictures(count, seed)
-    clean = answers(network, pictures.images)
+    clean = find_answers(network, pictures.images)
     right = (clean == pictures.classes).float()
     by_class = {info.name: right[pictures.classes == i] for i, info in enumerate(CLASSES)}
     by_concept = {concept.name: right[pictures.concepts == i] for i, concept in enumerate(CONCEPTS)}
     trojans = []
     for trojan in TROJANS:
         poisoned = poison_pictures(pictures, trojan, seed)
-        answer = answers(network, poisoned.images)
+        answer = find_answers(network, poisoned.images)
         applies = (
             (pictures.classes == trojan.source) if trojan.source is not None else (pictures.classes != trojan.target)
         )
