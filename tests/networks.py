@@ -1,9 +1,21 @@
-"""Small networks and pictures that the tests share."""
+"""Small networks, pictures and a summary that the tests share."""
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+
+from spade_cli.report.summary import (
+    AugmentationRecord,
+    FidelityRecord,
+    ImageRecord,
+    ModelRecord,
+    Prediction,
+    Predictions,
+    SparsityRecord,
+    Summary,
+    Target,
+)
 
 
 class Small(nn.Module):
@@ -58,3 +70,31 @@ def photograph(size=(48, 40), seed=0):
     """Smooth random colours, as a PIL image."""
     coarse = np.random.default_rng(seed).integers(0, 255, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def summary_of(trace):
+    """The summary of a run that made this trace and explained nothing."""
+    said = Prediction(0, "cat", 0.9, 0.9)
+    return Summary(
+        target=Target(0, "cat"),
+        prediction=Predictions(said, said),
+        fidelity=FidelityRecord(True, 1.0, 0.0),
+        sparsity=SparsityRecord(None, 0.5, trace.sparsity, trace.weights_total, trace.weights_kept),
+        flags=(),
+        spade_version="0",
+        versions={"python": "3"},
+        command="spade run",
+        seed=0,
+        device="cpu",
+        image=ImageRecord(path="cat.png", sha256="0", size=(48, 40), view="image.png"),
+        model=ModelRecord("net", "none", None, "softmax", 5),
+        augmentation=AugmentationRecord("paper", 4),
+        pruner="obs",
+        schedule="uniform",
+        layers=trace.layers,
+        trials=trace.trials,
+        saliency=(),
+        visualizations=(),
+        skipped=(),
+        seconds={"total": 1.0},
+    )

@@ -18,7 +18,7 @@ from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.images import download
 from spade_cli.images.download import copy_to_folder, name_file
-from spade_cli.report.summary import file_record
+from spade_cli.models.checkpoints import hash_file
 
 QUICK = (
     *("model=python", "model.factory=networks:small", "model.size=32", "augmentation.samples=2"),
@@ -151,7 +151,7 @@ def test_a_run_takes_urls(
     folder = Path(capsys.readouterr().out.strip())
     assert folder.name.endswith("-my-cat")
     image = json.loads((folder / "summary.json").read_text())["image"]
-    assert image["path"] == address and image["sha256"] == file_record(picture)["sha256"]
+    assert image["path"] == address and image["sha256"] == hash_file(picture)
 
 
 def test_a_run_of_a_url_without_a_picture_leaves_nothing(

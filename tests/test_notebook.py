@@ -1,17 +1,17 @@
 """From Python: what the README shows, and what the arguments of `spade_cli.trace` promise."""
 
-import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
 import torch
-from networks import photograph, small
+from networks import photograph, small, summary_of
 
 import spade_cli
 from spade_cli.errors import UserError
 from spade_cli.interpretation import Explanation
+from spade_cli.report.summary import write_summary
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -81,19 +81,8 @@ def test_what_a_notebook_shows(tmp_path):
     assert "data:image/png;base64," in shown and "conservation 0.5" in shown and "lrp: &lt;off&gt;" in shown
     with pytest.raises(UserError, match="no run"):
         spade_cli.open_run(tmp_path / "nowhere")
-    said = {"label": "cat", "probability": 0.9, "target_probability": 0.9}
-    summary = {
-        "prediction": {"dense": said, "trace": said},
-        "image": {"path": "cat.png"},
-        "model": {"name": "net"},
-        "target": {"label": "cat"},
-        "fidelity": {"same_prediction": True, "agreement": 1.0, "kl": 0.0},
-        "sparsity": {"achieved": 0.5},
-        "flags": [],
-        "seconds": {"total": 1.0},
-    }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write_summary(summary_of(trace), tmp_path)
     (tmp_path / "report.html").write_text('<p class="x">')
     run = spade_cli.open_run(tmp_path)
-    assert run.summary == summary
+    assert run.summary == summary_of(trace) and run.summary.layers == trace.layers
     assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;"' in run._repr_html_()

@@ -23,7 +23,7 @@ from spade_cli.report.explanations import write_visualization
 from spade_cli.report.run_folder import slugs
 from spade_cli.run import pipeline
 from spade_cli.run.calibrate import Calibration
-from spade_cli.run.explain import _said_once
+from spade_cli.run.explain import Note, merge_notes
 from spade_cli.run.trace_settings import TraceSettings
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
@@ -221,8 +221,9 @@ def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):
 
 
 def test_what_differs_between_the_networks_says_on_which():
-    said = [("flat", "lime", "dense"), ("other", "lime", "trace"), ("flat", "lrp", "dense"), ("flat", "lrp", "trace")]
-    assert _said_once(said, ["lime", "lrp", "saliency"], ["dense", "trace"]) == [
+    flat = [Note("flat", "lime", "dense"), Note("flat", "lrp", "dense"), Note("flat", "lrp", "trace")]
+    notes = [flat[0], Note("other", "lime", "trace"), *flat[1:]]
+    assert merge_notes(notes, ["lime", "lrp", "saliency"], ["dense", "trace"]) == [
         ("flat", "lime", "dense"),
         ("other", "lime", "trace"),
         ("flat", "lrp", ""),
@@ -293,7 +294,7 @@ def test_channels_of_long_layer_names_have_pictures_of_their_own(tmp_path):
     names = [f"{'a.very.long.layer.name' * 12}-{channel}" for channel in (17, 18)]
     files = slugs(names)
     written = [write_visualization(tmp_path, n, files[n], "dense", torch.rand(3, 4, 4), 0.0)[0] for n in names]
-    assert written[0]["picture"] != written[1]["picture"]
+    assert written[0].picture != written[1].picture
 
 
 @pytest.mark.parametrize("share, flag", [(0.999, "falls from|predicts|agrees"), (0.0, None)])

@@ -16,6 +16,7 @@ from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.inspection.compare_traces import CARRIED, Overlap, carriers, check_same_network, overlaps
 from spade_cli.inspection.rank_channels import choose_layers
+from spade_cli.records import LayerRecord
 from spade_cli.report.runs import find_runs
 from spade_cli.world.demo import PICTURE
 
@@ -235,19 +236,27 @@ def test_carriers_are_the_fewest_that_hold_their_share():
 
 
 def test_runs_of_different_networks_are_not_compared():
-    def run(shape):
-        return SimpleNamespace(found={"model": {"name": "net"}, "layers": [{"name": "fc", "shape": shape}]})
+    def layer(shape):
+        return LayerRecord("fc", "linear", shape, 12, 0.5, 0.5)
 
-    check_same_network({"A": run([3, 4]), "B": run([3, 4])})
+    def run(shape):
+        return SimpleNamespace(summary=SimpleNamespace(model=SimpleNamespace(name="net"), layers=[layer(shape)]))
+
+    check_same_network({"A": run((3, 4)), "B": run((3, 4))})
     with pytest.raises(UserError, match="different networks"):
-        check_same_network({"A": run([3, 4]), "B": run([4, 4])})
+        check_same_network({"A": run((3, 4)), "B": run((4, 4))})
 
 
 def test_the_last_pruned_layers_that_are_called_are_looked_into():
     model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(12)))
-    layers = [{"name": str(i), "left": None if i % 2 else "its share is 0"} for i in range(12)]
-    layers.append({"name": "attention.in_proj", "left": None})  # a weight that no module is called for
-    run = SimpleNamespace(found={"layers": layers}, classifier=SimpleNamespace(model=model), x=torch.zeros(1, 3))
+    names = [str(i) for i in range(12)] + ["attention.in_proj"]  # a weight that no module is called for
+    even = names[:12:2]
+    layers = [
+        LayerRecord(one, "linear", (3, 3), 9, 0, 0, left="its share is 0" if one in even else None) for one in names
+    ]
+    run = SimpleNamespace(
+        summary=SimpleNamespace(layers=layers), classifier=SimpleNamespace(model=model), x=torch.zeros(1, 3)
+    )
     assert choose_layers(run, []) == ["5", "7", "9", "11"]
     assert choose_layers(run, ["1*"]) == ["1", "10", "11"] and choose_layers(run, ["*"])[-1] == "11"
     with pytest.raises(UserError, match="matches only layers that the network never calls"):

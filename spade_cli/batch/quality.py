@@ -1,7 +1,6 @@
 """How well a sweep's maps find the evidence, where a folder's labels.json says where it lies."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, OWN, aggregate
 from spade_cli.evaluation.measures.localisation import roc_auc
 from spade_cli.models import Classifier
+from spade_cli.report.summary import parse_summary
 
 
 class Masks:
@@ -40,16 +40,16 @@ class Masks:
             example = self.data.load(self.numbers[name])
         except SpadeError:
             return None
-        summary = json.loads(storage.read(f"{row.folder}/{LAST}"))
+        summary = parse_summary(storage.read(f"{row.folder}/{LAST}"), row.folder)
         answer = row.result.prediction["dense"].index
-        if example.mask is None or not answer == summary["target"]["index"] == example.target:
+        if example.mask is None or not answer == summary.target.index == example.target:
             return None
         mask = datasets.network_mask(example.mask, self.classifier)
         if not mask.any() or mask.all():
             return None
         found: dict[str, dict[str, float]] = {}
-        for record in summary["saliency"]:
-            raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row.folder}/{record['array']}"))))
-            relevance = aggregate(raw, AGGREGATIONS.get(record["method"], OWN))
-            found.setdefault(record["method"], {})[record["network"]] = roc_auc(relevance[None], mask[None]).item()
+        for record in summary.saliency:
+            raw = torch.from_numpy(np.load(io.BytesIO(storage.read(f"{row.folder}/{record.array}"))))
+            relevance = aggregate(raw, AGGREGATIONS.get(record.method, OWN))
+            found.setdefault(record.method, {})[record.network] = roc_auc(relevance[None], mask[None]).item()
         return found

@@ -1,7 +1,6 @@
 """sweep.png: one image, sparsity from left to right, methods and pruners from top to bottom."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -16,6 +15,7 @@ from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import Options
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clipped, font
 from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
+from spade_cli.report.summary import SaliencyRecord, Summary, VisualizationRecord, parse_summary
 
 TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
 GAP = 10
@@ -33,13 +33,22 @@ class _Found:
 
     def __init__(self, storage: Storage, folders: Mapping[int, str]) -> None:
         self.storage, self.folders = storage, folders
-        self.summaries = {job: json.loads(storage.read(f"{folder}/{LAST}")) for job, folder in folders.items()}
+        self.summaries = {
+            job: parse_summary(storage.read(f"{folder}/{LAST}"), folder) for job, folder in folders.items()
+        }
 
-    def records(self, job: int, kind: str, key: str) -> dict[str, dict[str, Any]]:
-        """Of one job: what -> network -> its entry in summary.json."""
-        found: dict[str, dict[str, Any]] = {}
-        for record in self.summaries[job][kind] if job in self.summaries else []:
-            found.setdefault(record[key], {})[record["network"]] = record
+    def maps(self, job: int) -> dict[str, dict[str, SaliencyRecord]]:
+        """Of one job: method -> network -> its record."""
+        found: dict[str, dict[str, SaliencyRecord]] = {}
+        for record in self.summaries[job].saliency if job in self.summaries else ():
+            found.setdefault(record.method, {})[record.network] = record
+        return found
+
+    def visualizations(self, job: int) -> dict[str, dict[str, VisualizationRecord]]:
+        """Of one job: target -> network -> its record."""
+        found: dict[str, dict[str, VisualizationRecord]] = {}
+        for record in self.summaries[job].visualizations if job in self.summaries else ():
+            found.setdefault(record.target, {})[record.network] = record
         return found
 
     def pixels(self, job: int, path: str) -> Pixels:
@@ -78,7 +87,7 @@ def sweep_picture(
 
 
 def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str, Cells]]:
-    records = {job: found.records(job, "saliency", "method") for job in found.folders}
+    records = {job: found.maps(job) for job in found.folders}
     sections = []
     for method in dict.fromkeys(method for of_job in records.values() for method in of_job):
         pixels: dict[tuple[str, Any], Pixels] = {}
@@ -86,7 +95,7 @@ def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str,
             for network, record in records[job].get(method, {}).items():
                 place = _place(axes, line, value, network)
                 if place not in pixels:
-                    pixels[place] = found.pixels(job, record["array"])
+                    pixels[place] = found.pixels(job, record.array)
         top = shared_top(list(pixels.values()))
         cells = {place: overlay(one, top, photograph) for place, one in pixels.items()}
         sections.append((method.replace("_", " "), cells))
@@ -96,12 +105,12 @@ def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str,
 def _visualizations(axes: Axes, found: _Found) -> list[tuple[str, Cells]]:
     sections: dict[str, Cells] = {}
     for line, value, job in _places(axes, found):
-        for target, networks in found.records(job, "visualizations", "target").items():
+        for target, networks in found.visualizations(job).items():
             for network, record in networks.items():
                 place = _place(axes, line, value, network)
                 cells = sections.setdefault(f"maximizes {target}", {})
                 if place not in cells:
-                    cells[place] = found.picture(job, record["picture"])
+                    cells[place] = found.picture(job, record.picture)
     return list(sections.items())
 
 
@@ -124,11 +133,11 @@ def _place(axes: Axes, line: str, value: Any, network: str) -> tuple[str, Any]:
 def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, photograph: Image.Image, found: _Found) -> None:
     summary = next(iter(found.summaries.values()))
     sheet.paste(photograph.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
-    left, dense = GAP * 4 + TILE, summary["prediction"]["dense"]
-    draw.text((left, GAP * 2), f"why {summary['target']['label']}?", INK, font(TITLE))
-    said = f"{name.rsplit('/', 1)[-1]}, {summary['model']['name']}"
+    left, dense = GAP * 4 + TILE, summary.prediction.dense
+    draw.text((left, GAP * 2), f"why {summary.target.label}?", INK, font(TITLE))
+    said = f"{name.rsplit('/', 1)[-1]}, {summary.model.name}"
     draw.text((left, GAP * 2 + 44), said, PALE, font(TEXT))
-    draw.text((left, GAP * 2 + 70), f"dense: {dense['label']} {dense['probability']:.1%}", PALE, font(TEXT))
+    draw.text((left, GAP * 2 + 70), f"dense: {dense.label} {dense.probability:.1%}", PALE, font(TEXT))
     draw.text((left, GAP * 2 + 122), "below: what each trace answers, and how alike it is", PALE, font(TEXT))
 
 
@@ -146,12 +155,12 @@ def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> No
                 _cell(draw, found.summaries[job], (MARGIN + i * (TILE + GAP), y))
 
 
-def _cell(draw: ImageDraw.ImageDraw, summary: Mapping[str, Any], place: tuple[int, int]) -> None:
-    said, fidelity = summary["prediction"]["trace"], summary["fidelity"]
-    colour = PALE if fidelity["same_prediction"] else WARNING
-    text = f"{said['label']} {said['probability']:.0%}"
+def _cell(draw: ImageDraw.ImageDraw, summary: Summary, place: tuple[int, int]) -> None:
+    said, fidelity = summary.prediction.trace, summary.fidelity
+    colour = PALE if fidelity.same_prediction else WARNING
+    text = f"{said.label} {said.probability:.0%}"
     draw.text(place, clipped(text, NOTE, TILE), colour, font(NOTE))
-    agrees = f"agrees {fidelity['agreement']:.0%}, KL {fidelity['kl']:.2g}"
+    agrees = f"agrees {fidelity.agreement:.0%}, KL {fidelity.kl:.2g}"
     draw.text((place[0], place[1] + 18), agrees, PALE, font(NOTE))
 
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.report.summary import Prediction, Summary
 
 JSONL = "index.jsonl"
 ABSENT = -1
@@ -40,21 +41,11 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a network says about the image, as in summary.json."""
-
-    index: int
-    label: str
-    probability: float
-    target_probability: float
-
-
-@dataclass(frozen=True)
 class Result:
     """What one result's summary.json says, in the figures that people sort and filter by."""
 
     target: str
-    prediction: Mapping[str, Answer]  # "dense" and "trace"
+    prediction: Mapping[str, Prediction]  # "dense" and "trace"
     same_prediction: bool
     agreement: float
     kl: float
@@ -63,17 +54,19 @@ class Result:
     seconds: float
 
     @classmethod
-    def from_summary(cls, summary: Mapping[str, Any]) -> "Result":
-        """Raises KeyError or TypeError for what is no summary of a run."""
-        figures = {
-            "target": summary["target"]["label"],
-            "prediction": {network: Answer(**summary["prediction"][network]) for network in ("dense", "trace")},
-            **{name: summary["fidelity"][name] for name in ("same_prediction", "agreement", "kl")},
-            "sparsity": summary["sparsity"]["achieved"],
-            "flags": summary["flags"],
-            "seconds": summary["seconds"]["total"],
-        }
-        return cls(**figures)
+    def from_summary(cls, summary: Summary) -> "Result":
+        """The figures of one summary."""
+        fidelity = summary.fidelity
+        return cls(
+            target=summary.target.label,
+            prediction={"dense": summary.prediction.dense, "trace": summary.prediction.trace},
+            same_prediction=fidelity.same_prediction,
+            agreement=fidelity.agreement,
+            kl=fidelity.kl,
+            sparsity=summary.sparsity.achieved,
+            flags=summary.flags,
+            seconds=summary.seconds["total"],
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ class Row:
         result = None
         if line["status"] == DONE:
             figures = {name: line[name] for name in Result.__dataclass_fields__}
-            answers = {network: Answer(**answer) for network, answer in line["prediction"].items()}
+            answers = {network: Prediction(**answer) for network, answer in line["prediction"].items()}
             result = Result(**{**figures, "prediction": answers})
         return cls(item, line["folder"], line["reason"], result, line.get("traceback"), line.get("quality"))
 

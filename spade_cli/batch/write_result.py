@@ -19,6 +19,7 @@ from spade_cli.images.load import read_image
 from spade_cli.progress import Stages, log, log_to_file
 from spade_cli.pruning import Trace
 from spade_cli.report.run_folder import NAME_LENGTH, slug
+from spade_cli.report.summary import parse_summary
 from spade_cli.run.explain import Known
 from spade_cli.run.make_trace import make_traces
 from spade_cli.run.pipeline import write_run
@@ -67,7 +68,8 @@ def find_row(storage: Storage, item: Item, folder: str) -> Row | None:
     """The row of a result that is there already: its worker ended before it sent the row."""
     if not storage.has(f"{folder}/{LAST}"):
         return None
-    return Row(item, folder, result=Result.from_summary(json.loads(storage.read(f"{folder}/{LAST}"))))
+    path = f"{folder}/{LAST}"
+    return Row(item, folder, result=Result.from_summary(parse_summary(storage.read(path), path)))
 
 
 def open_image(request: RunRequest, plan: RunPlan, item: Item, folder: str) -> OpenImage:

@@ -41,25 +41,24 @@ def settings(given: set[str]) -> list[str]:
 
 
 def _demo(config: dict[str, Any], asked: Asked) -> None:
-    import json
-
     import numpy as np
 
     from spade_cli.cli.config.settings import run_request
     from spade_cli.report.runs import OVERVIEW, REPORT
+    from spade_cli.report.summary import read_summary
     from spade_cli.run import pipeline
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
     console = terminal.console(asked.views)
     folder = pipeline.run(run_request(config, asked), console)
-    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(folder)
     console.print(
-        f"\nThe network says {found['target']['label']!r} because of the small symbol, a Trojan that it was trained to "
+        f"\nThe network says {summary.target.label!r} because of the small symbol, a Trojan that it was trained to "
         f"obey; it covers {symbol_share():.0%} of the picture.\nShare of each map that lies on the symbol:\n"
     )
     shares: dict[str, dict[str, float]] = {}
-    for record in found["saliency"]:
-        shares.setdefault(record["method"], {})[record["network"]] = share_on_symbol(np.load(folder / record["array"]))
+    for record in summary.saliency:
+        shares.setdefault(record.method, {})[record.network] = share_on_symbol(np.load(folder / record.array))
     console.print(f"  {'':<22}{'dense':>7}{'trace':>8}")
     for method, by_network in shares.items():
         cells = [f"{by_network[name]:.0%}" if name in by_network else "-" for name in ("dense", "trace")]

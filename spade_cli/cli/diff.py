@@ -58,9 +58,10 @@ def main(arguments: list[str]) -> int:
             only = compare_traces.only_one(runs, layers, asked.settings["top"])
         networks = {name: run.trace for name, run in runs.items()}
         own, everyone = runs["A"].classifier.preprocessing, [one for listed in only.values() for one in listed]
-        rank_channels.draw(networks, everyone, own, asked.settings["steps"], runs["A"].found["seed"], stages)
-    found = {name: {**run.found, "run": str(run.run)} for name, run in runs.items()}
+        rank_channels.draw(networks, everyone, own, asked.settings["steps"], runs["A"].summary.seed, stages)
+    summaries = {name: run.summary for name, run in runs.items()}
+    command = shlex.join(["spade", "diff", *arguments])
     photographs = {name: run.photograph for name, run in runs.items()}
-    page = write_difference(out, found, photographs, overlaps, only, shlex.join(["spade", "diff", *arguments]))
+    page = write_difference(out, summaries, folders, photographs, overlaps, only, command)
     terminal.print_made("page", page, asked.views)
     return 0

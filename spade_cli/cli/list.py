@@ -1,13 +1,13 @@
 """spade list: the runs there are, with their key figures."""
 
 from pathlib import Path
-from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
-from spade_cli.report.runs import find_runs, key_figures, read_summary
+from spade_cli.report.runs import find_runs, key_figures
+from spade_cli.report.summary import Summary, read_summary
 
 HEADER = ("run", "target", "dense", "trace", "agreement", "sparsity", "seconds", "flags")
 NUMBERS = ("dense", "trace", "agreement", "sparsity", "seconds", "flags")
@@ -33,25 +33,26 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"out={folder}: no such folder; give the one that holds your runs, or make a run with spade run"
         )
-    runs = [(run, key_figures(read_summary(run))) for run in find_runs(folder)]
+    runs = [(run, read_summary(run)) for run in find_runs(folder)]
     if terminal.as_json(asked.views):
-        terminal.print_objects([{"run": str(run), **figures} for run, figures in runs])
+        terminal.print_objects([{"run": str(run), **key_figures(summary)} for run, summary in runs])
     elif runs:
-        terminal.print_table(HEADER, [_row(run, figures) for run, figures in runs], asked.views, right=NUMBERS)
+        terminal.print_table(HEADER, [_row(run, summary) for run, summary in runs], asked.views, right=NUMBERS)
     else:
         own_stdout.say(f"{folder} holds no run yet")
     return 0
 
 
-def _row(run: Path, figures: dict[str, Any]) -> tuple[str, ...]:
-    changed = "" if figures["same_prediction"] else f" ({figures['trace']['label']})"
+def _row(run: Path, summary: Summary) -> tuple[str, ...]:
+    dense, trace, fidelity = summary.prediction.dense, summary.prediction.trace, summary.fidelity
+    changed = "" if fidelity.same_prediction else f" ({trace.label})"
     return (
         str(run),
-        figures["target"],
-        f"{figures['dense']['target_probability']:.1%}",
-        f"{figures['trace']['target_probability']:.1%}{changed}",
-        f"{figures['agreement']:.0%}",
-        f"{figures['sparsity']:.0%}",
-        f"{figures['seconds']:.0f}",
-        str(len(figures["flags"])),
+        summary.target.label,
+        f"{dense.target_probability:.1%}",
+        f"{trace.target_probability:.1%}{changed}",
+        f"{fidelity.agreement:.0%}",
+        f"{summary.sparsity.achieved:.0%}",
+        f"{summary.seconds['total']:.0f}",
+        str(len(summary.flags)),
     )

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
             reopened = reopen(run, source_of_run(run), asked.settings["device"])
             layers = rank_channels.choose_layers(reopened, asked.settings["layers"])
             ranked = rank_channels.rank(reopened, layers, asked.settings["top"])
-        own, seed = reopened.classifier.preprocessing, reopened.found["seed"]
+        own, seed = reopened.classifier.preprocessing, reopened.summary.seed
         rank_channels.draw(reopened.networks, ranked, own, asked.settings["steps"], seed, stages)
     page = write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments]))
     terminal.print_made("page", page, asked.views, run=str(run))

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +79,13 @@ def print_made(kind: str, path: Path | str, views: Collection[str], **figures: A
 
 def print_run(folder: Path, views: Collection[str]) -> None:
     """A finished run: its folder, or with --json its key figures as well."""
-    from spade_cli.report.runs import key_figures, read_summary
+    from spade_cli.report.runs import key_figures
+    from spade_cli.report.summary import read_summary
 
-    found = read_summary(folder) if as_json(views) else None
-    figures = {} if found is None else {**key_figures(found), "skipped": found["skipped"]}
+    figures: dict[str, Any] = {}
+    if as_json(views):
+        summary = read_summary(folder)
+        figures = {**key_figures(summary), "skipped": [asdict(skipped) for skipped in summary.skipped]}
     print_made("run", folder, views, **figures)
 
 

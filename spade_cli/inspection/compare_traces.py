@@ -40,22 +40,22 @@ class Overlap:
 
 def check_same_network(runs: Mapping[str, Reopened]) -> None:
     """UserError where the layers of two runs are not the same."""
-    one, two = ([(layer["name"], layer["shape"]) for layer in run.found["layers"]] for run in runs.values())
+    one, two = ([(layer.name, layer.shape) for layer in run.summary.layers] for run in runs.values())
     if one != two:
-        names = " and ".join(run.found["model"]["name"] for run in runs.values())
+        names = " and ".join(run.summary.model.name for run in runs.values())
         raise UserError(f"the runs are of different networks ({names}); give two of the same")
 
 
 def overlaps(runs: Mapping[str, Reopened]) -> list[Overlap]:
     """Every layer that was pruned in one of the runs at least."""
-    pruned = {layer["name"] for run in runs.values() for layer in run.found["layers"] if layer["left"] is None}
+    pruned = {layer.name for run in runs.values() for layer in run.summary.layers if layer.left is None}
     found = []
-    for layer in next(iter(runs.values())).found["layers"]:
-        if layer["name"] in pruned:
-            kept = {name: _weight(run.trace, layer["name"]) != 0 for name, run in runs.items()}
+    for layer in next(iter(runs.values())).summary.layers:
+        if layer.name in pruned:
+            kept = {name: _weight(run.trace, layer.name) != 0 for name, run in runs.items()}
             one, two = kept.values()
             counts = {name: int(mask.sum()) for name, mask in kept.items()}
-            found.append(Overlap(layer["name"], layer["weights"], counts, int((one & two).sum())))
+            found.append(Overlap(layer.name, layer.weights, counts, int((one & two).sum())))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,20 +53,19 @@ def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
     Errors: UserError for a pattern that matches no layer, or none whose output can be seen.
     """
     seen = called_layers(run.classifier.model, run.x)
-    layers: list[dict[str, Any]] = run.found["layers"]
-    known = [layer for layer in layers if layer["name"] in seen]
+    known = [layer for layer in run.summary.layers if layer.name in seen]
     if not patterns:
-        pruned = [layer for layer in known if layer["left"] is None]
-        return [layer["name"] for layer in (pruned or known)[-LAYERS:]]
+        pruned = [layer for layer in known if layer.left is None]
+        return [layer.name for layer in (pruned or known)[-LAYERS:]]
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in layers):
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in run.summary.layers):
             raise UserError(f"layers={pattern} matches no layer; spade layers lists them")
-        if not any(fnmatch.fnmatchcase(layer["name"], pattern) for layer in known):
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in known):
             raise UserError(
                 f"layers={pattern} matches only layers that the network never calls as modules (attention's "
                 "projections), whose channels cannot be seen; name others"
             )
-    return [one["name"] for one in known if any(fnmatch.fnmatchcase(one["name"], p) for p in patterns)]
+    return [one.name for one in known if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)]
 
 
 def measure(networks: Mapping[str, Seen], layers: Sequence[str]) -> dict[str, dict[str, Tensor]]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.models.checkpoints import load_weights
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.report.checkpoint import CHECKPOINT, load_trace
-from spade_cli.report.runs import read_summary
+from spade_cli.report.summary import Summary, read_summary
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Reopened:
     """A finished run, its networks loaded."""
 
     run: Path
-    found: dict[str, Any]  # summary.json
+    summary: Summary
     classifier: Classifier  # the dense network
     trace: nn.Module
     photograph: Image.Image  # what the network saw of the image
@@ -38,7 +37,7 @@ class Reopened:
     @property
     def target(self) -> int:
         """Index of the explained class."""
-        return int(self.found["target"]["index"])
+        return self.summary.target.index
 
 
 def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
@@ -46,14 +45,14 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
 
     Raises UserError where a file of the run is missing, or the network's weights are no longer those of the run.
     """
-    found = _record(run)
-    view = found["image"].get("view")
+    summary = _read_whole(run)
+    view = summary.image.view
     if view is None or not (run / view).is_file() or not (run / CHECKPOINT).is_file():
         raise UserError(
             f"{run} lacks {CHECKPOINT} or the picture the network saw; make the run again, with trace in keep=[...]"
         )
-    classifier = load_model(source, seed=found["seed"])
-    if classifier.sha256 != found["model"]["sha256"]:
+    classifier = load_model(source, seed=summary.seed)
+    if classifier.sha256 != summary.model.sha256:
         raise UserError(
             f"{run}: the weights of {classifier.name} are not those that the run was made with; give those, or run anew"
         )
@@ -66,19 +65,12 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
         raise UserError(f"{run / view} cannot be read as a picture ({error}); make the run again") from error
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
     x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
-    return Reopened(run, found, classifier, trace, photograph, x)
+    return Reopened(run, summary, classifier, trace, photograph, x)
 
 
-def _record(run: Path) -> dict[str, Any]:
-    """summary.json, with all in it that says which networks and what picture. Raises UserError for a damaged one."""
-    found = read_summary(run)
-    try:
-        layers = [(layer["name"], list(layer["shape"]), layer["left"]) for layer in found["layers"]]
-        view = found["image"].get("view")
-        parts = (found["seed"], found["target"]["index"], found["model"]["sha256"] or "", view or "")
-        whole = bool(layers) and [type(part) for part in parts] == [int, int, str, str] and found["seed"] >= 0
-    except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+def _read_whole(run: Path) -> Summary:
+    """The summary. Raises UserError where it says of no layer, or of no seed, from which networks are made again."""
+    summary = read_summary(run)
+    if not summary.layers or summary.seed < 0:
         raise UserError(f"{run}: its summary.json is damaged or of another version; make the run again")
-    return found
+    return summary

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.networks.copies import copy_for_eval
-from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, layer_modules
 from spade_cli.pruning.solvers.pruner import Pruner
-from spade_cli.pruning.trace import LayerRecord, Trace, dense_record, order_records, solve
+from spade_cli.pruning.trace import Trace, dense_record, order_records, solve
+from spade_cli.records import LayerRecord, Trial
 
 
 class Draft:

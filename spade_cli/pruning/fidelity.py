@@ -1,7 +1,7 @@
 """Does a trace still say what the dense network says? About the image itself, and about samples of it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,27 +11,9 @@ from spade_cli.networks.borrow import ask_network
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.networks.scores import Output
 from spade_cli.pruning.layers import layer_modules
+from spade_cli.records import Fidelity
 
 LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How a pruned network's answers compare with the dense one's."""
-
-    same_prediction: bool  # the same answer on the image: top-1, or the set of labels above 0.5
-    dense: float  # the target's probability on the image
-    pruned: float
-    kl: float  # KL(dense || pruned) in nats, mean over the samples
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that was tried, and how faithful the network was with it."""
-
-    shares: Mapping[str, float]  # of each block that was pruned, from the output on
-    fidelity: Fidelity
-    faithful: bool
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from spade_cli.pruning.draft import Draft
-from spade_cli.pruning.fidelity import LEAST_KEPT, Fidelity, Judge, Trial
+from spade_cli.pruning.fidelity import LEAST_KEPT, Judge
 from spade_cli.pruning.trace import Trace
+from spade_cli.records import Fidelity, Trial
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 LAST_RESORT = (0.8, 0.7, 0.6, 0.5)  # of the last block

@@ -9,29 +9,13 @@ from torch import Tensor, nn
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.networks.copies import copy_for_eval
-from spade_cli.pruning.fidelity import Trial
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
 from spade_cli.pruning.solvers.curvature import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.solvers.pruner import Pruner, can
+from spade_cli.records import LayerRecord, Trial
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """One row of the report: what was asked of a layer and what it got."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    weights: int  # 0 where they are those of another layer, which counts them
-    asked: float  # share of the layer's units to remove; 0 where it was left dense
-    achieved: float  # share of its weights that are exactly zero
-    error: float | None = None  # ||W'X - WX||^2 / ||WX||^2 over the samples; None where it was not pruned
-    damping: float | None = None  # relative to the mean diagonal, after escalation
-    observations: int | None = None  # columns of X
-    left: str | None = None  # why it was left dense
 
 
 @dataclass(frozen=True)

@@ -47,4 +47,5 @@ def palette(name: str) -> NDArray[np.uint8]:
     """One of matplotlib's colour maps as (256, 3)."""
     from matplotlib import colormaps
 
-    return (np.asarray(colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
+    colours = np.asarray(colormaps[name](np.arange(256)), dtype=np.float64)[:, :3]
+    return (colours * 255).round().astype(np.uint8)

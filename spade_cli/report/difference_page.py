@@ -11,17 +11,19 @@ from spade_cli.report import words
 from spade_cli.report.charts import bar
 from spade_cli.report.neurons_page import Neuron, shown
 from spade_cli.report.render import inlined, render
+from spade_cli.report.summary import Summary
 
 
 def write_difference(
     out: Path,
-    runs: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, Summary],
+    folders: Mapping[str, Path],
     photographs: Mapping[str, Image.Image],
     overlaps: Sequence[Any],
     only: Mapping[str, Sequence[Neuron]],
     command: str,
 ) -> Path:
-    """Write the page, whole; `runs` maps A and B to their summaries, with the folder under `run`.
+    """Write the page, whole; `runs`, `folders` and `photographs` are by name, A and B.
 
     `overlaps` have the fields of `spade_cli.inspection.compare_traces.Overlap`.
     """
@@ -29,6 +31,7 @@ def write_difference(
         "diff.html",
         title="Two traces",
         runs=runs,
+        folders=folders,
         words=words,
         photographs={name: inlined(photograph, 448) for name, photograph in photographs.items()},
         overlaps=overlaps,

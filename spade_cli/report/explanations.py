@@ -1,15 +1,16 @@
-"""The files of one explanation: raw array, map, overlay; and their entries in summary.json."""
+"""The files of one explanation: raw array, map, overlay; and their records for summary.json."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from spade_cli.report.pictures import Pixels, aggregate, heat, overlay, picture, shared_top
+from spade_cli.report.summary import SaliencyRecord, VisualizationRecord
 
 NOTED = 2.0  # how many times weaker a map is told to be: the eye takes less than that for the same
 
@@ -24,11 +25,11 @@ class Explained(Protocol):
 
 def write_saliency(
     folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], photograph: Image.Image
-) -> tuple[list[dict[str, Any]], dict[str, Image.Image], str]:
+) -> tuple[list[SaliencyRecord], dict[str, Image.Image], str]:
     """Write one method's maps on one scale: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
 
-    `explained` maps the network (dense, trace) to its explanation and the seconds it took. Returns the summary's
-    entries, the overlays, and a note where one map is much weaker than the other.
+    `explained` maps the network (dense, trace) to its explanation and the seconds it took. Returns their
+    records, the overlays, and a note where one map is much weaker than the other.
     """
     (folder / "saliency").mkdir(exist_ok=True)
     pixels = {network: aggregate(explanation.map) for network, (explanation, _) in explained.items()}
@@ -40,19 +41,20 @@ def write_saliency(
         heat(pixels[network], top).save(folder / f"{stem}.png")
         overlays[network] = overlay(pixels[network], top, photograph)
         overlays[network].save(folder / f"{stem}_overlay.png")
+        checks = {name: value if math.isfinite(value) else None for name, value in explanation.checks.items()}
         records.append(
-            {
-                "method": method,
-                "network": network,
-                "array": f"{stem}.npy",
-                "picture": f"{stem}.png",
-                "overlay": f"{stem}_overlay.png",
-                "aggregation": "absolute channel sum",
-                "scale_top": top,
-                "checks": {name: value if math.isfinite(value) else None for name, value in explanation.checks.items()},
-                "warnings": list(explanation.warnings),
-                "seconds": seconds,
-            }
+            SaliencyRecord(
+                method=method,
+                network=network,
+                array=f"{stem}.npy",
+                picture=f"{stem}.png",
+                overlay=f"{stem}_overlay.png",
+                aggregation="absolute channel sum",
+                scale_top=top,
+                checks=checks,
+                warnings=tuple(explanation.warnings),
+                seconds=seconds,
+            )
         )
     return records, overlays, strength_note(pixels)
 
@@ -69,10 +71,10 @@ def strength_note(pixels: Mapping[str, Pixels]) -> str:
 
 def write_visualization(
     folder: Path, target: str, name: str, network: str, values: Tensor, seconds: float
-) -> tuple[dict[str, Any], Image.Image]:
-    """Write `visualization/<name>_<network>.png` from (3, H, W) in [0, 1]; return its entry and the picture."""
+) -> tuple[VisualizationRecord, Image.Image]:
+    """Write `visualization/<name>_<network>.png` from (3, H, W) in [0, 1]; return its record and the picture."""
     (folder / "visualization").mkdir(exist_ok=True)
     path = f"visualization/{name}_{network}.png"
     image = picture(values)
     image.save(folder / path)
-    return {"target": target, "network": network, "picture": path, "seconds": seconds}, image
+    return VisualizationRecord(target, network, path, seconds), image

@@ -15,9 +15,11 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from spade_cli.errors import UserError
 from spade_cli.files import write_whole
 from spade_cli.report.render import percent, render
-from spade_cli.report.runs import GALLERY, OVERVIEW, REPORT, SUMMARY
+from spade_cli.report.runs import GALLERY, OVERVIEW, REPORT
+from spade_cli.report.summary import SUMMARY, read_summary
 
 INDEX, THUMBNAILS = "index.jsonl", "thumbnails"
 SIDE = 128  # pixels of each of a thumbnail's three pictures: sharp in a third of a phone's width
@@ -145,15 +147,16 @@ def _thumbnail(folder: Path, run: Path | None) -> str | None:
 def _pictures(run: Path) -> Iterator[Path]:
     """What shows a run best: its image, then the first method's overlays or the first visualization."""
     try:
-        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    if "view" in found.get("image", {}):
-        yield run / found["image"]["view"]
-    records = found.get("saliency") or found.get("visualizations") or []
-    for record in records[:2]:
-        if record.get("method", record.get("target")) == records[0].get("method", records[0].get("target")):
-            yield run / record.get("overlay", record["picture"])
+        summary = read_summary(run)
+    except UserError:
+        return
+    if summary.image.view is not None:
+        yield run / summary.image.view
+    if summary.saliency:
+        yield from (run / one.overlay for one in summary.saliency[:2] if one.method == summary.saliency[0].method)
+    else:
+        shown = summary.visualizations
+        yield from (run / one.picture for one in shown[:2] if one.target == shown[0].target)
 
 
 def _said(rows: list[dict[str, Any]], unreadable: int) -> list[tuple[str, str]]:

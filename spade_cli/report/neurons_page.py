@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ from spade_cli.report import words
 from spade_cli.report.charts import bar
 from spade_cli.report.pictures import overlay, picture, shared_top
 from spade_cli.report.render import inlined, render
-from spade_cli.report.runs import REPORT, read_summary
+from spade_cli.report.runs import REPORT
+from spade_cli.report.summary import Summary, read_summary
 
 PAGE, RECORD = "neurons.html", "neurons.json"
 SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
@@ -37,14 +39,14 @@ class Neuron(Protocol):
 
 def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image, command: str) -> Path:
     """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
-    found = read_summary(run)
+    summary = read_summary(run)
     layers: dict[str, list[dict[str, Any]]] = {}
     for one in neurons:
-        layers.setdefault(one.layer, []).append(shown(one, dict.fromkeys(one.where, photograph), found))
+        layers.setdefault(one.layer, []).append(shown(one, dict.fromkeys(one.where, photograph), summary))
     page = render(
         "neurons.html",
-        title=f"What carries {found['target']['label']}",
-        found=found,
+        title=f"What carries {summary.target.label}",
+        summary=summary,
         words=words,
         photograph=inlined(photograph, 2 * SHOWN),
         layers=dict(reversed(layers.items())),  # what is nearest to the answer first
@@ -53,21 +55,21 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
         has_report=(run / REPORT).is_file(),
     )
     record = [{"layer": n.layer, "channel": n.channel, "share": n.share, "rank": n.rank} for n in neurons]
-    text = json.dumps({"target": found["target"], "neurons": record}, indent=2, ensure_ascii=False)
+    text = json.dumps({"target": asdict(summary.target), "neurons": record}, indent=2, ensure_ascii=False)
     write_whole(run / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     write_whole(run / PAGE, lambda path: path.write_text(page, encoding="utf-8"))
     return run / PAGE
 
 
-def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], found: Mapping[str, Any]) -> dict[str, Any]:
+def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> dict[str, Any]:
     """One channel for a template: its figures and its pictures as data URIs; `photographs` by network."""
     enlarged = {name: _enlarged(where, photographs[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
-    is_class = (neuron.layer, neuron.channel) == (found["layers"][-1]["name"], found["target"]["index"])
+    is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
     return {
         "name": neuron.name,
         "channel": neuron.channel,
-        "label": found["target"]["label"] if is_class else None,
+        "label": summary.target.label if is_class else None,
         "share": neuron.share,
         "rank": neuron.rank,
         "placed": any(where.numel() > 1 for where in neuron.where.values()),

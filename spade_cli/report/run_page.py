@@ -1,7 +1,7 @@
 """report.html: one run as a page that stands alone, made from the files in the run's folder."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,27 +12,52 @@ from spade_cli.report import words
 from spade_cli.report.charts import layer_table
 from spade_cli.report.explanations import strength_note
 from spade_cli.report.pack_maps import pack
-from spade_cli.report.pictures import aggregate
+from spade_cli.report.pictures import Pixels, aggregate
 from spade_cli.report.render import inlined, render
-from spade_cli.report.runs import REPORT, read_summary
+from spade_cli.report.runs import REPORT
+from spade_cli.report.summary import VIEW, SaliencyRecord, Summary, read_summary
 
 SHOWN = 448  # pixels a side of a photograph or a visualization: sharp at the size it is shown in, on dense screens
 
 
+@dataclass
+class Map:
+    """One network's map on the page."""
+
+    record: SaliencyRecord
+    packed: dict[str, Any]  # what `pack` makes of it
+
+
+@dataclass
+class Method:
+    """One saliency method with the maps of both networks, on the scale that they share."""
+
+    name: str
+    top: float
+    signed: bool = False  # whether a map says where evidence speaks against the answer
+    maps: dict[str, Map] = field(default_factory=dict)  # by network
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's script draws from."""
+        packed = {network: one.packed for network, one in self.maps.items()}
+        return {"top": self.top, "signed": self.signed, "maps": packed}
+
+
 def write_report(folder: Path) -> Path:
     """Write `report.html` from a folder's summary.json, arrays and pictures; returns its path."""
-    found = read_summary(folder)
-    methods = _methods(folder, found)
+    summary = read_summary(folder)
+    methods = _read_methods(folder, summary)
     page = render(
         "report.html",
-        found=found,
+        summary=summary,
         words=words,
-        title=words.question(found),
-        photograph=inlined(Image.open(folder / found["image"]["view"]), SHOWN),
+        title=words.question(summary),
+        photograph=inlined(Image.open(folder / (summary.image.view or VIEW)), SHOWN),
         methods=methods,
-        maps=[_for_script(method) for method in methods],
-        visualizations=_visualizations(folder, found),
-        layers=layer_table(SimpleNamespace(**layer) for layer in found["layers"]),
+        maps=[method.to_json() for method in methods],
+        visualizations=_read_visualizations(folder, summary),
+        layers=layer_table(summary.layers),
         files=sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
     )
     path = folder / REPORT
@@ -40,42 +65,25 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _methods(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each saliency method with the maps of both networks, on the scale that they share."""
-    methods: dict[str, dict[str, Any]] = {}
-    for record in found["saliency"]:
-        method = methods.setdefault(
-            record["method"],
-            {
-                "name": record["method"].replace("_", " "),
-                "top": record["scale_top"],
-                "signed": False,
-                "maps": {},
-                "pixels": {},
-            },
-        )
-        raw = np.load(folder / record["array"])  # (3, H, W)
-        method["maps"][record["network"]] = {"record": record, "packed": pack(raw)}
-        method["signed"] |= bool((raw.sum(0) < 0).any())
-        method["pixels"][record["network"]] = aggregate(torch.from_numpy(raw))
-    for method in methods.values():
-        method["note"] = strength_note(method.pop("pixels"))
+def _read_methods(folder: Path, summary: Summary) -> list[Method]:
+    methods: dict[str, Method] = {}
+    pixels: dict[str, dict[str, Pixels]] = {}
+    for record in summary.saliency:
+        method = methods.setdefault(record.method, Method(record.method.replace("_", " "), record.scale_top))
+        raw = np.load(folder / record.array)  # (3, H, W)
+        method.maps[record.network] = Map(record, pack(raw))
+        method.signed |= bool((raw.sum(0) < 0).any())
+        pixels.setdefault(record.method, {})[record.network] = aggregate(torch.from_numpy(raw))
+    for name, method in methods.items():
+        method.note = strength_note(pixels[name])
     return list(methods.values())
 
 
-def _for_script(method: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "top": method["top"],
-        "signed": method["signed"],
-        "maps": {network: one["packed"] for network, one in method["maps"].items()},
-    }
-
-
-def _visualizations(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+def _read_visualizations(folder: Path, summary: Summary) -> list[dict[str, Any]]:
+    """Each class or channel by its name, with the pictures of both networks as data URIs."""
     targets: dict[str, dict[str, str]] = {}
-    for record in found["visualizations"]:
-        picture = inlined(Image.open(folder / record["picture"]), SHOWN)
-        targets.setdefault(record["target"], {})[record["network"]] = picture
-    explained = found["target"]
-    names = {f"{explained['index']}-{explained['label']}": explained["label"]}
+    for record in summary.visualizations:
+        picture = inlined(Image.open(folder / record.picture), SHOWN)
+        targets.setdefault(record.target, {})[record.network] = picture
+    names = {f"{summary.target.index}-{summary.target.label}": summary.target.label}
     return [{"target": names.get(target, target), "pictures": pictures} for target, pictures in targets.items()]

@@ -1,6 +1,5 @@
 """The folders that runs have left: where they are, and their key figures. It reads JSON alone, so that it is quick."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
+from spade_cli.report.summary import SUMMARY, Prediction, Summary, read_summary
 
-SUMMARY, OVERVIEW, REPORT, GALLERY = "summary.json", "overview.png", "report.html", "index.html"
+OVERVIEW, REPORT, GALLERY = "overview.png", "report.html", "index.html"
 DEEPEST = 5  # folders below the one that is searched: outputs/<date>/<batch>/<image>, and one to spare
 
 
@@ -22,8 +22,8 @@ class Run:
     path: Path
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """summary.json."""
+    def summary(self) -> Summary:
+        """summary.json, read."""
         return read_summary(self.path)
 
     def _repr_html_(self) -> str:
@@ -76,45 +76,29 @@ def find_page(asked: str | None, out: Path) -> Path:
     return run / REPORT
 
 
-def read_summary(run: Path) -> dict[str, Any]:
-    """A run's summary.json. Raises UserError where it cannot be read."""
-    try:
-        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run / SUMMARY} cannot be read ({error}); give the folder of a finished run") from error
-    try:
-        _check_figures(key_figures(found))
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{run / SUMMARY} is not of a run; give a folder that spade run wrote") from None
-    return dict(found)
-
-
-def key_figures(found: dict[str, Any]) -> dict[str, Any]:
-    """What a line about a run says, from its summary."""
-    dense, trace = found["prediction"]["dense"], found["prediction"]["trace"]
+def key_figures(summary: Summary) -> dict[str, Any]:
+    """What a line about a run says, as JSON has it."""
     return {
-        "image": Path(found["image"]["path"].replace("\\", "/")).name,
-        "model": found["model"]["name"],
-        "target": found["target"]["label"],
-        "dense": {name: dense[name] for name in ("label", "probability", "target_probability")},
-        "trace": {name: trace[name] for name in ("label", "probability", "target_probability")},
-        "same_prediction": found["fidelity"]["same_prediction"],
-        "agreement": found["fidelity"]["agreement"],
-        "kl": found["fidelity"]["kl"],
-        "sparsity": found["sparsity"]["achieved"],
-        "flags": found["flags"],
-        "seconds": found["seconds"]["total"],
+        "image": Path(summary.image.path.replace("\\", "/")).name,
+        "model": summary.model.name,
+        "target": summary.target.label,
+        "dense": _answer_figures(summary.prediction.dense),
+        "trace": _answer_figures(summary.prediction.trace),
+        "same_prediction": summary.fidelity.same_prediction,
+        "agreement": summary.fidelity.agreement,
+        "kl": summary.fidelity.kl,
+        "sparsity": summary.sparsity.achieved,
+        "flags": summary.flags,
+        "seconds": summary.seconds["total"],
     }
 
 
-def _check_figures(figures: dict[str, Any]) -> None:
-    """TypeError where a figure is not a number, or a text not a text."""
-    numbers = [figures[name] for name in ("agreement", "kl", "sparsity", "seconds")]
-    texts = [figures["target"], figures["model"]]
-    for network in (figures["dense"], figures["trace"]):
-        numbers += [network["probability"], network["target_probability"]]
-        texts.append(network["label"])
-    sum(numbers), "".join(texts), len(figures["flags"])
+def _answer_figures(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "target_probability": prediction.target_probability,
+    }
 
 
 def _holding(folder: Path, name: str) -> Iterator[Path]:

@@ -1,84 +1,76 @@
-"""What a run found, in sentences, from its summary.json; keys that an older summary lacks are left unsaid."""
-
-from collections.abc import Mapping
-from typing import Any
+"""What a run found, in sentences, from its summary."""
 
 from spade_cli.networks.scores import Output
 from spade_cli.report.render import number, percent
+from spade_cli.report.summary import SaliencyRecord, Summary
 
-Summary = Mapping[str, Any]
 
-
-def question(found: Summary) -> str:
+def question(summary: Summary) -> str:
     """The page's title."""
-    return f"Why {found['target']['label']}?"
+    return f"Why {summary.target.label}?"
 
 
-def answers(found: Summary) -> str:
+def answers(summary: Summary) -> str:
     """What both networks say about the image."""
-    dense, trace = found["prediction"]["dense"], found["prediction"]["trace"]
-    kept = f"keeps {percent(1 - found['sparsity']['achieved'])} of the weights"
-    says = "says so too" if found["fidelity"]["same_prediction"] else f"says {trace['label']}"
-    if found["model"].get("output") == Output.SIGMOID:
-        target = found["target"]["label"]
-        gives = f"{percent(dense['target_probability'])} to {target}, the trace {percent(trace['target_probability'])}"
+    dense, trace, target = summary.prediction.dense, summary.prediction.trace, summary.target.label
+    kept = f"keeps {percent(1 - summary.sparsity.achieved)} of the weights"
+    says = "says so too" if summary.fidelity.same_prediction else f"says {trace.label}"
+    if summary.model.output == Output.SIGMOID:
+        gives = f"{percent(dense.target_probability)} to {target}, the trace {percent(trace.target_probability)}"
         return (
-            f"The dense network says {dense['label']}. Its trace for this image, which {kept}, {says}. Each label has "
+            f"The dense network says {dense.label}. Its trace for this image, which {kept}, {says}. Each label has "
             f"a probability of its own: the dense network gives {gives}."
         )
     text = (
-        f"The dense network says {dense['label']} ({percent(dense['probability'])}). "
-        f"Its trace for this image, which {kept}, {says} ({percent(trace['probability'])})."
+        f"The dense network says {dense.label} ({percent(dense.probability)}). "
+        f"Its trace for this image, which {kept}, {says} ({percent(trace.probability)})."
     )
-    if dense["index"] == found["target"]["index"]:
+    if dense.index == summary.target.index:
         return text
-    gives = f"{percent(dense['target_probability'])} on the dense network, {percent(trace['target_probability'])}"
-    return f"{text} You asked about {found['target']['label']}, which has {gives} on the trace."
+    gives = f"{percent(dense.target_probability)} on the dense network, {percent(trace.target_probability)}"
+    return f"{text} You asked about {target}, which has {gives} on the trace."
 
 
-def verdict(found: Summary) -> tuple[bool, str]:
+def verdict(summary: Summary) -> tuple[bool, str]:
     """Whether the trace may be believed, and why."""
-    fidelity, samples = found["fidelity"], found["augmentation"]["samples"]
-    measured = f"on {percent(fidelity['agreement'])} of {samples} augmented copies both networks give the same answer"
-    if not fidelity["same_prediction"]:
+    fidelity, samples = summary.fidelity, summary.augmentation.samples
+    measured = f"on {percent(fidelity.agreement)} of {samples} augmented copies both networks give the same answer"
+    if not fidelity.same_prediction:
         return False, (
             f"The trace is not faithful: it gives this image another answer than the dense network; {measured}. "
             "Its maps may explain something else. Prune less."
         )
-    if not fidelity.get("faithful", True):
+    if not fidelity.faithful:
         return False, f"The trace is hardly faithful: {measured}. Read its maps with care, or prune less."
     return True, (
         f"The trace is faithful: it keeps the answer to this image. Answers to other pictures may change; {measured}."
     )
 
 
-def facts(found: Summary) -> list[tuple[str, str, str]]:
+def facts(summary: Summary) -> list[tuple[str, str, str]]:
     """Key figures: name, figure, and what it means."""
-    sparse, fidelity, layers = found["sparsity"], found["fidelity"], found["layers"]
-    pruned = sum(layer["left"] is None for layer in layers)
+    sparsity, fidelity, model = summary.sparsity, summary.fidelity, summary.model
+    kept, pruned = percent(1 - sparsity.achieved), f"{summary.layers_pruned} of {len(summary.layers)}"
     listed = [
-        ("agreement", percent(fidelity["agreement"]), "of the samples get the same answer from both networks"),
-        ("KL", number(fidelity["kl"]), "nats, mean divergence of the trace's answers from the dense network's"),
-        ("weights left", percent(1 - sparse["achieved"]), f"{sparse['weights_kept']:,} of {sparse['weights_total']:,}"),
-        ("layers pruned", f"{pruned} of {len(layers)}", f"{found['pruner']}, schedule {found['schedule']}"),
+        ("agreement", percent(fidelity.agreement), "of the samples get the same answer from both networks"),
+        ("KL", number(fidelity.kl), "nats, mean divergence of the trace's answers from the dense network's"),
+        ("weights left", kept, f"{sparsity.weights_kept:,} of {sparsity.weights_total:,}"),
+        ("layers pruned", pruned, f"{summary.pruner}, schedule {summary.schedule}"),
     ]
-    model = found["model"]
-    if "output" in model:
-        listed.append(("probabilities", model["output"], Output(model["output"]).describe(model["classes"])))
-    if "total" in found.get("seconds", {}):
-        listed.append(("time", f"{found['seconds']['total']:.0f} s", f"on {found['device']}"))
-    return listed
+    if model.output is not None and model.classes is not None:
+        listed.append(("probabilities", model.output, Output(model.output).describe(model.classes)))
+    return [*listed, ("time", f"{summary.seconds['total']:.0f} s", f"on {summary.device}")]
 
 
-def left_dense(found: Summary) -> dict[str, list[str]]:
+def left_dense(summary: Summary) -> dict[str, list[str]]:
     """Why layers were not pruned -> their names."""
     reasons: dict[str, list[str]] = {}
-    for layer in found["layers"]:
-        if layer["left"] is not None:
-            reasons.setdefault(layer["left"], []).append(layer["name"])
+    for layer in summary.layers:
+        if layer.left is not None:
+            reasons.setdefault(layer.left, []).append(layer.name)
     return reasons
 
 
-def checks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def checks(record: SaliencyRecord) -> list[tuple[str, str]]:
     """A map's checks, named for people."""
-    return [(name.replace("_", " "), number(value)) for name, value in record["checks"].items()]
+    return [(name.replace("_", " "), number(value)) for name, value in record.checks.items()]

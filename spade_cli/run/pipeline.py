@@ -22,17 +22,18 @@ from spade_cli.networks.borrow import seed_generators
 from spade_cli.progress import Stages, log_to_file
 from spade_cli.pruning import Auto, Trace, find_layers, pruner_named
 from spade_cli.pruning import schedule as schedules
-from spade_cli.report import checkpoint, summary
+from spade_cli.report import checkpoint
 from spade_cli.report.overview import overview
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import run_folder
 from spade_cli.report.run_page import write_report
 from spade_cli.report.runs import OVERVIEW, REPORT
+from spade_cli.report.summary import VIEW, Summary, write_summary
 from spade_cli.run import explain
 from spade_cli.run.calibrate import Calibration, run_samples
 from spade_cli.run.make_trace import make_traces, read_answer
 from spade_cli.run.request import Question, RunRequest, prepare_question
-from spade_cli.run.summarize import conclude, headline, tell
+from spade_cli.run.summarize import print_summary, summarize, write_headline
 from spade_cli.run.trace_settings import TraceSettings
 
 __all__ = ["RunRequest", "run", "trace", "traces"]
@@ -68,8 +69,8 @@ def _explain(request: RunRequest, stages: Stages) -> Path:
         (trace,) = make_traces(
             classifier, [samples], plan.layers, plan.shares, [question.answer], request.trace, stages
         )
-        found = write_run(question, samples, trace, folder.partial, stages)
-    tell(found, folder.path / (REPORT if "report" in request.keep else OVERVIEW), stages.console)
+        summary = write_run(question, samples, trace, folder.partial, stages)
+    print_summary(summary, folder.path / (REPORT if "report" in request.keep else OVERVIEW), stages.console)
     return folder.path
 
 
@@ -80,8 +81,8 @@ def write_run(
     folder: Path,
     stages: Stages,
     known: explain.Known | None = None,
-) -> dict[str, Any]:
-    """trace -> explanations -> report: every file of a run but its log; returns what summary.json says.
+) -> Summary:
+    """trace -> explanations -> report: every file of a run but its log; returns the summary.
 
     `known` is what was made of the dense network before, for other traces of this image.
     """
@@ -91,7 +92,7 @@ def write_run(
 
 def _write_run(
     question: Question, samples: Tensor, trace: Trace, folder: Path, stages: Stages, known: explain.Known | None
-) -> dict[str, Any]:
+) -> Summary:
     request, classifier = question.request, question.classifier
     with stages.stage("fidelity", total=len(samples)) as advance:
         pruned = replace(classifier, model=trace.model)
@@ -103,18 +104,18 @@ def _write_run(
         explain.visualize(request.visualize, networks, question, folder, stages, known),
     ]
     with stages.stage("report"):
-        found = conclude(question, trace, trace_logits, explanations)
+        summary = summarize(question, trace, trace_logits, explanations)
         pairs = [pair for result in explanations for pair in result.pairs]
-        overview(photograph, *headline(question, found), pairs).save(folder / OVERVIEW)
-        photograph.save(folder / summary.VIEW)
+        overview(photograph, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
+        photograph.save(folder / VIEW)
         if "trace" in request.keep:
             checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
         (folder / "config.yaml").write_text(request.config, encoding="utf-8")
-    found["seconds"] = stages.total()
-    summary.write(found, folder / "summary.json")
+    summary = replace(summary, seconds=stages.total())
+    write_summary(summary, folder)
     if "report" in request.keep:
         write_report(folder)
-    return found
+    return summary
 
 
 def trace(model: nn.Module | Classifier, image: Any, **settings: Any) -> Trace:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from spade_cli.report import words
 from spade_cli.report.pack_maps import LARGEST, pack
 from spade_cli.report.render import as_json, percent
 from spade_cli.report.run_page import write_report
+from spade_cli.report.summary import Target, read_summary, write_summary
 from spade_cli.run import pipeline
 
 
@@ -42,8 +44,8 @@ def made_run(output):
 
 
 @pytest.fixture(scope="module")
-def found(run):
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+def summary(run):
+    return read_summary(run)
 
 
 def unpacked(packed):
@@ -90,19 +92,19 @@ def test_ten_maps_of_noise_stay_below_five_megabytes():
     assert 20 * len(pack(raw)["data"]) < 4_500_000
 
 
-def test_words_say_what_was_found(run, found):
+def test_words_say_what_was_found(run, summary):
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Why bolt?" in page and found["command"] in page and "no rule for &lt;b&gt;it&lt;/b&gt;" in page
+    assert "Why bolt?" in page and summary.command in page and "no rule for &lt;b&gt;it&lt;/b&gt;" in page
     assert "The trace is" in page and "integrated" not in page
-    changed = json.loads(json.dumps(found))
-    changed["fidelity"]["same_prediction"] = False
-    changed["prediction"]["trace"] |= {"index": 3, "label": "key", "probability": 0.5}
-    assert words.verdict(found) == (found["fidelity"]["faithful"], words.verdict(found)[1])
+    said = replace(summary.prediction.trace, index=3, label="key", probability=0.5)
+    fidelity = replace(summary.fidelity, same_prediction=False)
+    changed = replace(summary, fidelity=fidelity, prediction=replace(summary.prediction, trace=said))
+    assert words.verdict(summary)[0] == summary.fidelity.faithful
     faithful, verdict = words.verdict(changed)
     assert not faithful and "not faithful" in verdict and "says key (50%)" in words.answers(changed)
-    changed["target"] = {"index": 2, "label": "bar"}
-    assert "You asked about bar" in words.answers(changed) and "You asked" not in words.answers(found)
-    changed["fidelity"] |= {"same_prediction": True, "faithful": False}
+    changed = replace(changed, target=Target(2, "bar"))
+    assert "You asked about bar" in words.answers(changed) and "You asked" not in words.answers(summary)
+    changed = replace(changed, fidelity=replace(fidelity, same_prediction=True, faithful=False))
     assert not words.verdict(changed)[0]
 
 
@@ -117,20 +119,19 @@ def test_json_cannot_end_its_script():
     assert "<" not in as_json({"label": "</script><!--"}) and json.loads(as_json(["</a>"])) == ["</a>"]
 
 
-def test_summaries_of_networks_without_maps_make_a_page(run, found, tmp_path):
-    bare = {**found, "saliency": [], "visualizations": [], "flags": [], "layers": []}
-    (tmp_path / "summary.json").write_text(json.dumps(bare), encoding="utf-8")
+def test_summaries_of_networks_without_maps_make_a_page(run, summary, tmp_path):
+    write_summary(replace(summary, saliency=(), visualizations=(), flags=(), layers=()), tmp_path)
     Image.open(run / "image.png").save(tmp_path / "image.png")
     assert "No layer was pruned" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
-def test_image_png_is_what_the_network_saw(run, found):
+def test_image_png_is_what_the_network_saw(run, summary):
     from spade_cli.images.load import load_image
     from spade_cli.models import load_model
     from spade_cli.world.demo import PICTURE
 
     view = load_model(_demo()).preprocessing.view(load_image(PICTURE))[0]
-    seen = np.asarray(Image.open(run / found["image"]["view"]), np.float32) / 255
+    seen = np.asarray(Image.open(run / summary.image.view), np.float32) / 255
     assert np.array_equal(seen.transpose(2, 0, 1), view.numpy())
 
 
@@ -151,7 +152,7 @@ def shown(page, index=0):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_browser_draws_blends_and_reads(run, found, tmp_path, scheme):
+def test_browser_draws_blends_and_reads(run, summary, tmp_path, scheme):
     with opened(run / "report.html", color_scheme=scheme, viewport={"width": 1280, "height": 900}) as page:
         page.wait_for_selector("html[data-drawn='6']")
         overlay = shown(page)
