@@ -17,7 +17,7 @@ from networks import photograph, small
 from safetensors.torch import save_file
 
 from spade_cli.cli import main
-from spade_cli.cli.config.options import read_command
+from spade_cli.cli.config.read_yaml import read_command
 
 PATIENCE = 120  # seconds that one input may take on a busy machine; none of them needs ten
 TINY = ("model=python", "model.factory=networks:small", "model.size=32")
@@ -315,7 +315,6 @@ def judge(given: Input, code: object, out: str, err: str, made: list[str]) -> st
     lines = err.splitlines()
     lines = [line for line in lines if not line.endswith(OLDER_WAY)]
     told = [line for line in lines if line.startswith("spade: ")]
-    several = "-m" in given.arguments or "--multirun" in given.arguments
     shown = f"exit code {code}, stderr:\n{err[-3000:]}"
     if code not in (0, 1, 2):
         return f"the exit code is not 0, 1 or 2; {shown}"
@@ -323,12 +322,12 @@ def judge(given: Input, code: object, out: str, err: str, made: list[str]) -> st
         return f"a traceback or a warning; {shown}"
     if code == 0 and told and given.arguments[0] != "open":
         return f"an error and exit code 0; {shown}"
-    if code in (1, 2) and not several and (len(told) != 1 or lines[-1] != told[0]):
+    if code in (1, 2) and (len(told) != 1 or lines[-1] != told[0]):
         return f"not one line that ends what is said; {shown}"
-    if code == 2 and out and not several:
+    if code == 2 and out:
         return f"a mistake, and {out[:200]!r} on stdout; {shown}"
     left = [name for name in made if ".part" in name]
-    if left or (code == 2 and made and not several):
+    if left or (code == 2 and made):
         return f"left behind: {left or made}; {shown}"
     return ""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spade_cli.cli import VERBS, main, terminal
-from spade_cli.cli.config.quoting import arrange, quote
+from spade_cli.cli.config.typed_words import quote, split_flags
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation import METHODS
 from spade_cli.run import pipeline
@@ -96,11 +96,14 @@ def test_home_is_expanded(requests: list[RunRequest], monkeypatch: pytest.Monkey
 
 
 def test_quotes_of_the_users_own_are_kept() -> None:
-    assert quote("image='a b.png'", sweep=False) == "image='a b.png'"
-    assert quote("pruner=obs", sweep=False) == "pruner=obs"
-    assert quote("image=choice(a,b)", sweep=True) == "image=choice(a,b)"
-    assert quote("+image=é", sweep=False) == "+image='é'"
-    assert arrange(["a=1", "-m", "--cfg", "job", "image=x"]) == (["-m", "--cfg", "job"], ["a=1", "image='x'"])
+    assert quote("image='a b.png'") == "image='a b.png'"
+    assert quote("pruner=obs") == "pruner=obs" and quote("image=") == "image="
+    assert quote("+image=é") == "+image='é'"
+
+
+def test_flags_are_given_anywhere() -> None:
+    typed = ["a=1", "-q", "--cfg", "job", "image=x", "-cd", "mine", "--config-dir=own"]
+    assert split_flags(typed) == (["-q", "--cfg=job", "--config-dir=mine", "--config-dir=own"], ["a=1", "image=x"])
 
 
 def test_quiet_plain_and_json(
@@ -146,12 +149,16 @@ def test_errors_from_below(
     assert "Traceback" in (captured := capsys.readouterr().err) and "odd" in captured and "HYDRA" not in captured
 
 
-def test_multirun_goes_on_after_a_failure(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["run", "-m", "image=é 1.jpg,b.jpg", "seed=-1,5", "out=out 1"])
-    assert code == 2
-    assert [(request.image.name, request.seed) for request in requests] == [("é 1.jpg", 5), ("b.jpg", 5)]
-    assert capsys.readouterr().err.count("seed=-1 is not") == 2
-    assert [path.name.endswith("-multirun") for path in Path("out 1").glob("*/*")] == [True]
+def test_instead_of_m_there_is_sweep(refuse: Callable[..., str]) -> None:
+    for flag in ("-m", "--multirun"):
+        message = refuse("run", flag, "image=a.jpg,b.jpg")
+        assert "leave out -m: spade sweep image=PATH KEY=VALUE,VALUE" in message and "spade batch" in message
+    assert "leave out -m: spade eval takes one value of each option" in refuse("eval", "-m", "seed=1,2")
+
+
+@pytest.mark.parametrize("flag", ["--info", "--hydra-help", "--shell-completion=bash", "--cfg=all", "--resolve", "-p"])
+def test_other_flags_of_hydras_are_none_of_spades(refuse: Callable[..., str], flag: str) -> None:
+    assert ("write --cfg job" if "cfg" in flag else "is not a flag; see spade run --help") in refuse("run", IMAGE, flag)
 
 
 def test_a_pruner_of_ones_own(requests: list[RunRequest], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +189,8 @@ def test_a_pruner_of_ones_own(requests: list[RunRequest], tmp_path: Path, capsys
 
 def test_cfg_prints_the_configuration(requests: list[RunRequest], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", IMAGE, "--cfg", "job", "pruner=obs"]) == 0
-    assert "granularity: kernel" in capsys.readouterr().out and not requests
+    assert "granularity: kernel" in (text := capsys.readouterr().out) and not requests
+    assert "hydra" not in text and "seed: 0" in text
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

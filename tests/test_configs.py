@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from spade_cli.cli.config.options import CONFIGS, describe, read_command, read_options
+from spade_cli.cli.config.compose import compose_config, read_settings
+from spade_cli.cli.config.read_yaml import CONFIGS, describe, read_command, read_options
 from spade_cli.cli.config.settings import GIVEN
 from spade_cli.cli.config.values import bound
 from spade_cli.errors import UserError
@@ -18,8 +17,7 @@ CHOICES = [(file.parent.name, file.stem) for file in FILES if file.parent != CON
 
 
 def composed(*overrides: str, name: str = "run") -> dict[str, Any]:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return OmegaConf.to_container(compose(name, list(overrides)), resolve=True)
+    return read_settings(compose_config(name, overrides, [])[0], name)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONFIGS)))

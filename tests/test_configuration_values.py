@@ -4,22 +4,20 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from networks import photograph
 from omegaconf import OmegaConf
 
 from spade_cli.cli import _verb, main
-from spade_cli.cli.config.compose import Asked
-from spade_cli.cli.config.keys import check_keys
+from spade_cli.cli.config.check_keys import check_keys
+from spade_cli.cli.config.compose import Asked, compose_config
 from spade_cli.cli.config.limits import LIMITS, check_limits
-from spade_cli.cli.config.options import CONFIGS, read_command
+from spade_cli.cli.config.read_yaml import CONFIGS, read_command
 from spade_cli.cli.config.values import find_function
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
@@ -127,11 +125,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @cache
 def composed(command: str, words: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration, and what is chosen in each group."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(command, list(words), return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
-    return plain, choices
+    config, choices = compose_config(command, words, [])
+    return OmegaConf.to_container(config), choices
 
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -192,11 +187,11 @@ def test_what_makes_no_sense_is_refused(
             section = section[part]
         section[key.split(".")[-1]] = value
         if command == "sweep":  # which composes each of its jobs anew
-            monkeypatch.setattr(_verb("sweep"), "_composed", lambda *_, c=config: (copy.deepcopy(c), choices))
+            monkeypatch.setattr(_verb("sweep"), "compose_config", lambda *_, c=config: (c, choices))
+            monkeypatch.setattr(_verb("sweep"), "read_settings", lambda config, _: copy.deepcopy(config))
         try:
             check_keys(command, config)
-            with initialize_config_dir(str(CONFIGS), version_base="1.3") if key == "conditions" else nullcontext():
-                task(config, Asked("spade", dict(choices), ""))
+            task(config, Asked("spade", dict(choices), ""))
         except ReachedError:
             passed.add(name)
         except UserError as error:

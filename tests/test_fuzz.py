@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fuzzing import Generator, Input, damage, give, judge
 
-from spade_cli.cli.config.options import read_command
+from spade_cli.cli.config.read_yaml import read_command
 
 SEED = 15
 

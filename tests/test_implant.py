@@ -7,8 +7,9 @@ import pytest
 from networks import photograph
 
 from spade_cli.cli import main
-from spade_cli.cli.config.quoting import quote
+from spade_cli.cli.config.typed_words import quote
 from spade_cli.cli.implant import _rules
+from spade_cli.cli.sweep import split_values
 from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
 
@@ -113,7 +114,7 @@ def test_rules_as_text_and_as_a_list():
 
 
 def test_rules_need_no_quoting_for_hydra():
-    assert quote("trojans=[star:a->b,fish:c]", sweep=False) == "trojans='[star:a->b,fish:c]'"
-    assert quote("trojans=[star:a->b,fish:c]", sweep=True) == "trojans='[star:a->b,fish:c]'"
-    assert quote("out=a,b 1", sweep=True) == "out='a','b 1'"
-    assert quote(f"images={Path('~')}/x", sweep=False) == f"images='{Path.home()}/x'"
+    assert quote("trojans=[star:a->b,fish:c]") == "trojans='[star:a->b,fish:c]'"
+    assert split_values(["trojans=[star:a->b,fish:c]"])[1:] == (["trojans='[star:a->b,fish:c]'"], {})
+    assert split_values(["target=a,b 1"])[1:] == ([], {"target": ["target='a'", "target='b 1'"]})
+    assert quote(f"images={Path('~')}/x") == f"images='{Path.home()}/x'"

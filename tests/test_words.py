@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from spade_cli.cli import SYNONYMS, VERBS, main, own_stdout
-from spade_cli.cli.config.options import CONFIGS, read_command
-from spade_cli.cli.config.spelling import understood
-from spade_cli.run import pipeline
+from spade_cli.cli.config.read_yaml import CONFIGS, read_command
+from spade_cli.cli.config.typed_words import rewrite_words
 from spade_cli.run.request import RunRequest
 
 IMAGE = "image=cat.jpg"
@@ -57,50 +56,25 @@ def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
         assert f"LOUD {way}\n" in done.stderr
 
 
-def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stdout
-    with own_stdout.reserved(), own_stdout.reserved():
+    with own_stdout.reserve(), own_stdout.reserve():
         print("theirs")
         own_stdout.say("ours")
-        with own_stdout.lent():
-            print("Hydra's")
-        with own_stdout.kept_in(tmp_path / "answers"):
-            own_stdout.say("another process's")
     assert sys.stdout is before
-    assert capsys.readouterr() == ("ours\nHydra's\n", "theirs\n")
-    assert (tmp_path / "answers").read_text() == "another process's\n"
+    assert capsys.readouterr() == ("ours\n", "theirs\n")
     own_stdout.say("outside")
     assert capsys.readouterr().out == "outside\n"
-
-
-def test_what_another_process_answers_is_said(
-    requests: list[RunRequest], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said: list[str] = []
-
-    def run(request: RunRequest, console: object) -> Path:
-        said.append(capsys.readouterr().out)
-        return request.output / str(request.seed)
-
-    monkeypatch.setattr(pipeline, "run", run)
-    command = ["run", "-m", IMAGE, "seed=1,2"]
-    assert main(command) == 0
-    assert said == ["", f"{Path('outputs/1')}\n"] and capsys.readouterr().out == f"{Path('outputs/2')}\n"
-    numbers = iter(range(100, 200))
-    monkeypatch.setattr(os, "getpid", lambda: next(numbers))  # each look is from another process
-    said.clear()
-    assert main(command) == 0
-    assert said == ["", ""] and capsys.readouterr().out == f"{Path('outputs/1')}\n{Path('outputs/2')}\n"
 
 
 # out=
 
 
 @pytest.mark.parametrize("older", [["output=kept x"], ["--output", "kept x"], ["--output=kept x"], ["--out", "kept x"]])
-@pytest.mark.parametrize("command", [["run", IMAGE], ["run", "-m", "image=a.jpg,b.jpg", "seed=1,2"]])
 def test_older_words_for_out_are_understood_and_say_so_once(
-    requests: list[RunRequest], capsys: pytest.CaptureFixture[str], older: list[str], command: list[str]
+    requests: list[RunRequest], capsys: pytest.CaptureFixture[str], older: list[str]
 ) -> None:
+    command = ["run", IMAGE]
     assert main([*command, *older]) == 0
     assert {request.output for request in requests} == {Path("kept x")}
     told = capsys.readouterr().err
@@ -119,12 +93,6 @@ def test_every_command_that_writes_calls_the_place_out() -> None:
         keys = [option.key for option in read_command(file.stem, [])[0]]
         assert "output" not in keys, file
         assert file.stem.startswith("_") or file.stem in ("layers", "doctor") or "out" in keys, file
-
-
-def test_a_multirun_keeps_its_notes_in_out(requests: list[RunRequest]) -> None:
-    assert main(["run", "-m", IMAGE, "seed=1,2", "out=kept"]) == 0
-    assert [path.name.endswith("-multirun") for path in Path("kept").glob("*/*")] == [True]
-    assert not Path("outputs").exists()
 
 
 def test_worlds_folder_without_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -160,28 +128,25 @@ def test_lists_need_no_brackets(requests: list[RunRequest]) -> None:
     assert list(request.saliency) == ["saliency", "lrp"] and request.keep == ("report",)
     assert request.visualization_targets == ("tiger cat", "layer4.2:17", 5)
     assert request.trace.augmentation.keywords["scale"] == (0.3, 0.9) and request.model.mean == (0.1, 0.2, 0.3)
-    requests.clear()
-    assert main(["run", "-m", IMAGE, "interpreter.methods=saliency,lrp"]) == 0
-    assert [list(request.saliency) for request in requests] == [["saliency"], ["lrp"]]
 
 
 def test_lists_are_those_of_the_yaml_files() -> None:
     for word in ("metrics=fidelity,insertion", "schedule.ladder=0.9,0.8"):
         key, _, value = word.partition("=")
-        assert understood("eval", [word]) == [f"{key}=[{value}]"]
+        assert rewrite_words("eval", [word]) == [f"{key}=[{value}]"]
     for word in ("interpreter.methods=all", "interpreter.methods=[saliency]", "keep=none", "seed=1,2", "keep=[]"):
-        assert understood("eval", [word]) == [word]
-    assert understood("sweep", ["interpreter.methods=saliency,lrp"]) == ["interpreter.methods=saliency,lrp"]
+        assert rewrite_words("eval", [word]) == [word]
+    assert rewrite_words("sweep", ["interpreter.methods=saliency,lrp"]) == ["interpreter.methods=saliency,lrp"]
 
 
 def test_any_network_of_torchvision_by_its_name(requests: list[RunRequest]) -> None:
     assert main(["run", IMAGE, "model=resnet34"]) == 0
     assert (requests[0].model.name, requests[0].model.library) == ("resnet34", "torchvision")
     assert requests[0].command == "spade run image=cat.jpg model=torchvision model.name=resnet34"
-    assert understood("run", ["model=resnet18"]) == ["model=resnet18"]  # it has a YAML file
-    assert understood("sweep", ["model=resnet18,resnet34"]) == ["model=torchvision", "model.name=resnet18,resnet34"]
+    assert rewrite_words("run", ["model=resnet18"]) == ["model=resnet18"]  # it has a YAML file
+    assert rewrite_words("sweep", ["model=resnet18,resnet34"]) == ["model=torchvision", "model.name=resnet18,resnet34"]
     for word in ("model=resnet18,vit_b_16", "model=resnet34,mine", "model=resnet51", "model=timm"):
-        assert understood("run", ["-m", word]) == ["-m", word]
+        assert rewrite_words("sweep", [word]) == [word]
 
 
 def test_a_users_network_comes_before_torchvisions(requests: list[RunRequest], tmp_path: Path) -> None:
@@ -219,9 +184,13 @@ MEANT = [
     (["run", IMAGE, "--seed", "7"], "settings are written KEY=VALUE: seed=7"),
     (["run", IMAGE, "--sparsity=0.5"], "pruner.sparsity=0.5"),
     (["run", IMAGE, "--batch-size", "7"], "calibration.batch_size=7"),
-    (["run", IMAGE, "seed=1,2"], "seed=1,2 has several values; add -m", "spade sweep"),
-    (["eval", "seed=1,2"], "seed=1,2 has several values; add -m"),
-    (["run", IMAGE, "model=resnet34,resnet18"], "model.name=resnet34,resnet18 has several values; add -m"),
+    (
+        ["run", IMAGE, "seed=1,2"],
+        "seed=1,2 has several values, and spade run takes one; spade sweep explains with each",
+    ),
+    (["run", IMAGE, "seed=range(1,3)"], "seed=range(1,3) has several values, and spade run takes one"),
+    (["eval", "seed=1,2"], "seed=1,2 has several values, and spade eval takes one"),
+    (["run", IMAGE, "model=resnet34,resnet18"], "model.name=resnet34,resnet18 has several values"),
     (["run", IMAGE, "+seed=1"], "write seed=VALUE, without the +"),
     (["run", IMAGE, "~sead"], "'sead' does not exist"),
     (["run", IMAGE, "pruner=null"], "a pruner is chosen by its name; there are forward"),

@@ -6,14 +6,14 @@ A verb is a module of this package with a first line that says what it does, and
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.quoting import PICTURE
-from spade_cli.cli.config.spelling import understood
+from spade_cli.cli.config.typed_words import PICTURE, rewrite_words
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.version import __version__
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        with own_stdout.reserved():
+        with own_stdout.reserve():
             terminal.forget_hints()
             code = _dispatch(arguments)
         if code == 0:
@@ -57,6 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return PIPE_CLOSED
+    except Exception:  # a fault of the program's or of the user's own code keeps its traceback
+        print("spade: failed", file=sys.stderr)
+        traceback.print_exc()
+        return 1
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -70,7 +74,7 @@ def _dispatch(argv: list[str]) -> int:
         own_stdout.say(f"spade {__version__}")
         return 0
     if first in VERBS:
-        return _verb(first).main(understood(first, rest))
+        return _verb(first).main(rewrite_words(first, rest))
     raise UserError(f"{first!r} is not a command of spade; {_meant(first, rest)}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.compose import Asked, run_command
-from spade_cli.cli.config.resume import go_on, own_words, split_resume
+from spade_cli.cli.config.typed_words import resume_command, split_resume
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     resumed, rest = split_resume(arguments)
     if resumed:
         return _resume(expand_path(resumed), rest)
-    return run_command("eval", arguments, _task(arguments), USAGE, EXAMPLES)
+    return run_command("eval", arguments, _eval, USAGE, EXAMPLES)
 
 
 def _resume(folder: Path, rest: list[str]) -> int:
@@ -36,32 +36,29 @@ def _resume(folder: Path, rest: list[str]) -> int:
     other = [word for word in rest if word not in terminal.VIEWS]
     if other:
         raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}")
-    return go_on(str(folder.resolve()), about_folder(folder), main, rest)
+    return resume_command(str(folder.resolve()), about_folder(folder), main, rest)
 
 
-def _task(arguments: list[str]) -> Any:
-    def task(config: dict[str, Any], asked: Asked) -> None:
-        console = terminal.console(asked.views)
-        study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
-        if answers is not None:
-            from spade_cli.evaluation.study.score_answers import score, scores_to_text
+def _eval(config: dict[str, Any], asked: Asked) -> None:
+    console = terminal.console(asked.views)
+    study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
+    if answers is not None:
+        from spade_cli.evaluation.study.score_answers import score, scores_to_text
 
-            found = score(answers, study)
-            terminal.print_objects([found.to_json()]) if terminal.as_json(asked.views) else own_stdout.say(
-                scores_to_text(found)
-            )
-        elif study is not None:
-            from spade_cli.evaluation.study.build_study import build_study
+        found = score(answers, study)
+        terminal.print_objects([found.to_json()]) if terminal.as_json(asked.views) else own_stdout.say(
+            scores_to_text(found)
+        )
+    elif study is not None:
+        from spade_cli.evaluation.study.build_study import build_study
 
-            page = build_study(_request(config, asked, arguments), study, console)
-            terminal.print_made("page", page, asked.views)
-        else:
-            from spade_cli.evaluation.evaluate import evaluate
+        page = build_study(_request(config, asked), study, console)
+        terminal.print_made("page", page, asked.views)
+    else:
+        from spade_cli.evaluation.evaluate import evaluate
 
-            out = evaluate(_request(config, asked, arguments), console)
-            terminal.print_made("folder", out, asked.views)
-
-    return task
+        out = evaluate(_request(config, asked), console)
+        terminal.print_made("folder", out, asked.views)
 
 
 def _path(key: str, value: Any) -> Path | None:
@@ -70,7 +67,7 @@ def _path(key: str, value: Any) -> Path | None:
     return None if value is None else path(key, value, "PATH")
 
 
-def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
+def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, visualization
@@ -79,7 +76,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
 
     shared = shared_settings(config, asked, "eval")
     pictures = config.get("count")
-    conditions = read_conditions(config, asked.overrides)
+    conditions = read_conditions(config, asked)
     return EvaluationRequest(
         **shared,
         conditions=conditions,
@@ -92,7 +89,7 @@ def _request(config: dict[str, Any], asked: Asked, arguments: list[str]) -> Any:
         margin=number("margin", config.get("margin"), 0, 1),
         probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
-        arguments=own_words(arguments, asked.overrides),
+        arguments=asked.words,
         settings={**config, **_tables(conditions)},
     )
 

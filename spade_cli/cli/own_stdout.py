@@ -5,11 +5,10 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 STDOUT, STDERR = 1, 2  # descriptors, the same for Python and for code in C
-_answers: list[IO[str]] = []  # where answers go; empty outside of `reserved`, where sys.stdout is still its own
+_answers: list[IO[str]] = []  # where answers go; empty outside of `reserve`, where sys.stdout is still its own
 
 
 def stream() -> IO[str]:
@@ -23,7 +22,7 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def reserved() -> Iterator[None]:
+def reserve() -> Iterator[None]:
     """Inside the `with`, `say` alone writes to stdout; `print` and code in C write to stderr."""
     if _answers:  # already reserved
         yield
@@ -36,30 +35,11 @@ def reserved() -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
-            abandon()
+            _abandon()
             raise
 
 
-@contextlib.contextmanager
-def lent() -> Iterator[None]:
-    """Inside the `with`, `print` is the answer: Hydra prints the configuration by itself."""
-    with contextlib.redirect_stdout(stream()):
-        yield
-        stream().flush()
-
-
-@contextlib.contextmanager
-def kept_in(file: Path) -> Iterator[None]:
-    """Inside the `with`, answers are added to this file: another process says them."""
-    with file.open("a", encoding="utf-8") as answers:
-        _answers.append(answers)
-        try:
-            yield
-        finally:
-            _answers.remove(answers)
-
-
-def abandon() -> None:
+def _abandon() -> None:
     """Nobody reads stdout any more: what is still to be written to it goes nowhere, without a complaint."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (os.devnull is no path of a file)
         os.dup2(nowhere.fileno(), stream().fileno())

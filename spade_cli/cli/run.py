@@ -15,7 +15,6 @@ EXAMPLES = (
     "spade run image=cat.jpg interpreter=saliency interpreter.methods=all",
     "spade run image=cat.jpg interpreter=visualization 'interpreter.targets=[tabby,layer4.2:17]'",
     "spade run image=cat.jpg schedule=uniform 'schedule.layers={layer4.*: 0.95, fc: 0}'",
-    "spade run -m image=cat.jpg,dog.jpg pruner=obs,sparsegpt   (a comma in a path: \"image='a,b.jpg'\")",
 )
 
 

@@ -1,17 +1,17 @@
 """spade sweep: explain images with every combination of options, side by side, from one calibration an image."""
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.batch import OWN, batch_request, command, finish, shared_request, where
-from spade_cli.cli.config.compose import Asked, run_command
-from spade_cli.cli.config.quoting import MULTIRUN, arrange, quote
-from spade_cli.cli.config.resume import key, split_resume
+from spade_cli.cli.batch import OWN, batch_request, do_batch, find_out, resume, shared_request
+from spade_cli.cli.config.compose import Asked, compose_config, read_settings, run_command
+from spade_cli.cli.config.typed_words import FREE_TEXT, WHOLE, group, key, quote, split_flags
 from spade_cli.errors import UserError
 
 USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
@@ -20,95 +20,98 @@ EXAMPLES = (
     "spade sweep images=photographs schedule=late,uniform pruner.sparsity=0.8,0.95 interpreter=saliency workers=auto",
     "spade sweep resume=outputs/2026-01-31/12-00-00-sweep-cat",
 )
-ONE = (*OWN, "image")  # values that are taken whole, commas and all
 STATISTICS = ("model", "augmentation", "seed", "device", "calibration")  # what an image's statistics depend on
 EXPLANATIONS = ("model", "interpreter", "target", "seed", "device")  # and what is made of the dense network
 MOST = 1000  # jobs an image: a slip such as range(0,1,0.0001) is refused
 
 
 def main(arguments: list[str]) -> int:
-    """Compose every combination and explain, or go on with a sweep that was stopped."""
-    if {"-h", "--help"} & set(arguments) or split_resume(arguments)[0]:
-        return command("sweep", arguments, None, USAGE, EXAMPLES)
-    if set(MULTIRUN) & set(arguments):
-        raise UserError("spade sweep combines by itself: leave out -m")
-    flags, fixed, varied = split(arguments)
-    words = list(product(*varied.values()))
-    if len(words) > MOST:
-        raise UserError(f"these options make {len(words)} combinations: give at most {MOST}")
-    task = partial(_sweep, arguments=arguments, fixed=fixed, words=words)
-    return run_command("sweep", [*flags, *fixed, *words[0]], task, USAGE, EXAMPLES)
+    """Compose every combination and explain, or resume a sweep that was stopped."""
+    if (resumed := resume("sweep", arguments, main)) is not None:
+        return resumed
+    flags, fixed, varied = split_values(arguments)
+    combinations = list(product(*varied.values()))
+    if len(combinations) > MOST:
+        raise UserError(f"these options make {len(combinations)} combinations: give at most {MOST}")
+
+    def task(config: dict[str, Any], asked: Asked) -> None:
+        _sweep(config, replace(asked, command=shlex.join(["spade", "sweep", *typed])), typed, fixed, combinations)
+
+    typed = [word for word in arguments if word not in terminal.VIEWS]
+    return run_command("sweep", [*flags, *fixed, *combinations[0]], task, USAGE, EXAMPLES)
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str], dict[str, list[str]]]:
-    """Hydra's flags, the options with one value, and the words of each option with several.
+def split_values(arguments: Sequence[str]) -> tuple[list[str], list[str], dict[str, list[str]]]:
+    """Flags, the options with one value, and the words of each option with several, quoted for Hydra.
 
-    >>> split(["image=a,b.png", "seed=1,2", "pruner=obs"])
+    >>> split_values(["image=a,b.png", "seed=1,2", "pruner=obs"])
     ([], ["images='a,b.png'", 'pruner=obs'], {'seed': ['seed=1', 'seed=2']})
     """
+    flags, words = split_flags(["images=" + word[6:] if word.startswith("image=") else word for word in arguments])
+    fixed: list[str] = []
+    varied: dict[str, list[str]] = {}
+    for word in words:
+        start, _, _ = word.partition("=")
+        values = _values(word)
+        if len(values) > 1:
+            varied[start] = list(dict.fromkeys(f"{start}={value}" for value in values))
+        else:
+            fixed.append(quote(word))
+    return flags, fixed, varied
+
+
+def _values(word: str) -> list[str]:
+    """The values of a word that a comma separates, or a function of Hydra's such as range(5); [] for one value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
 
-    flags, overrides = arrange(["images=" + word[6:] if word.startswith("image=") else word for word in arguments])
-    fixed: list[str] = []
-    varied: dict[str, list[str]] = {}
-    for word, typed in zip(overrides, _plain(arguments), strict=True):
-        found = None
-        if key(word).split(".")[0] not in ONE:
-            try:
-                found = OverridesParser.create().parse_override(quote(typed, sweep=True))
-            except COMPOSING_ERRORS as error:
-                raise translate(error, "sweep", overrides, []) from error
-        if found is None or not found.is_sweep_override():
-            fixed.append(word)
-        else:
-            start = typed.partition("=")[0]
-            varied[start] = list(dict.fromkeys(f"{start}={value}" for value in found.sweep_string_iterator()))
-    return flags, fixed, varied
-
-
-def _plain(arguments: Sequence[str]) -> list[str]:
-    """The options as typed, without flags."""
-    flags = set(arrange(list(arguments))[0])
-    return [word for word in arguments if word not in flags]
+    start, _, value = word.partition("=")
+    if group(word) in OWN or key(word) in WHOLE:
+        return []
+    if key(word) in FREE_TEXT and not re.search(r"['\"]", value):
+        return [quote(f"{start}={piece}").removeprefix(f"{start}=") for piece in value.split(",")]
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except COMPOSING_ERRORS as error:
+        raise translate(error, "sweep", [word], []) from error
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else []
 
 
 def _sweep(
-    config: dict[str, Any], asked: Asked, *, arguments: list[str], fixed: list[str], words: list[tuple[str, ...]]
+    config: dict[str, Any], asked: Asked, typed: list[str], fixed: list[str], combinations: list[tuple[str, ...]]
 ) -> None:
     from spade_cli.batch.curves import draw_curves
     from spade_cli.batch.sweep_image import SweepWork
     from spade_cli.cli.config.values import path
 
-    asked.command = shlex.join(["spade", "sweep", *arguments])
-    jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(words))
-    out = where(config.get("out"), "sweep", config.get("images"))
+    jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(combinations))
+    out = find_out(config.get("out"), "sweep", config.get("images"))
     images = path("images", config.get("images"), "FOLDER")
     masks = str(images) if (images / "labels.json").is_file() else None
     options = {job.number: job.options for job in jobs}
     request = batch_request(
         config,
         asked,
-        [word for word in arguments if word not in terminal.VIEWS],
         SweepWork(jobs, out, masks),
         out,
+        combined=[job.options for job in jobs],
+        arguments=tuple(typed),
         kind="sweep",
         table="sweep.csv",
         options=tuple(jobs[0].options),
         jobs=len(jobs),
-        combined=[job.options for job in jobs],
         figure=lambda rows, file, images: draw_curves(rows, options, file, images),
     )
-    finish(request, asked.views)
+    do_batch(request, asked.views)
 
 
 def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) -> Any:
     from spade_cli.batch.sweep_image import Job
     from spade_cli.report.run_folder import slug
 
-    config, choices = _composed(fixed, own)
-    yaml = Asked(asked.command, choices, "", asked.overrides)
+    composed, choices = compose_config("sweep", [*fixed, *own], asked.folders)
+    config = read_settings(composed, "sweep")
     options = {key(word): _value(word.partition("=")[2]) for word in own}
     calibration = {name: value for name, value in config["calibration"].items() if name not in ("save", "memory")}
     parts = {**config, "calibration": calibration}
@@ -116,7 +119,7 @@ def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) ->
         number,
         options,
         slug("-".join(str(value) for value in options.values())[:60]) if options else "only",
-        shared_request(config, yaml),
+        shared_request(config, replace(asked, choices=choices)),
         *(_text(parts, names) for names in (("model", "seed", "device"), STATISTICS, EXPLANATIONS)),
     )
 
@@ -131,22 +134,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text.strip("'\"")
-
-
-def _composed(fixed: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration of one combination, and what it chose in each group."""
-    from hydra import compose
-    from omegaconf import OmegaConf
-
-    from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
-
-    words = [*fixed, *own]
-    try:
-        config = compose("sweep", words, return_hydra_config=True)
-        choices = dict(config.hydra.runtime.choices)
-        plain = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-        content = OmegaConf.to_container(plain, resolve=True)
-    except COMPOSING_ERRORS as error:
-        raise translate(error, "sweep", words, []) from None
-    assert isinstance(content, dict)
-    return {str(name): value for name, value in content.items()}, choices

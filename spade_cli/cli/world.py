@@ -4,7 +4,7 @@ from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.config.compose import Asked, run_command
-from spade_cli.cli.config.quoting import arrange
+from spade_cli.cli.config.typed_words import split_flags
 
 USAGE = "spade world out=FOLDER [KEY=VALUE ...]"
 EXAMPLES = ("spade world out=pictures count=1000", "spade world out=pictures trojan_share=1 seed=7")
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
 
 def _with_out(arguments: list[str]) -> list[str]:
     """Older command lines name the folder by a bare word, their first."""
-    bare = next((word for word in arrange(arguments)[1] if "=" not in word and not word.startswith("~")), None)
+    bare = next((word for word in split_flags(arguments)[1] if "=" not in word and not word.startswith("~")), None)
     if bare is None or any(word.startswith("out=") for word in arguments):
         return arguments
     terminal.hint(f"write out={bare}; a bare folder is an older way")

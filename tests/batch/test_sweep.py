@@ -13,7 +13,7 @@ from scenes import write_scenes
 from spade_cli.batch import sweep_image
 from spade_cli.batch.axes import arrange_jobs
 from spade_cli.cli import main
-from spade_cli.cli.sweep import split
+from spade_cli.cli.sweep import split_values
 
 VARIED = ("pruner=sparsegpt,magnitude", "pruner.sparsity=0.9,0.5")
 FIXED = tuple(word for word in QUICK if not word.startswith("pruner"))
@@ -81,7 +81,7 @@ def test_masks_measure_quality(here):
 
 
 def test_words_are_split_as_hydra_reads_them():
-    flags, fixed, varied = split(
+    flags, fixed, varied = split_values(
         ["image=a,b.png", "seed=1,2", "interpreter.methods=[a,b]", "model.weights=é.pth,b.pth", "out=x,y"]
     )
     assert flags == [] and fixed == ["images='a,b.png'", "interpreter.methods=[a,b]", "out='x,y'"]

@@ -234,16 +234,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder, capsys, arguments, sai
     assert sorted(folder.rglob("*")) == before
 
 
-def test_each_task_of_a_multirun_is_resumed_on_its_own(folder):
+def test_a_folder_of_ones_own_is_there_again_when_resumed(folder):
     (folder / "own" / "schedule").mkdir(parents=True)
     (folder / "own" / "schedule" / "mine.yaml").write_text("# Mine.\n_target_: spade_cli.pruning.schedule.uniform\n")
     quick = ("metrics=[fidelity]", "count=1", "conditions=[c: sparsegpt schedule=mine]", "--config-dir", "own")
-    assert main(["eval", "-m", "data=my scenes", *MODEL, *QUICK[:-1], *quick, "seed=0,1"]) == 0
-    seeds = {json.loads(file.read_text())["identity"]["seed"]: file.parent for file in folder.rglob("evaluation.json")}
-    before = (seeds[1] / "results.csv").read_bytes()
-    (seeds[1] / "results.csv").unlink()
-    assert main(["eval", f"resume={seeds[1]}"]) == 0 and set(seeds) == {0, 1}
-    assert (seeds[1] / "results.csv").read_bytes() == before
+    assert main(["eval", "data=my scenes", *MODEL, *QUICK[:-1], *quick, "seed=1", "out=found"]) == 0
+    before = Path("found/results.csv").read_bytes()
+    Path("found/results.csv").unlink()
+    assert main(["eval", "resume=found"]) == 0
+    assert Path("found/results.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from torchvision import models
 
 import spade_cli
 from spade_cli.cli import main
-from spade_cli.cli.config.quoting import arrange
+from spade_cli.cli.config.typed_words import split_flags
+from spade_cli.cli.sweep import split_values
 from spade_cli.errors import UserError
 from spade_cli.pruning import find_layers, schedule
 from spade_cli.pruning.layers import find_layers as layers_of
@@ -46,9 +47,11 @@ def test_from_python():
 
 
 def test_a_path_is_typed_like_a_choice():
-    assert arrange(["schedule=my own/a,b.yaml"])[1] == ["schedule=table", "schedule.file='my own/a,b.yaml'"]
-    assert arrange(["-m", "schedule=a.yml,b c.yaml"])[1] == ["schedule=table", "schedule.file='a.yml','b c.yaml'"]
-    assert arrange(["schedule=late", "out=x.yaml"])[1] == ["schedule=late", "out='x.yaml'"]
+    assert split_flags(["schedule=my own/a,b.yaml"])[1] == ["schedule=table", "schedule.file=my own/a,b.yaml"]
+    assert split_flags(["schedule=late", "out=x.yaml"])[1] == ["schedule=late", "out=x.yaml"]
+    _, fixed, varied = split_values(["schedule=a.yml,b c.yaml"])
+    assert fixed == ["schedule=table"]
+    assert varied == {"schedule.file": ["schedule.file='a.yml'", "schedule.file='b c.yaml'"]}
 
 
 FILES = {

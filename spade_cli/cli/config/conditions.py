@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spade_cli.cli.config.quoting import arrange
-from spade_cli.cli.config.resume import key
+from spade_cli.cli.config.compose import Asked, compose_config, read_settings
 from spade_cli.cli.config.settings import trace_settings
+from spade_cli.cli.config.typed_words import group, key, quote, split_flags
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE, SPARSE_FC, TraceCondition
 
@@ -18,19 +18,15 @@ OTHER = "image=other"
 INHERITED = ("pruner", "schedule")  # the groups of the command line that a condition starts from
 
 
-def read_conditions(config: Mapping[str, Any], overrides: tuple[str, ...]) -> dict[str, TraceCondition | None]:
-    """Conditions by name, dense and sparse_fc as None; `overrides` is what the rest of the command line says.
-
-    >>> list(read_conditions({"conditions": "[dense, sparse_fc]"}, ()))
-    ['dense', 'sparse_fc']
-    """
+def read_conditions(config: Mapping[str, Any], asked: Asked) -> dict[str, TraceCondition | None]:
+    """Conditions by name, dense and sparse_fc as None; `asked` is what the rest of the command line says."""
     found: dict[str, TraceCondition | None] = {}
     for name, words in _list_conditions(config.get("conditions")):
         if name in found:
             raise UserError(f"conditions: {name} is there twice; give one of them another name: NAME: {words}")
         if name != words and {name, words} & {DENSE, SPARSE_FC}:
             raise UserError(f"conditions: {name}: {words}: {DENSE} and {SPARSE_FC} keep their own names; take another")
-        found[name] = None if words in (DENSE, SPARSE_FC) else _read_condition(name, words, config, overrides)
+        found[name] = None if words in (DENSE, SPARSE_FC) else _read_condition(name, words, config, asked)
     return found
 
 
@@ -66,7 +62,7 @@ def split(text: str, separators: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _read_condition(name: str, words: str, config: Mapping[str, Any], overrides: tuple[str, ...]) -> TraceCondition:
+def _read_condition(name: str, words: str, config: Mapping[str, Any], asked: Asked) -> TraceCondition:
     first, *rest = split(words, " \t\n")
     short = SHORT.fullmatch(first)
     if short:
@@ -75,36 +71,26 @@ def _read_condition(name: str, words: str, config: Mapping[str, Any], overrides:
     else:
         rest = [first, *rest]
     of_other = OTHER in rest
-    own = arrange([word for word in rest if word != OTHER])[1]
+    own = [quote(word) for word in split_flags([word for word in rest if word != OTHER])[1]]
     for word in own:
-        if word.lstrip("+~").partition("=")[0].split(".")[0] not in INHERITED:
+        if group(word) not in INHERITED:
             raise UserError(
                 f"conditions: {name}: {word} is no setting of a condition; write PRUNER, PRUNER@SPARSITY, pruner.*=, "
                 f"schedule=, schedule.*= or {OTHER}, and the rest beside conditions="
             )
     try:
-        groups, choices = _compose_groups(own, overrides)
+        groups, choices = _compose_groups(own, asked)
         return TraceCondition(trace_settings({**config, **groups}, choices), of_other)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
 
 
-def _compose_groups(own: list[str], overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def _compose_groups(own: list[str], asked: Asked) -> tuple[dict[str, Any], dict[str, str]]:
     """The groups `pruner` and `schedule` with a condition's own words on the command line's, and what was chosen."""
-    from hydra import compose
-    from omegaconf import OmegaConf
-
-    from spade_cli.cli.config.keys import check_choices
-    from spade_cli.cli.config.translate_errors import COMPOSING_ERRORS, translate
-
-    inherited = [word for word in overrides if key(word).split(".")[0] in INHERITED]
+    inherited = [word for word in asked.overrides if group(word) in INHERITED]
     if any(key(word) == "schedule" for word in own):  # another schedule has settings of its own
-        inherited = [word for word in inherited if not key(word).startswith("schedule")]
-    check_choices("eval", own, ())
+        inherited = [word for word in inherited if group(word) != "schedule"]
     words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
-    try:
-        config = compose("eval", words, return_hydra_config=True)
-        groups = {group: OmegaConf.to_container(config[group], resolve=True) for group in INHERITED}
-        return groups, dict(config.hydra.runtime.choices)
-    except COMPOSING_ERRORS as error:
-        raise translate(error, "eval", words, []) from None
+    config, choices = compose_config("eval", words, asked.folders)
+    settings = read_settings(config, "eval")
+    return {name: settings[name] for name in INHERITED if name in settings}, choices

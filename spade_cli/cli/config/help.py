@@ -4,7 +4,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
-from spade_cli.cli.config.options import CONFIGS, Group, Option, describe, read_command
+from spade_cli.cli.config.read_yaml import CONFIGS, Group, Option, describe, read_command
 from spade_cli.cli.terminal import MEANINGS
 
 KEY_WIDTH = 38  # the longest key with its default fits, but for lists
@@ -12,7 +12,6 @@ LONGEST_LIST = 10  # the default methods are shown in full, the tables of the pa
 FLAGS = (
     ("--config-dir DIR", "a folder of your own YAML files, laid out as spade's: DIR/pruner/mine.yaml is pruner=mine"),
     ("--cfg job", "print the configuration and stop"),
-    ("-m, --multirun", "one run for every combination of comma-separated values: pruner=obs,sparsegpt seed=0,1"),
     *MEANINGS,
 )
 

@@ -82,6 +82,13 @@ def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     return value
 
 
+def switch(key: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={value} is neither true nor false; give one of them")
+    return value
+
+
 def text(key: str, value: Any, example: str) -> str:
     """A text that was given."""
     if value in (None, "", MISSING):
