@@ -131,7 +131,7 @@ def test_one_score_that_becomes_another_answer_is_not_faithful(capsys: pytest.Ca
 
 def test_the_verdict_says_what_faithful_means(capsys: pytest.CaptureFixture[str]) -> None:
     folder = run("data_parallel")
-    assert "faithful: this image's answer is kept; augmented copies:" in capsys.readouterr().err
+    assert "faithful: this image's answer is kept; samples:" in capsys.readouterr().err
     assert "it keeps the answer to this image. Answers to other pictures may change" in (
         folder / "report.html"
     ).read_text().replace("&#39;", "'")

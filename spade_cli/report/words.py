@@ -34,7 +34,7 @@ def answers(summary: Summary) -> str:
 def verdict(summary: Summary) -> tuple[bool, str]:
     """Whether the trace may be believed, and why."""
     fidelity, samples = summary.fidelity, summary.augmentation.samples
-    measured = f"on {percent(fidelity.agreement)} of {samples} augmented copies both networks give the same answer"
+    measured = f"on {percent(fidelity.agreement)} of the {samples} samples both networks give the same answer"
     if not fidelity.same_prediction:
         return False, (
             f"The trace is not faithful: it gives this image another answer than the dense network; {measured}. "

@@ -209,7 +209,7 @@ def _list_rows(summary: Summary, report: Path) -> Iterator[tuple[str, str, str]]
     yield "trace", name_prediction(summary, summary.prediction.trace), ""
     word, style = ("faithful", "green") if fidelity.faithful else ("not faithful", "yellow")
     kept = "this image's answer is kept" if fidelity.same_prediction else "this image's answer changes"
-    others = f"augmented copies: {fidelity.agreement:.1%} get the same answer, KL {fidelity.kl:.3f} nats"
+    others = f"samples: {fidelity.agreement:.1%} get the same answer, KL {fidelity.kl:.3f} nats"
     yield "fidelity", f"{word}: {kept}; {others}", style
     yield "sparsity", f"{summary.sparsity.achieved:.1%}; {name_pruning(summary)}", ""
     yield "seconds", f"{summary.seconds['total']:.1f}", ""
