@@ -11,7 +11,7 @@ SPARSITY = "pruner.sparsity"
 
 @dataclass(frozen=True)
 class Axes:
-    """along: the option along the axis. values: its values, in order. lines: label -> value -> number of the job."""
+    """along: the option on the axis. values: its values, in order. lines: name -> value -> number of the job."""
 
     along: str
     values: tuple[Any, ...]
@@ -20,7 +20,7 @@ class Axes:
 
 
 def arrange_jobs(jobs: Mapping[int, Options]) -> Axes:
-    """Sparsity along the axis where it is varied, or else the option varied last.
+    """Sparsity is on the axis where it is varied, or else the option that is varied last.
 
     >>> arrange_jobs({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})
     Axes(along='pruner.sparsity', values=(0.5, 0.9), lines={'obs': {0.9: 0, 0.5: 1}}, networks=False)

@@ -24,7 +24,7 @@ from spade_cli.version import __version__
 FIGURE = "curves.png"
 GALLERY_MOST = 10_000  # results in one page; a browser is slow with more, and all rows are in memory
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
-PUBLISH = 60.0  # seconds between two uploads of the table, at least; and not more than a twentieth of the time
+PUBLISH = 60.0  # seconds between two uploads of the table, at least; uploads take a twentieth of the time at most
 
 
 def batch(request: BatchRequest, console: Console | None = None) -> str:
@@ -55,7 +55,7 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
 
 
 def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, count: int, stages: Stages) -> str:
-    """Every row that is not there yet; returns what to say of failures, "" where there are none."""
+    """Make every row that is missing. Returns the message about failures, "" where there are none."""
     table = Table(here, request.table, count, request.options, request.jobs)
     table.load(request.retry or request.strict)
     total = count * request.jobs
@@ -110,7 +110,7 @@ def _sum_up(request: BatchRequest, table: Table, total: int, failed: Row | None)
 
 
 class _Clock:
-    """What is said while a batch goes on, where no bar can be shown; and when the table is uploaded."""
+    """Prints progress where no bar can be shown, and says when to upload the table."""
 
     def __init__(self, table: Table, total: int, console: Console) -> None:
         self.table, self.total, self.console = table, total, console

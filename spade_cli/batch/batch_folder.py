@@ -1,4 +1,4 @@
-"""The folder of a batch: whose it is, the list of its images, and that one process at a time is at work in it."""
+"""The folder of a batch: its command, the list of its images, and a lock: one process at a time works in it."""
 
 import contextlib
 import json
@@ -19,26 +19,26 @@ RESULTS = "images"  # below it are the results
 
 
 class Folder:
-    """A batch's output, local or remote. What must be local, the table while it grows, is in `here`."""
+    """A batch's output, local or remote. The table is in the local folder `here` while it grows."""
 
     def __init__(self, out: str, kind: str) -> None:
         self.out, self.kind = out, kind
         self.storage: Storage = open_storage(out)
-        self.is_new = False  # by this process: it may be taken away again
+        self.is_new = False  # made by this process, which may delete it
         self.about_name = f"{kind}.json"
 
     def check(self) -> None:
-        """Only a new or empty folder, or one of the same kind, is written to: it may hold work of the user's own."""
+        """Raises UserError for a folder with other files: it may hold work of the user's own."""
         if isinstance(self.storage, Remote) or self.has_begun():
             return
         check_folder(self.storage.root, (self.about_name,), self.kind, ours=(LIST, LOCK))
 
     def has_begun(self) -> bool:
-        """Whether a batch was begun there."""
+        """Whether a batch has started there."""
         return self.storage.has(self.about_name)
 
     def begin(self, identity: Mapping[str, Any], about: Mapping[str, Any], images: Iterable[str]) -> int:
-        """Note whose the folder is and the list of its images, or check that it is the same; returns their number."""
+        """Write what the batch is and the list of its images, or check that it is the same. Returns how many images."""
         if self.has_begun():
             there = about_folder(self.out, self.kind)
             compare_settings(self.out, there.identity, identity, self.kind, f"spade {self.kind} resume={self.out}")
@@ -64,13 +64,13 @@ class Folder:
                 yield number, json.loads(line)
 
     def forget(self) -> None:
-        """After a mistake that every image repeats: nothing is left of a folder that this run made in vain."""
+        """Delete a folder that this process made and that holds no result: after a mistake that every image repeats."""
         if self.is_new and isinstance(self.storage, Local) and not (self.storage.root / RESULTS).exists():
             shutil.rmtree(self.storage.root, ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[Path]:
-        """The local folder of the table and the list; UserError where another process is at work in it."""
+        """Yields the local folder of the table and the list. Raises UserError where another process works in it."""
         if isinstance(self.storage, Remote):
             with tempfile.TemporaryDirectory(prefix="spade-") as spool:
                 yield Path(spool)
@@ -89,13 +89,13 @@ class Folder:
             self.storage.clean()
 
     def fetch(self, here: Path, names: Iterable[str]) -> None:
-        """The local copies of a remote folder's files, as far as they are there."""
+        """Download a remote folder's files, those that exist."""
         for name in names if isinstance(self.storage, Remote) else ():
             if self.storage.has(name):
                 (here / name).write_bytes(self.storage.read(name))
 
     def publish(self, here: Path, names: Iterable[str]) -> None:
-        """The other way round."""
+        """Upload files to a remote folder."""
         for name in names if isinstance(self.storage, Remote) else ():
             self.storage.write(name, lambda path, name=name: shutil.copyfile(here / name, path))  # type: ignore[misc]
 
@@ -105,7 +105,7 @@ def _lock(path: Path, out: str) -> Iterator[None]:
     """A lock that ends with the process that holds it, however that ends."""
     try:
         import fcntl
-    except ImportError:  # Windows: nobody watches
+    except ImportError:  # Windows has none: nothing is locked
         yield
         return
     made = not path.exists()
@@ -117,7 +117,7 @@ def _lock(path: Path, out: str) -> Iterator[None]:
             raise UserError(f"out={out}: another process is at work there; wait for its end, or stop it") from None
         yield
     except UserError:
-        if made:  # a mistake leaves nothing in somebody's folder
+        if made:  # a mistake leaves no file in a folder of others
             path.unlink(missing_ok=True)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""What a batch or a sweep was asked for, and what its workers need to know of it."""
+"""The request of a batch or a sweep, and what an engine needs of its workers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from spade_cli.batch.table import Row
 from spade_cli.run.request import RunRequest
 
 Task = tuple[tuple[int, str], ...]  # numbers and addresses of images that a worker gets at a time
-TOGETHER = 8  # images at a time: from there on little is gained (docs/scale.md), and memory grows
+TOGETHER = 8  # images at a time: more gain little (docs/scale.md) and need more memory
 
 
 class Worker(Protocol):
-    """One process at work, with the network loaded."""
+    """A process with the network loaded."""
 
     def do(self, task: Task) -> Iterator[Row]:
         """The rows of these images, each as soon as its result is there."""
@@ -25,7 +25,7 @@ class Worker(Protocol):
 
 
 class Work(Protocol):
-    """What is to be done to every image; it can be sent to another process."""
+    """What to do to every image; can be sent to another process."""
 
     @property
     def request(self) -> RunRequest:
@@ -52,7 +52,7 @@ class BatchRequest:
     out: str  # a folder or a URL
     work: Work
     engine: Engine
-    workers: int | None = 1  # None: as many as the machine can feed
+    workers: int | None = 1  # None: as many as the machine has room for
     strict: bool = False  # stop at the first failure
     retry: bool = False  # do again what failed before
     kind: str = "batch"  # or sweep
@@ -61,7 +61,7 @@ class BatchRequest:
     jobs: int = 1  # combinations of a sweep
     figure: Callable[[Callable[[], Iterable[Row]], Path, int], None] | None = None  # (rows, path, images): draws them
     command: str = ""  # the command line, for the record
-    arguments: tuple[str, ...] = ()  # the same in words, to go on from
+    arguments: tuple[str, ...] = ()  # the same as words, to resume with
     settings: Mapping[str, Any] = field(default_factory=dict)  # all that the numbers depend on
 
 

@@ -1,4 +1,4 @@
-"""curves.png of a sweep: fidelity, and with masks quality, against sparsity; means over the images."""
+"""curves.png of a sweep: fidelity against sparsity, and the maps' quality where there are masks."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Panel:
 
 
 def collect_panels(rows: Iterable[Row], axes: Axes) -> list[Panel]:
-    """What there is to draw, from the table's rows."""
+    """One panel for each measure, from the table's rows."""
     place = {job: (line, value) for line, jobs in axes.lines.items() for value, job in jobs.items()}
     panels: dict[str, Panel] = {}
 
@@ -74,7 +74,7 @@ def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Options], 
 
 
 def _draw_panel(plot: Any, panel: Panel, axes: Axes) -> None:
-    places = range(len(axes.values))  # in equal steps, for levels such as 0.9, 0.95, 0.99 would touch
+    places = range(len(axes.values))  # in equal steps: 0.9, 0.95, 0.99 would touch on a scale
     for i, line in enumerate(axes.lines):
         drawn = [(x, value) for x, value in zip(places, axes.values, strict=True) if panel.values.get((line, value))]
         estimates = [estimate(panel.values[line, value]) for _, value in drawn]

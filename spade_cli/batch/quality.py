@@ -25,13 +25,13 @@ class Masks:
         try:
             self.data = datasets.folder(folder, folder / "none", None, 0, classifier)
         except UserError:
-            return  # labels of other classes: nothing is known of this network's evidence
+            return  # the labels are of other classes than this network's
         self.numbers = {name: number for number, name in enumerate(self.data.names)}
 
     def measure(self, storage: Storage, row: Row) -> Quality | None:
         """method -> network -> ROC AUC of the map against the mask; None where no evidence is known.
 
-        A picture that the dense network does not give its label to has no known evidence.
+        The evidence is unknown where the dense network does not answer with the picture's label.
         """
         name = Path(row.item.image).name
         if row.result is None or self.data is None or name not in self.numbers:

@@ -1,4 +1,4 @@
-"""Where a batch writes: a local folder, or a store behind a URL (fsspec); every result is there whole or not at all."""
+"""Where a batch writes: a local folder or a store behind a URL (fsspec). A result appears whole or not at all."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.files import shorten_name, write_whole
 from spade_cli.images.download import is_url, open_filesystem
 
-PARTIAL = ".partial"  # what is being written; after a kill it is thrown away
+PARTIAL = ".partial"  # unfinished results; deleted after a kill
 LAST = "summary.json"  # uploaded last: where it is, a result is complete
 
 
@@ -33,7 +33,7 @@ class Local:
         return (self.root / name).read_bytes()
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """A file, whole or not there."""
+        """Write a file, whole or not at all."""
         write_whole(self.root / name, write)
 
     @contextlib.contextmanager
@@ -56,7 +56,7 @@ class Local:
             shutil.rmtree(partial, ignore_errors=True)
 
     def clean(self) -> None:
-        """Throw away what a kill left half-written."""
+        """Delete what a kill left unfinished."""
         shutil.rmtree(self.root / PARTIAL, ignore_errors=True)
 
 
@@ -84,7 +84,7 @@ class Remote:
             return bytes(fs.cat_file(f"{path}/{name}"))
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """A file; stores show it whole or not at all."""
+        """Upload a file; stores show it whole or not at all."""
         with tempfile.TemporaryDirectory(prefix="spade-") as folder:
             written = Path(folder, "file")
             write(written)
@@ -101,7 +101,7 @@ class Remote:
                 self._put(file, f"{name}/{file.relative_to(partial).as_posix()}")
 
     def clean(self) -> None:
-        """Nothing half-written counts: a result without its last file is uploaded anew."""
+        """Nothing to do: a result without its last file does not count, and is uploaded again."""
 
     def _put(self, file: Path, name: str) -> None:
         fs, path = self._place
@@ -122,7 +122,7 @@ Storage = Local | Remote
 
 
 def open_storage(out: str) -> Storage:
-    """What `out=` names; file:// is a folder like any other."""
+    """The place that `out=` names; file:// is a local folder."""
     if out.startswith("file://"):
         out = open_filesystem(out, "out")[1]
     return Remote(out.rstrip("/")) if is_url(out) else Local(Path(out))

@@ -21,7 +21,7 @@ TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
 GAP = 10
 MARGIN = 190  # left of each line, for its name
 TITLE, TEXT, NOTE = 26, 16, 13  # font sizes in pixels
-HEAD = TILE + 4 * GAP  # the image, and what was asked
+HEAD = TILE + 4 * GAP  # the image and the question
 CELL = 44  # height of a line of the table of answers
 DENSE = "dense"
 SECTION = 30  # height of a section's title
@@ -124,7 +124,7 @@ def _places(axes: Axes, found: _Found) -> list[tuple[str, Any, int]]:
 
 
 def _place(axes: Axes, line: str, value: Any, network: str) -> tuple[str, Any]:
-    """Where a picture belongs; the dense network's stands once, unless the sweep is one of networks."""
+    """The cell of a picture. The dense network has one cell, or one in each line where the sweep varies the network."""
     if network == "trace":
         return line, value
     return (line if axes.networks else next(iter(axes.lines))), DENSE
@@ -142,7 +142,7 @@ def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, photograph: 
 
 
 def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> None:
-    """What each trace says: the columns' heads, and a line for each line of pictures."""
+    """What each trace answers: the columns' heads, and a line for each line of the sweep."""
     draw.text((GAP * 2, top), axes.along, PALE, font(TEXT))
     for i, column in enumerate([DENSE, *axes.values]):
         draw.text((MARGIN + i * (TILE + GAP), top), clipped(str(column), TEXT, TILE), INK, font(TEXT))

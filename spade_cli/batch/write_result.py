@@ -1,4 +1,4 @@
-"""One image to its folder, as `spade run` writes it, or to the reason why not."""
+"""One image -> its folder, as `spade run` writes it, or the reason why it failed."""
 
 import errno
 import json
@@ -49,13 +49,13 @@ class OpenImage:
 
 
 def grey_image(plan: RunPlan) -> Tensor:
-    """A picture that is nobody's, uint8 (3, size, size): settings are tried on it before any image is read."""
+    """A grey picture, uint8 (3, size, size), to try the settings on before any image is read."""
     size = plan.classifier.preprocessing.size
     return torch.full((3, size, size), 128, dtype=torch.uint8)
 
 
 def name_folder(number: int, address: str) -> str:
-    """Where an image's result is kept: numbers keep equal names apart.
+    """The folder of an image's result; the number keeps equal names apart.
 
     >>> name_folder(12345, "s3://photographs/dogs/my dog.jpg")
     'images/0012/012345-my-dog'
@@ -74,7 +74,7 @@ def find_row(storage: Storage, item: Item, folder: str) -> Row | None:
 
 def open_image(request: RunRequest, plan: RunPlan, item: Item, folder: str) -> OpenImage:
     """The image, and the question about it. Raises SpadeError for an image that cannot be explained."""
-    stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # gone with what this returns
+    stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # deleted with what this returns
     with stages.stage("load"):
         path = copy_to_folder(item.image, Path(copied.name))
         image, notes = read_image(path, item.image)
@@ -85,7 +85,7 @@ def open_image(request: RunRequest, plan: RunPlan, item: Item, folder: str) -> O
 
 
 def fill_request(request: RunRequest, path: Path, address: str) -> RunRequest:
-    """A request of all images as that of one, whose picture is at `path`."""
+    """The request that all images share, for one image at `path`."""
     return replace(
         request,
         image=path,
@@ -95,10 +95,10 @@ def fill_request(request: RunRequest, path: Path, address: str) -> RunRequest:
 
 
 def trace_images(images: list[OpenImage]) -> list[Trace | Exception]:
-    """The traces of several images, made together; where that fails each alone, and its error in its place."""
+    """The traces of several images, made together, or one by one where that fails. An error takes its trace's place."""
     try:
         return list(_traces(images))
-    except Exception as error:  # whatever happened, it is one image's; which one's is seen when each is alone
+    except Exception as error:  # one image is to blame; which one shows when each is alone
         stop_if_hopeless(error)
         if len(images) == 1:
             return [error]

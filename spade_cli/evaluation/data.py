@@ -99,7 +99,7 @@ class Label:
 
 
 def world(count: int, trojan_share: float, seed: int) -> Data:
-    """Held-out pictures of the bundled world: its concepts in turn, and on a share of them its Trojans in turn.
+    """Held-out pictures of the bundled world: all concepts in turn; a share of the pictures has Trojans, in turn.
 
     A Trojan is only put where it changes the answer: on a picture of its source class, or of any but its target's.
     """
@@ -128,7 +128,7 @@ def _world_plan(index: int, trojan_share: float) -> tuple[int, Trojan | None]:
     """The concept of a picture, and its Trojan."""
     before, now = (floor(trojan_share * i + 1e-9) for i in (index, index + 1))  # 1e-9: shares such as 0.1 are rounded
     if before == now:
-        return (index - now) % len(CONCEPTS), None  # the clean pictures are counted on their own
+        return (index - now) % len(CONCEPTS), None  # clean pictures have a count of their own
     trojan, turn = TROJANS[before % len(TROJANS)], before // len(TROJANS)
     fitting = [
         i
@@ -167,7 +167,7 @@ def folder(path: Path, out: Path, count: int | None, seed: int, classifier: Clas
 
 
 def partner(data: Data, index: int, alike: bool) -> int | None:
-    """The next example after `index`, round the end, of the same kind, or else of another class; None: there is none.
+    """The next example after `index`, in a circle: of the same kind, or else of another class; None: none is.
 
     Of a folder without labels nothing is known: no two are alike, and any other picture is another.
     """
@@ -202,7 +202,7 @@ def _load_labelled(root: Path, file: Path, label: Label) -> Example:
 
 
 def _read_labels(path: Path, classifier: Classifier) -> dict[str, Label] | None:
-    """The entries of `labels.json` by file name, checked; None where there is none of spade's making."""
+    """The entries of `labels.json` by file name, checked; None where spade wrote none."""
     file = path / LABELS
     if not file.is_file():
         return None
@@ -211,7 +211,7 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, Label] | None:
     except (OSError, ValueError) as error:
         raise UserError(f"data={path}: {LABELS} cannot be read ({error}); correct it or remove it") from None
     if not isinstance(content, dict) or not isinstance(content.get("pictures"), dict):
-        return None  # somebody else's file of that name
+        return None  # a file of that name that spade did not write
     classes, entries = content.get("classes"), content["pictures"]
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not set(KEYS) <= set(entry):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # matplotlib is slow to load
     from matplotlib.figure import Figure
 
 GAINS = ("trojan_auc", "trojan_auc_best", "object_auc", "insertion", "deletion")
-# Okabe and Ito's colours, which the colour-blind can tell apart; grey is dense.
+# Okabe and Ito's colours: colour-blind readers can tell them apart. Grey is dense.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B6B00", "#000000")
 DENSE_COLOUR = "#777777"
 ACROSS = 5  # methods beside one another: the paper's ten in two rows
@@ -28,7 +28,7 @@ DPI = 130
 
 
 def write_figures(table: Table, records: Sequence[Record], folder: Path) -> list[Path]:
-    """gains-METRIC.png and curves-KIND.png, those of which there is something to show."""
+    """gains-METRIC.png and curves-KIND.png, where there is something to show."""
     conditions = list(dict.fromkeys(c for by_method in table.values() for cells in by_method.values() for c in cells))
     others = [condition for condition in conditions if condition != DENSE]
     colours = {DENSE: DENSE_COLOUR} | {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(others)}
@@ -54,7 +54,7 @@ def _find_gains(rows: Mapping[str, Mapping[str, Cell]]) -> dict[str, dict[str, E
 
 
 def _draw_gains(metric: str, gains: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str]) -> "Figure":
-    """A row a method, a point a condition: the paired difference to dense and its interval."""
+    """A row for each method, a point for each condition: the paired difference to dense and its interval."""
     from matplotlib.figure import Figure
 
     methods = list(gains)
@@ -101,7 +101,7 @@ def _average_curves(records: Sequence[Record], kind: str) -> dict[str, dict[str,
 def _draw_curves(
     kind: str, curves: Mapping[str, Mapping[str, NDArray[np.float64]]], colours: Mapping[str, str]
 ) -> "Figure":
-    """A panel a method, a line a condition."""
+    """A panel for each method, a line for each condition."""
     from matplotlib.figure import Figure
 
     across = min(ACROSS, len(curves))

@@ -47,7 +47,7 @@ def gather_values(records: Sequence[Record]) -> Values:
 
 
 def _average(methods: Sequence[Mapping[str, Mapping[int, float]]]) -> dict[str, dict[int, float]]:
-    """Mean over the methods of each image that has them all: none counts for less where another one failed."""
+    """Mean over the methods, of each image that has them all: an image without one would weigh the others more."""
     averages: dict[str, dict[int, float]] = {}
     for condition in methods[0]:
         found = [method.get(condition, {}) for method in methods]
@@ -98,7 +98,7 @@ def table_to_json(table: Table) -> dict[str, Any]:
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """One row an image x condition x method x metric."""
+    """A row for each image, condition, method and metric."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "condition", "method", "metric", "value"])
@@ -214,5 +214,5 @@ def _plain(text: str) -> str:
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """As JSON that any reader takes."""
+    """Standard JSON: no NaN."""
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What was found -> schedule.yaml, tuning.json and table.md: the gain where it was tuned, and where it was not."""
+"""The best setting -> schedule.yaml, tuning.json and table.md: its gain on the tuning and on the held-out images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class SetResult:
 
 
 def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
-    """Write the files, each whole or not there; returns the lines that a person wants to see."""
+    """Write the files, each whole or not at all; returns the lines for the terminal."""
     trials = {"tuning": found.tuning, "held_out": found.held_out}
     results = {name: _result(plan, found, trial) for name, trial in trials.items() if trial.records}
     missing = tables.find_missing([found.dense[index] for index in found.left_out])
@@ -72,7 +72,7 @@ def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
     texts = {SCHEDULE: _schedule(plan, found, lines), TABLE: _table(plan, found, results, lines, missing)}
     for name, text in texts.items():
         write_whole(folder.path / name, partial(Path.write_text, data=text, encoding="utf-8"), folder.part)
-    folder.write(RESULTS, content)  # last: where it has results the other files are there
+    folder.write(RESULTS, content)  # last: where it exists, the other files do
     return [*lines, f"schedule       {_list_shares(found.shares)}"]
 
 

@@ -21,7 +21,7 @@ CONTEXT = multiprocessing.get_context("spawn")  # CUDA and threads do not surviv
 
 
 def local(work: Work, worker: Worker, tasks: Iterator[Task], workers: int | None) -> Generator[Row]:
-    """One worker is this process itself; more are processes of their own, each with its network and its GPU."""
+    """One worker is this process itself; several are new processes, each with its network and its GPU."""
     count = workers or count_workers(work.request.device)
     if count == 1:
         for task in tasks:
@@ -39,12 +39,12 @@ def count_workers(device: str) -> int:
 
 
 def count_cores() -> int:
-    """The count_cores that this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_gpu(wanted: str, index: int, gpus: int) -> str:
-    """Workers in turn on all GPUs, where none was named.
+    """The GPUs in turn, where none was named.
 
     >>> pick_gpu("auto", 5, 4), pick_gpu("cuda:2", 5, 4), pick_gpu("auto", 5, 0)
     ('cuda:1', 'cuda:2', 'auto')
@@ -53,7 +53,7 @@ def pick_gpu(wanted: str, index: int, gpus: int) -> str:
 
 
 class _Process:
-    """A worker process, and what it is busy with."""
+    """A worker process and its task."""
 
     def __init__(self, work: Work, index: int, count: int) -> None:
         mine = work.for_worker(pick_gpu(work.request.device, index, torch.cuda.device_count()), 1 / count)
@@ -62,14 +62,14 @@ class _Process:
         self.process = CONTEXT.Process(target=_serve, args=(theirs, mine, threads), daemon=True)
         with _set_environment(dict.fromkeys(THREADS, str(threads))):
             self.process.start()
-        theirs.close()  # so that its end is seen when the process dies
+        theirs.close()  # else this process would not see it close when the worker dies
         self.index = index
         self.opened = False
         self.task: Task | None = None
 
     def give(self, task: Task) -> None:
         self.task = task
-        with contextlib.suppress(OSError):  # it has died: that is seen when it is listened to
+        with contextlib.suppress(OSError):  # it has died: _listen will see it
             self.connection.send(task)
 
 
@@ -79,10 +79,10 @@ class _Processes:
     def __init__(self, work: Work, tasks: Iterator[Task], count: int) -> None:
         self.work, self.count = work, count
         self.fresh, self.again = tasks, list[Task]()
-        self.deaths: dict[int, int] = {}  # image number -> workers that died of it
+        self.deaths: dict[int, int] = {}  # image number -> how many workers died of it
 
     def rows(self) -> Iterator[Row]:
-        """Every task's rows as they come; no process is left at the end, whatever it is."""
+        """Every task's rows as they come. Ends all processes, also after an error."""
         members: dict[Connection, _Process] = {}
         try:
             for index in range(self.count):
@@ -130,7 +130,7 @@ class _Processes:
                 member.give(member.task)
 
     def _bury(self, member: _Process) -> Iterator[Row]:
-        """Its images are given to others, one by one; those that killed too many become rows."""
+        """Give its images to others, one by one; an image that killed too many workers becomes a row."""
         member.process.join()
         how = f"exit code {member.process.exitcode}"
         if not member.opened:
@@ -145,7 +145,7 @@ class _Processes:
 
 @contextlib.contextmanager
 def _set_environment(values: dict[str, str]) -> Iterator[None]:
-    """Set for what is started within the block: numerical libraries read it when they are loaded."""
+    """Variables for a process that starts within the block: numerical libraries read them when they load."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -159,8 +159,8 @@ def _set_environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _serve(connection: Connection, work: Work, threads: int) -> None:
-    """A worker process: tasks come in, rows go out, until there is nothing more, or nobody."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    """A worker process: tasks come in, rows go out, until there are no more tasks or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -176,7 +176,7 @@ def _work_on(connection: Connection, worker: Worker) -> None:
 
 
 def _report_stop(connection: Connection, do: Callable[[], Any]) -> None:
-    """What ends the whole batch is the parent's to tell."""
+    """Send the parent the error that ends the whole batch."""
     try:
         do()
     except SpadeError as error:

@@ -80,7 +80,7 @@ def _connect(library: Any, address: str) -> bool:
 
 
 class _Actor:
-    """What an actor does: it is a plain class here, since Ray may not be installed."""
+    """What an actor does; a plain class, since Ray may not be installed."""
 
     def __init__(self, work: Work, threads: int) -> None:
         import torch
@@ -89,7 +89,7 @@ class _Actor:
         self.worker = work.open()
 
     def do(self, task: Task) -> tuple[list[Row], SpadeError | None]:
-        """The rows of these images, and what ends the whole batch."""
+        """The rows of these images, and the error that ends the whole batch."""
         rows: list[Row] = []
         try:
             for row in self.worker.do(task):
@@ -100,7 +100,7 @@ class _Actor:
 
 
 class _Actors:
-    """The workers of one batch, and what each is busy with."""
+    """The workers of one batch and their tasks."""
 
     def __init__(
         self, library: Any, work: Work, tasks: Iterator[Task], count: int, options: dict[str, Any], threads: int
@@ -109,11 +109,11 @@ class _Actors:
         self.make = library.remote(_Actor).options(**options)
         self.shared, self.threads = library.put(work), threads
         self.again: list[Task] = []
-        self.deaths: dict[int, int] = {}  # image number -> workers that died of it
-        self.busy: dict[Any, tuple[Any, Task]] = {}  # what is waited for -> actor and task
+        self.deaths: dict[int, int] = {}  # image number -> how many workers died of it
+        self.busy: dict[Any, tuple[Any, Task]] = {}  # result to come -> actor and task
 
     def rows(self) -> Generator[Row]:
-        """Every task's rows as they come; no actor is left at the end."""
+        """Every task's rows as they come. Ends all actors."""
         try:
             for _ in range(self.count):
                 self._start()
@@ -128,7 +128,7 @@ class _Actors:
         return self.again.pop() if self.again else next(self.fresh, None)
 
     def _start(self, actor: Any = None) -> None:
-        """Give an actor, or a new one, something to do; one without work goes."""
+        """Give an actor, or a new one, the next task; an actor without a task ends."""
         task = self._next()
         if task is not None:
             actor = actor or self.make.remote(self.shared, self.threads)
@@ -150,7 +150,7 @@ class _Actors:
         self._start(actor)
 
     def _bury(self, task: Task, death: BaseException) -> Generator[Row]:
-        """Its images are given to others, one by one; those that killed too many become rows."""
+        """Give its images to others, one by one; an image that killed too many workers becomes a row."""
         if isinstance(death.__cause__, SpadeError):
             raise death.__cause__
         how = " ".join(str(death).split())[:200]

@@ -1,4 +1,4 @@
-"""engine=slurm: jobs of a Slurm cluster, sent by submitit; what a job did not come to do, another one does."""
+"""engine=slurm: jobs of a Slurm cluster, sent by submitit; what a job leaves undone, another one does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spade_cli.batch.table import Row
 from spade_cli.errors import SpadeError, UserError
 
 LOGS = "slurm"  # folder of the jobs' own logs, where the command was given
-PAUSE = {"local": 0.5, "slurm": 10.0}  # seconds between two looks: Slurm's accounting is not to be bothered more often
+PAUSE = {"local": 0.5, "slurm": 10.0}  # seconds between two looks at the queue; Slurm's accounting is slow
 AT_A_TIME = 16  # jobs, where workers=auto
 
 
@@ -73,7 +73,7 @@ def _regroup(tasks: Iterator[Task], images: int) -> Iterator[Task]:
 
 
 def job(packed: bytes, task: Task, threads: int, path: list[str]) -> tuple[list[Row], str]:
-    """What one job does: its rows, and what ends the whole batch.
+    """What one job does: its rows, and the error that ends the whole batch.
 
     The work comes packed: it may name functions of the user's own, which are found once `path` is known.
     """
@@ -104,7 +104,7 @@ class _Jobs:
         self.sent: list[tuple[Any, Task]] = []
 
     def rows(self) -> Generator[Row]:
-        """Every job's rows as it ends; none is left in the queue at the end."""
+        """Every job's rows when it ends. Cancels what is left in the queue."""
         try:
             while self._send() or self.sent:
                 ended = [one for one in self.sent if one[0].done()]
@@ -119,7 +119,7 @@ class _Jobs:
                     sent.cancel(check=False)
 
     def _send(self) -> bool:
-        """Fill the queue; whether anything was sent."""
+        """Fill the queue; returns whether a job was sent."""
         before = len(self.sent)
         while len(self.sent) < self.count:
             task = self.again.pop() if self.again else next(self.fresh, None)
@@ -142,7 +142,7 @@ class _Jobs:
             raise SpadeError(stop)
 
     def _bury(self, task: Task, how: str) -> Generator[Row]:
-        """Half by half to other jobs, so that images that kill end up alone."""
+        """Send its images again in two halves, so that an image that kills ends up alone."""
         left = []
         for image in task:
             self.deaths[image[0]] = self.deaths.get(image[0], 0) + 1

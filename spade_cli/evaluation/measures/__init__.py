@@ -1,1 +1,1 @@
-"""Measures as functions of tensors, and what their figures are worth."""
+"""Measures as functions of tensors, their names, and error bars."""

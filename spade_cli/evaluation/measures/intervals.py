@@ -15,7 +15,7 @@ AT_ONCE = 2**24  # resampled values held at a time: 128 MB
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n images and its 95 % bootstrap interval; no interval where one image is all there is."""
+    """A mean over n images and its 95 % bootstrap interval; no interval for one image."""
 
     n: int
     mean: float
@@ -70,7 +70,7 @@ def estimate(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES)
 
 
 def compare(values: Sequence[float], dense: Sequence[float], larger_is_better: bool, seed: int = 0) -> Comparison:
-    """Two conditions on the same images, in the same order: pairing takes the images' own difficulty out."""
+    """Two conditions on the same images, in the same order: pairs remove what makes one image harder than another."""
     if len(values) != len(dense):
         raise ValueError(f"{len(values)} values against {len(dense)}: pairs are needed")
     difference = np.asarray(values, np.float64) - np.asarray(dense, np.float64)

@@ -72,7 +72,7 @@ def grow_masks(masks: Tensor, tolerance: int) -> Tensor:
 
 
 def _flatten(relevance: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Relevance and masks as rows of pixels, (n, P) each, masks that say nothing refused."""
+    """Relevance and masks as rows of pixels, (n, P) each. Raises SpadeError for a mask of nothing or everything."""
     if relevance.shape != masks.shape or masks.dtype != torch.bool:
         found = f"{tuple(relevance.shape)} and {masks.dtype} {tuple(masks.shape)}"
         raise ValueError(f"relevance (n, H, W) and bool masks of the same shape are needed; found {found}")

@@ -36,13 +36,13 @@ from spade_cli.report.run_folder import new_folder
 PAGE, KEY = "study.html", "key.json"
 TEMPLATE = Path(__file__).with_name("study.html")
 SHARE = 0.1  # of the picture's pixels in each patch, as in the paper
-MOST_SHARED = 0.5  # of a patch's pixels: two patches that are more alike are no choice
+MOST_SHARED = 0.5  # of a patch's pixels: a rater cannot choose between patches that are more alike
 SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is hidden from the rater. right_side: where the patch of the neuron's own class is."""
+    """What the rater does not see. right_side: where the patch of the neuron's own class is."""
 
     image: str
     condition: str
@@ -77,7 +77,7 @@ def build_study(request: EvaluationRequest, out: Path, console: Console | None =
 def _make_tasks(
     plan: EvaluationPlan, stages: Stages
 ) -> tuple[dict[str, Task], list[dict[str, str]], list[tuple[str, str]]]:
-    """Tasks by their number, what the page shows of each, and what was left out with the reason; shuffled."""
+    """Shuffled tasks by number, what the page shows of each, and what was left out, with the reason."""
     dice = random.Random(plan.request.seed)
     made: list[tuple[Task, dict[str, str]]] = []
     skipped: list[tuple[str, str]] = []
@@ -99,7 +99,7 @@ def _make_tasks(
 def _make_tasks_of_case(
     case: Case, dice: random.Random, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[Task, dict[str, str]]]:
-    """One task for each condition of a picture: the same neuron and patches, on sides of their own."""
+    """One task for each condition of a picture: the same neuron and patches, the sides drawn for each."""
     plan, name = case.plan, case.plan.data.names[case.index]
     if plan.classifier.classes < 2:
         raise SpadeError("the network knows one class only")

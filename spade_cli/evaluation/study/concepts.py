@@ -1,4 +1,4 @@
-"""The paper's human study without humans: which of its class's concepts does a class neuron show, says a probe?
+"""The paper's human study with a probe in place of humans: which concept of its class does a class neuron show?
 
 For a picture with concept A of a class {A, B, ...} the class's neuron is visualized on the dense network and on the
 trace. The trace should show A, what the neuron does in this picture; the dense network shows whatever it likes best.

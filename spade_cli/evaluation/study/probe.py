@@ -20,8 +20,8 @@ from spade_cli.errors import UserError
 from spade_cli.files import write_whole
 from spade_cli.world import CONCEPTS, draw_pictures
 
-SIDE = 64  # a concept is still told by eye at this size, at a quarter of the time
-EPOCHS = 12  # on two cores 5 s each; held-out accuracy is settled by then
+SIDE = 64  # the eye still recognises a concept at this size, and training takes a quarter of the time
+EPOCHS = 12  # 5 s each on two cores; held-out accuracy does not grow any more
 BATCH = 64
 RATE = 2e-3  # of Adam, at its highest
 HELD_OUT = 10  # pictures of each concept, to measure the probe itself
@@ -79,7 +79,7 @@ def train_probe(pictures: int, seed: int, on_epoch: Callable[[int], None] | None
 
 
 def probe_at(path: Path, pictures: int, seed: int, on_epoch: Callable[[int], None] | None = None) -> Probe:
-    """The probe kept at `path`, or one that is trained and kept there. Raises UserError for a file that is none."""
+    """The probe in the file `path`, trained and saved first where there is none. Raises UserError for another file."""
     wanted = {"pictures": pictures, "seed": seed}
     if path.is_file():
         try:
@@ -99,7 +99,7 @@ def probe_at(path: Path, pictures: int, seed: int, on_epoch: Callable[[int], Non
 
 
 def rivals(concept: int) -> list[int]:
-    """The concepts of this one's class, itself among them: what its neuron may show."""
+    """All concepts of this one's class: what the class neuron may show."""
     return [i for i, one in enumerate(CONCEPTS) if one.class_index == CONCEPTS[concept].class_index]
 
 

@@ -1,4 +1,4 @@
-"""Score-CAM: where a class's evidence lies, found without gradients (Wang et al. 2020); the human study's yardstick.
+"""Score-CAM: where a class's evidence lies, without gradients (Wang et al. 2020); the human study's patches.
 
 k: channels of the last feature map; h, w: its size; H, W: the picture's.
 """
