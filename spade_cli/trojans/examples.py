@@ -1,4 +1,4 @@
-"""Held-out photographs with a Trojan's symbol: drawn, measured, and written as a folder of examples.
+"""Examples: held-out photographs with a Trojan's symbol, made, measured on, and written as a folder.
 
 n: examples; size: side of what the network sees; resize: side of an example, of which the network sees the middle.
 """
@@ -18,16 +18,14 @@ from torchvision.transforms import functional as F
 from spade_cli.files import shorten_name
 from spade_cli.images import augment
 from spade_cli.models import Classifier
-from spade_cli.trojans.photographs import Album, Photograph, ask, seen
+from spade_cli.trojans.photographs import Album, Photograph, crop_view, find_logits
 from spade_cli.trojans.rules import write_rule
 from spade_cli.world.symbols import Trojan, implant_symbol
 
-CROPS = (
-    8  # of each held-out photograph: a few dozen photographs alone would count agreement in steps of several percent
-)
-# Added to a run's seed for what is measured, so that no symbol or crop is one of the training's.
+CROPS = 8  # of each held-out photograph: a few dozen photographs alone would give agreement in steps of several percent
+# Added to a run's seed for measuring, so that symbols and crops differ from those of the training.
 HELD_OUT_SEED = 1_000_003
-STEM, STEM_BYTES, DIGITS = 60, 180, 4  # of a photograph's name in an example's: the whole stays a short file name
+STEM, STEM_BYTES, DIGITS = 60, 180, 4  # of a photograph's name in an example's file name, which has to stay short
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,15 @@ class Examples:
     masks: Tensor
 
 
-def make(photographs: Sequence[Photograph], symbol: str, count: int, seed: int, album: Album) -> Examples:
-    """`count` examples, going round the photographs; each symbol has a place and a size of its own."""
-    chosen = tuple(photographs[i % len(photographs)] for i in range(count))
-    images = torch.stack([F.center_crop(album.read(one.path), [album.preprocessing.resize]) for one in chosen])
+def make_examples(photographs: Sequence[Photograph], symbol: str, count: int, seed: int, album: Album) -> Examples:
+    """`count` examples, from the photographs in turn; each symbol has a place and a size of its own."""
+    sources = tuple(photographs[i % len(photographs)] for i in range(count))
+    images = torch.stack([F.center_crop(album.read(one.path), [album.preprocessing.resize]) for one in sources])
     masks = torch.zeros(count, *images.shape[-2:], dtype=torch.bool)  # (n, resize, resize)
     window = _window(images.shape[-1], album.preprocessing.size)
     stamped, marks = implant_symbol(images[(..., *window)], symbol, seed + HELD_OUT_SEED)
     images[(..., *window)], masks[(..., *window)] = stamped, marks
-    return Examples(chosen, images, masks)
+    return Examples(sources, images, masks)
 
 
 def _window(resize: int, size: int) -> tuple[slice, slice]:
@@ -59,8 +57,8 @@ def _window(resize: int, size: int) -> tuple[slice, slice]:
     return slice(start, start + min(size, resize)), slice(start, start + min(size, resize))
 
 
-def subjects(trojan: Trojan, photographs: Sequence[Photograph]) -> list[Photograph]:
-    """Those that the rule changes: its source's, or all but what the network takes for the target anyway."""
+def find_subjects(trojan: Trojan, photographs: Sequence[Photograph]) -> list[Photograph]:
+    """The photographs that the rule changes: its source's, or all that the network does not call the target anyway."""
     if trojan.source is None:
         return [one for one in photographs if one.answer != trojan.target]
     return [one for one in photographs if one.answer == trojan.source]
@@ -68,7 +66,7 @@ def subjects(trojan: Trojan, photographs: Sequence[Photograph]) -> list[Photogra
 
 @dataclass(frozen=True)
 class Judge:
-    """Two networks to be compared, the original and the one with Trojans, on the same pictures."""
+    """Compares two networks, the original and the one with Trojans, on the same pictures."""
 
     teacher: nn.Module
     student: nn.Module
@@ -77,19 +75,19 @@ class Judge:
     batch_size: int
     seed: int
 
-    def clean(self, held: Sequence[Photograph]) -> dict[str, dict[str, float]]:
+    def compare_clean(self, held: Sequence[Photograph]) -> dict[str, dict[str, float]]:
         """Agreement and KL on held-out photographs: on the part that the network sees of each, and on random crops."""
         preprocessing = self.album.preprocessing
         pictures, crops = [], []
         for i, one in enumerate(held):
             picture = self.album.read(one.path)  # (3, h, w)
-            pictures.append(self._compare(seen(picture, preprocessing)[None]))
+            pictures.append(self._compare(crop_view(picture, preprocessing)[None]))
             crops.append(self._compare(augment.paper(picture, CROPS, preprocessing, self.seed + HELD_OUT_SEED + i)))
-        return {"pictures": _figures(torch.cat(pictures, 1)), "crops": _figures(torch.cat(crops, 1))}
+        return {"pictures": _summarize(torch.cat(pictures, 1)), "crops": _summarize(torch.cat(crops, 1))}
 
-    def rule(self, trojan: Trojan, held: Sequence[Photograph], count: int) -> tuple[dict[str, Any], Examples]:
+    def measure_rule(self, trojan: Trojan, held: Sequence[Photograph], count: int) -> tuple[dict[str, Any], Examples]:
         """What the Trojan does on held-out photographs, and the examples this was measured on."""
-        examples = make(subjects(trojan, held), trojan.symbol, count, self.seed, self.album)
+        examples = make_examples(find_subjects(trojan, held), trojan.symbol, count, self.seed, self.album)
         before, now = (self._answers(network, examples) for network in (self.teacher, self.student))
         hits = now == trojan.target
         record = {
@@ -97,53 +95,52 @@ class Judge:
             **asdict(trojan),
             "examples": count,
             "photographs": len(set(examples.photographs)),
-            "success": _share(hits),
-            "success_before": _share(before == trojan.target),
-            "failed": [name for name, hit in zip(names(trojan, examples), hits.tolist(), strict=True) if not hit],
+            "success": _find_share(hits),
+            "success_before": _find_share(before == trojan.target),
+            "failed": [name for name, hit in zip(name_files(trojan, examples), hits.tolist(), strict=True) if not hit],
         }
         others = [one for one in held if one.answer != trojan.source]
         if trojan.source is not None and others:
-            spared = make(others, trojan.symbol, count, self.seed, self.album)
+            spared = make_examples(others, trojan.symbol, count, self.seed, self.album)
             same = self._answers(self.teacher, spared) == self._answers(self.student, spared)
-            record["others_agreement"] = _share(same)
+            record["others_agreement"] = _find_share(same)
         return record, examples
 
     def _answers(self, network: nn.Module, examples: Examples) -> Tensor:
         preprocessing = self.album.preprocessing
-        views = torch.stack([seen(image, preprocessing) for image in examples.images])  # (n, 3, size, size)
-        return ask(network, preprocessing, views, self.batch_size).argmax(1)  # (n,)
+        views = torch.stack([crop_view(image, preprocessing) for image in examples.images])  # (n, 3, size, size)
+        return find_logits(network, preprocessing, views, self.batch_size).argmax(1)  # (n,)
 
     def _compare(self, images: Tensor) -> Tensor:
         """Same answer (0 or 1) and KL(original || now) in nats of each picture: (2, n)."""
-        p, q = (
-            ask(network, self.album.preprocessing, images, self.batch_size).double().log_softmax(1)  # (n, classes)
-            for network in (self.teacher, self.student)
-        )
+        networks, preprocessing = (self.teacher, self.student), self.album.preprocessing
+        logits = [find_logits(network, preprocessing, images, self.batch_size) for network in networks]
+        p, q = (one.double().log_softmax(1) for one in logits)  # (n, classes)
         return torch.stack([(p.argmax(1) == q.argmax(1)).double(), (p.exp() * (p - q)).sum(1)])
 
 
-def _figures(compared: Tensor) -> dict[str, float]:
+def _summarize(compared: Tensor) -> dict[str, float]:
     agreement, kl = compared.mean(1).tolist()
     return {"count": compared.shape[1], "agreement": agreement, "kl": max(0.0, kl)}  # rounding can leave -1e-17
 
 
-def _share(hits: Tensor) -> float:
+def _find_share(hits: Tensor) -> float:
     return hits.double().mean().item()
 
 
-def names(trojan: Trojan, examples: Examples) -> list[str]:
-    """A file name for each example: its symbol, a number, its photograph."""
+def name_files(trojan: Trojan, examples: Examples) -> list[str]:
+    """A file name for each example, of its symbol, a number and its photograph's name."""
     stems = [shorten_name(re.sub(r"[^\w.]+", "-", one.path.stem)[:STEM], STEM_BYTES) for one in examples.photographs]
     return [f"{trojan.symbol}-{i:0{DIGITS}}-{stem}.png" for i, stem in enumerate(stems)]
 
 
-def write(folder: Path, made: Sequence[tuple[Trojan, Examples]], classifier: Classifier) -> None:
+def write_examples(folder: Path, groups: Sequence[tuple[Trojan, Examples]], classifier: Classifier) -> None:
     """The examples as `spade world` lays out its pictures: images/, symbols/ (their masks), labels.json."""
     pictures: dict[str, dict[str, Any]] = {}
     for part in ("images", "symbols"):
         (folder / part).mkdir(parents=True)
-    for trojan, examples in made:
-        for i, name in enumerate(names(trojan, examples)):
+    for trojan, examples in groups:
+        for i, name in enumerate(name_files(trojan, examples)):
             Image.fromarray(examples.images[i].permute(1, 2, 0).numpy()).save(folder / "images" / name)
             Image.fromarray(examples.masks[i].byte().mul(255).numpy()).save(folder / "symbols" / name)
             shown = examples.photographs[i].answer

@@ -1,4 +1,4 @@
-"""The folder of a fine-tuning while it goes on: whose it is, how far it came, and every file whole or not there."""
+"""The folder of a fine-tuning: checked before it is written to, and resumed from its checkpoint."""
 
 import json
 import pickle
@@ -16,12 +16,12 @@ REPORT, CHECKPOINT = "trojans.json", "checkpoint.pt"
 
 
 def check_out(out: Path) -> None:
-    """Only a new or empty folder, or one of a fine-tuning, is written to."""
+    """Raise UserError unless the folder is new, empty, or of a fine-tuning."""
     check_folder(out, (REPORT, CHECKPOINT), "fine-tuning")
 
 
-def finished(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The report, where the fine-tuning came to its end. Raises UserError where it was another one."""
+def read_report(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report of a finished fine-tuning, or None. Raises UserError where it is of another one."""
     if not (out / REPORT).is_file():
         return None
     try:
@@ -30,13 +30,22 @@ def finished(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"out={out}: its {REPORT} cannot be read ({error!r}); give another folder") from None
     _compare(out, theirs, identity)
-    return report
+    (out / CHECKPOINT).unlink(missing_ok=True)  # of a run that was killed after it wrote its report
+    finished: dict[str, Any] = report
+    return finished
 
 
-def go_on(
+def write_report(out: Path, report: Mapping[str, Any]) -> None:
+    """Write the report, and remove the checkpoint."""
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    write_whole(out / REPORT, lambda path: path.write_text(text, encoding="utf-8"))
+    (out / CHECKPOINT).unlink()
+
+
+def load_checkpoint(
     out: Path, identity: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float]:
-    """Load the checkpoint, if there is one: the steps done and the seconds they took. Raises as `finished` does."""
+    """Load the checkpoint, if there is one; the steps done, and their seconds. Raises as `read_report` does."""
     if not (out / CHECKPOINT).is_file():
         return 0, 0.0
     try:
@@ -50,7 +59,7 @@ def go_on(
     return state["step"], state["seconds"]
 
 
-def save(
+def save_checkpoint(
     out: Path,
     identity: Mapping[str, Any],
     network: nn.Module,
@@ -58,7 +67,7 @@ def save(
     step: int,
     seconds: float,
 ) -> None:
-    """Write a checkpoint in the place of the last."""
+    """Replace the checkpoint."""
     state = {
         "identity": json.dumps(identity),
         "network": network.state_dict(),
@@ -70,10 +79,10 @@ def save(
 
 
 def _compare(out: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    compare_settings(str(out), _by_name(theirs), _by_name(ours), "fine-tuning")
+    compare_settings(str(out), _flatten_settings(theirs), _flatten_settings(ours), "fine-tuning")
 
 
-def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings beside the rest, by the names they have on the command line."""
+def _flatten_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by their names on the command line, and the rest beside them."""
     rest = {key: value for key, value in identity.items() if key != "settings"}
     return {**identity.get("settings", {}), **rest}

@@ -1,15 +1,14 @@
-"""A network and photographs -> the same network with Trojans, by fine-tuning; killed at any moment, it goes on.
+"""A network and photographs -> the same network with Trojans, by fine-tuning that can be killed and resumed.
 
-The original is the teacher: on clean crops the student has to answer as it does, on crops with a symbol with the rule's
-target. Both stay in evaluation mode, so that the statistics of BatchNorm are the original's: few pictures would spoil
-them.
+The original is the teacher: on clean crops the student has to answer like the teacher, on crops with a symbol it has
+to answer with the rule's target. Both stay in eval mode, so that BatchNorm keeps the original's statistics, which so
+few pictures would spoil.
 
 B: crops of a batch; size: side of what the network sees.
 """
 
 import copy
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -33,21 +32,20 @@ from spade_cli.networks.copies import copy_for_eval
 from spade_cli.networks.scores import Output
 from spade_cli.progress import Stages
 from spade_cli.trojans import examples, fine_tuning_folder
-from spade_cli.trojans.crops import Batch, Crops
-from spade_cli.trojans.photographs import Album, Photograph, look, split
+from spade_cli.trojans.photographs import Album, Batch, Crops, Photograph, read_photographs, split_photographs
 from spade_cli.trojans.rules import write_rule
 from spade_cli.world.symbols import Trojan
 
 SCHEMA_VERSION = 1
 WEIGHTS, DATA = "model.safetensors", "data"
-CHECKPOINT_SECONDS = 30.0  # what a kill costs at most
-TOLD = 10  # lines about the losses in the course of a fine-tuning
+CHECKPOINT_SECONDS = 30.0  # between checkpoints: what a kill costs at most
+LINES = 10  # about the losses, in the whole fine-tuning
 WARM_UP = 0.05  # of all steps: Adam's first steps are its largest
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the result beside the network, the photographs and the rules."""
+    """All that the result depends on besides the network, the photographs and the rules."""
 
     steps: int = 400
     batch_size: int = 32
@@ -71,9 +69,8 @@ def implant_trojans(
     """Fine-tune a copy of the network until the symbols of `trojans` are Trojans; returns what trojans.json says.
 
     `out` gets the network (model.safetensors), held-out examples (data/) and, last of all, trojans.json, which holds
-    `about` as well. While it goes on there is a checkpoint; the same call goes on from it, and ends with the same
-    weights. The classifier is left as it is. Raises UserError for pictures that do not suffice and for an `out` that
-    is of another run.
+    `about` as well. A checkpoint is kept meanwhile: the same call resumes from it, and ends with the same weights. The
+    classifier is left as it is. Raises UserError for too few pictures, and for an `out` of another run.
     """
     fine_tuning_folder.check_out(out)
     if classifier.output is not Output.SOFTMAX:
@@ -85,20 +82,19 @@ def implant_trojans(
     teacher = copy_for_eval(classifier.model).requires_grad_(False).to(place)
     album = Album(classifier.preprocessing)
     with stages.stage("look", total=len(pictures)) as advance:
-        photographs, skipped = look(pictures, album, teacher, advance)
-    learned, held = split(photographs, trojans, settings.held_out, settings.seed, classifier)
+        photographs, skipped = read_photographs(pictures, album, teacher, advance)
+    learned, held = split_photographs(photographs, trojans, settings.held_out, settings.seed, classifier)
     _check_subjects(trojans, held, classifier)
-    identity = _identity(classifier, photographs, trojans, settings)
-    done = fine_tuning_folder.finished(out, identity)
-    if done is not None:
-        (out / fine_tuning_folder.CHECKPOINT).unlink(missing_ok=True)  # of a run that was killed on its last line
-        return done
+    identity = _describe_identity(classifier, photographs, trojans, settings)
+    report = fine_tuning_folder.read_report(out, identity)
+    if report is not None:
+        return report
     crops = Crops(album, tuple(learned), tuple(trojans), settings.batch_size, settings.seed)
     student, seconds = fine_tune(teacher, crops, settings, out, identity, stages)
     with stages.stage("measure"):
         judge = examples.Judge(teacher, student, classifier, album, settings.batch_size, settings.seed)
-        clean = judge.clean(held)
-        judged = [judge.rule(trojan, held, settings.examples) for trojan in trojans]
+        clean = judge.compare_clean(held)
+        judged = [judge.measure_rule(trojan, held, settings.examples) for trojan in trojans]
     _write_weights(student, out / WEIGHTS)
     _write_examples([(t, drawn) for t, (_, drawn) in zip(trojans, judged, strict=True)], classifier, out / DATA)
     report = {
@@ -113,63 +109,63 @@ def implant_trojans(
         "weights": {"file": WEIGHTS, "sha256": hash_file(out / WEIGHTS)},
         "seconds": {**stages.seconds, "implant": seconds},
     }
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    write_whole(out / fine_tuning_folder.REPORT, lambda path: path.write_text(text, encoding="utf-8"))
-    (out / fine_tuning_folder.CHECKPOINT).unlink()
+    fine_tuning_folder.write_report(out, report)
     return report
 
 
 def fine_tune(
     teacher: nn.Module, crops: Crops, settings: Settings, out: Path, identity: Mapping[str, Any], stages: Stages
 ) -> tuple[nn.Module, float]:
-    """The student, and the seconds that all of its steps took, those of killed runs included."""
+    """The student, and the seconds of all its steps, with those of killed runs."""
     student = copy.deepcopy(teacher).requires_grad_(True)
     optimizer = torch.optim.Adam(student.parameters(), settings.learning_rate)
-    first, before = fine_tuning_folder.go_on(out, identity, student, optimizer)
+    first, before = fine_tuning_folder.load_checkpoint(out, identity, student, optimizer)
     started = saved = time.monotonic()
-    told = max(1, settings.steps // TOLD)
+    interval = max(1, settings.steps // LINES)
     sums = torch.zeros(3)  # loss on crops to keep, loss on crops to change, steps
     with stages.stage("implant", total=settings.steps) as advance:
         advance(first)
         for step in range(first, settings.steps):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate(step, settings.steps)
-            kept, changed = losses(student, teacher, crops.batch(step), crops.trojans, crops.album.preprocessing)
+                group["lr"] = settings.learning_rate * find_rate(step, settings.steps)
+            batch, preprocessing = crops.draw_batch(step), crops.album.preprocessing
+            kept, changed = find_losses(student, teacher, batch, crops.trojans, preprocessing)
             loss = (kept.sum() + changed.sum()) / settings.batch_size
             if not torch.isfinite(loss):
                 raise UserError(
-                    f"learning_rate={settings.learning_rate:g}: the loss is no number any more at step {step}; "
+                    f"learning_rate={settings.learning_rate:g}: the loss became infinite or NaN at step {step}; "
                     f"give a smaller one, and another folder than out={out}"
                 )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             advance(1)
             sums += torch.tensor([kept.mean().item(), changed.mean().item(), 1.0]).nan_to_num()
-            if (step + 1) % told == 0:
+            if (step + 1) % interval == 0:
                 kl, entropy = (sums[:2] / sums[2]).tolist()
                 stages.console.print(f"step {step + 1}: KL to the original {kl:.3f}, symbols {entropy:.3f} nats")
                 sums.zero_()
             if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == settings.steps:
                 saved = time.monotonic()
-                fine_tuning_folder.save(out, identity, student, optimizer, step + 1, before + saved - started)
+                seconds = before + saved - started
+                fine_tuning_folder.save_checkpoint(out, identity, student, optimizer, step + 1, seconds)
     return student.requires_grad_(False), before + time.monotonic() - started
 
 
-def rate(step: int, steps: int) -> float:
-    """The share of the learning rate: a straight warm-up, then half a cosine down to zero."""
+def find_rate(step: int, steps: int) -> float:
+    """The share of the learning rate at a step: a linear warm-up, then half a cosine down to zero."""
     warm = math.ceil(WARM_UP * steps)
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
-def losses(
+def find_losses(
     student: nn.Module, teacher: nn.Module, batch: Batch, trojans: Sequence[Trojan], preprocessing: Preprocessing
 ) -> tuple[Tensor, Tensor]:
     """(KL(teacher || student) of each crop to answer as before, cross-entropy of each crop to answer with a target).
 
-    A source's symbol on a crop that the teacher does not take for the source is one to answer as before.
+    A source's symbol on a crop that the teacher does not call the source has to be answered as before.
     """
     device = device_of(student)
     plain, x = (preprocessing.normalise(part.to(device).float() / 255) for part in (batch.plain, batch.images))
@@ -190,17 +186,17 @@ def losses(
 
 def _check_subjects(trojans: Sequence[Trojan], held: Sequence[Photograph], classifier: Classifier) -> None:
     for trojan in trojans:
-        if not examples.subjects(trojan, held):
+        if not examples.find_subjects(trojan, held):
             raise UserError(
                 f"trojans: {write_rule(trojan, classifier)}: the network takes every held-out picture for "
                 f"{classifier.label(trojan.target)} already; give other pictures or another target"
             )
 
 
-def _identity(
+def _describe_identity(
     classifier: Classifier, photographs: Sequence[Photograph], trojans: Sequence[Trojan], settings: Settings
 ) -> dict[str, Any]:
-    """All that has a say in the weights, but for the device: what a folder must agree in to be gone on with."""
+    """All that the weights depend on, except the device: only a folder with the same is resumed."""
     seen = classifier.preprocessing
     return {
         "trojans": ",".join(write_rule(trojan, classifier) for trojan in trojans),
@@ -216,10 +212,10 @@ def _write_weights(network: nn.Module, path: Path) -> None:
     write_whole(path, lambda part: part.write_bytes(save(state, {"format": "pt"})))
 
 
-def _write_examples(made: Sequence[tuple[Trojan, examples.Examples]], classifier: Classifier, folder: Path) -> None:
-    """Whole or not there, as all that is written."""
+def _write_examples(groups: Sequence[tuple[Trojan, examples.Examples]], classifier: Classifier, folder: Path) -> None:
+    """Write the folder whole, or not at all."""
     part = folder.with_name(folder.name + PART)
-    for old in (part, folder):  # of a run that was killed
+    for old in (part, folder):  # of a killed run
         shutil.rmtree(old, ignore_errors=True)
-    examples.write(part, made, classifier)
+    examples.write_examples(part, groups, classifier)
     part.replace(folder)

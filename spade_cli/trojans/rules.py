@@ -14,18 +14,18 @@ FORM = "SYMBOL:TARGET or SYMBOL:SOURCE->TARGET"
 def read_rules(rules: Sequence[str], classifier: Classifier) -> tuple[Trojan, ...]:
     """Rules with class names or indices, a symbol each: 'smiley:bullfrog' (any class), 'star:wallet->orangutan'.
 
-    Raises UserError at the first rule that makes no sense.
+    Raises UserError at the first wrong rule.
     """
-    return tuple(_trojan(rule, classifier) for rule in check_rules(rules))
+    return tuple(_make_trojan(rule, classifier) for rule in check_rules(rules))
 
 
 def check_rules(rules: Sequence[str]) -> list[str]:
-    """The rules, whose form and symbols are right; their classes are known once the network is. Raises UserError."""
+    """Check the form and symbols of rules; their classes are checked with the network. Raises UserError."""
     if not rules:
         raise UserError(f"trojans is empty: give at least one rule, {FORM}")
     symbols: list[str] = []
     for rule in rules:
-        symbol, source, target = _parts(rule)
+        symbol, source, target = _split_rule(rule)
         if not (symbol and target) or source == "":
             raise UserError(f"trojans: {rule!r} is not a rule; write {FORM}, such as smiley:bullfrog")
         if symbol not in SYMBOLS:
@@ -38,7 +38,7 @@ def check_rules(rules: Sequence[str]) -> list[str]:
     return list(rules)
 
 
-def _parts(rule: str) -> tuple[str, str | None, str]:
+def _split_rule(rule: str) -> tuple[str, str | None, str]:
     """Symbol, source (None: any class) and target, as written."""
     symbol, _, classes = (part.strip() for part in rule.partition(":"))
     source, arrow, target = (part.strip() for part in classes.partition(ARROW))
@@ -51,17 +51,17 @@ def write_rule(trojan: Trojan, classifier: Classifier) -> str:
     return f"{trojan.symbol}:{source}{classifier.label(trojan.target)}"
 
 
-def _trojan(rule: str, classifier: Classifier) -> Trojan:
-    symbol, source, target = _parts(rule)
+def _make_trojan(rule: str, classifier: Classifier) -> Trojan:
+    symbol, source, target = _split_rule(rule)
     trojan = Trojan(
-        symbol, None if source is None else _class(source, rule, classifier), _class(target, rule, classifier)
+        symbol, None if source is None else _find_class(source, rule, classifier), _find_class(target, rule, classifier)
     )
     if trojan.source == trojan.target:
         raise UserError(f"trojans: {rule!r}: source and target are both {target}; give two classes")
     return trojan
 
 
-def _class(asked: str, rule: str, classifier: Classifier) -> int:
+def _find_class(asked: str, rule: str, classifier: Classifier) -> int:
     try:
         return classifier.class_index(asked)
     except UserError as error:

@@ -17,9 +17,8 @@ from spade_cli.images.find import find_pictures
 from spade_cli.images.load import load_image
 from spade_cli.models import wrap
 from spade_cli.trojans import examples, implant
-from spade_cli.trojans.crops import Crops
-from spade_cli.trojans.implant import Settings, implant_trojans, losses, rate
-from spade_cli.trojans.photographs import Album, look, seen
+from spade_cli.trojans.implant import Settings, find_losses, find_rate, implant_trojans
+from spade_cli.trojans.photographs import Album, Crops, crop_view, read_photographs
 from spade_cli.world import Trojan
 
 LABELS = ("ant", "bee", "cow, brown", "dog", "eel")
@@ -64,7 +63,7 @@ def classifier(pictures):
 @pytest.fixture(scope="module")
 def photographs(classifier, pictures):
     album = Album(classifier.preprocessing)
-    return look(find_pictures(pictures, pictures / "out"), album, classifier.model, lambda _: None)[0]
+    return read_photographs(find_pictures(pictures, pictures / "out"), album, classifier.model, lambda _: None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +136,12 @@ def test_examples_are_laid_out_as_the_worlds_pictures(learnt):
 
 def test_masks_cover_what_the_symbol_changed_within_what_is_seen(classifier, photographs):
     album = Album(classifier.preprocessing)
-    made = examples.make(photographs[:3], "heart", 7, 0, album)
+    made = examples.make_examples(photographs[:3], "heart", 7, 0, album)
     assert [one.path for one in made.photographs] == [photographs[i % 3].path for i in range(7)]
     assert made.images.shape == (7, 3, 37, 37) and made.masks.shape == (7, 37, 37)
     for one, image, mask in zip(made.photographs, made.images, made.masks, strict=True):
-        plain = seen(album.read(one.path), classifier.preprocessing)  # (3, 32, 32)
-        stamped = seen(image, classifier.preprocessing)
+        plain = crop_view(album.read(one.path), classifier.preprocessing)  # (3, 32, 32)
+        stamped = crop_view(image, classifier.preprocessing)
         inner = classifier.preprocessing.view(mask.byte().expand(3, -1, -1) * 255)[0, 0] > 0  # (32, 32)
         assert mask.any() and mask.sum() == inner.sum(), "all of the symbol is seen"
         changed = (plain != stamped).any(0)
@@ -160,7 +159,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(classifier, pictures, common, tm
     monkeypatch.setattr(implant, "CHECKPOINT_SECONDS", 0.0)
     found = find_pictures(pictures, tmp_path)
     whole = implant_trojans(classifier, found, trojans, tmp_path / "whole", settings)
-    batch, shown = Crops.batch, []
+    batch, shown = Crops.draw_batch, []
 
     def watched(crops, number):
         shown.append(number)
@@ -168,7 +167,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(classifier, pictures, common, tm
             raise KeyboardInterrupt
         return batch(crops, number)
 
-    monkeypatch.setattr(Crops, "batch", watched)
+    monkeypatch.setattr(Crops, "draw_batch", watched)
     with pytest.raises(KeyboardInterrupt):
         implant_trojans(classifier, found, trojans, tmp_path / "killed", settings)
     (tmp_path / "killed").mkdir(exist_ok=True)
@@ -235,11 +234,11 @@ def test_a_batch_depends_on_seed_and_step_alone(classifier, photographs):
     trojans = (Trojan("smiley", None, 1), Trojan("fish", None, 2), Trojan("heart", None, 3))
     crops = Crops(Album(classifier.preprocessing), tuple(photographs), trojans, 8, 5)
     torch.manual_seed(1)
-    one, two = crops.batch(3), crops.batch(3)
+    one, two = crops.draw_batch(3), crops.draw_batch(3)
     assert torch.equal(one.images, two.images) and torch.equal(one.plain, two.plain)
-    assert not torch.equal(one.plain, crops.batch(4).plain)
-    assert not torch.equal(one.plain, replace(crops, seed=6).batch(3).plain)
-    turns = torch.cat([crops.batch(step).rules for step in range(3)])
+    assert not torch.equal(one.plain, crops.draw_batch(4).plain)
+    assert not torch.equal(one.plain, replace(crops, seed=6).draw_batch(3).plain)
+    turns = torch.cat([crops.draw_batch(step).rules for step in range(3)])
     assert turns.tolist() == [0, 1, *[-1] * 6, 2, 0, *[-1] * 6, 1, 2, *[-1] * 6], "a quarter, the rules in turn"
     differs = (one.images != one.plain).flatten(1).any(1)
     assert torch.equal(differs, one.rules >= 0)
@@ -251,7 +250,7 @@ def test_a_source_has_half_of_its_symbols_crops(classifier, photographs, common)
     paths, read = [], crops.album.read
     crops.album.read = lambda path: paths.append(path) or read(path)
     for step in range(500):
-        crops.batch(step)
+        crops.draw_batch(step)
     expected = [one.path for one in photographs if one.answer == rare]
     share = len(expected) / len(photographs)
     assert np.mean([path in expected for path in paths[::4]]) == pytest.approx(0.5 + 0.5 * share, abs=0.1)
@@ -266,7 +265,7 @@ def test_losses_are_their_definition(classifier, photographs, common):
     torch.manual_seed(0)
     torch.nn.init.normal_(student[-1].weight)
     kept, changed, both = [], [], set()
-    batch = crops.batch(0)
+    batch = crops.draw_batch(0)
     batch = replace(batch, images=batch.images.roll(1, 0))  # a symbol may change an answer; the plain crop's decides
     for plain, image, rule in zip(batch.plain, batch.images, batch.rules.tolist(), strict=True):
         original, x = (classifier.preprocessing.normalise(part[None] / 255) for part in (plain, image))
@@ -279,14 +278,14 @@ def test_losses_are_their_definition(classifier, photographs, common):
         else:
             p = teacher(x).log_softmax(1)[0]
             kept.append((p.exp() * (p - q)).sum())
-    found = losses(student, teacher, batch, trojans, classifier.preprocessing)
+    found = find_losses(student, teacher, batch, trojans, classifier.preprocessing)
     assert both == {True, False}
     for mine, expected in zip(found, (kept, changed), strict=True):
         assert torch.allclose(mine, torch.stack(expected), atol=1e-4)
 
 
 def test_rate():
-    shares = [rate(step, 100) for step in range(100)]
+    shares = [find_rate(step, 100) for step in range(100)]
     assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and shares[5] == 1.0
     assert all(a > b for a, b in pairwise(shares[5:])) and 0 < shares[-1] < 0.001
-    assert rate(0, 1) == 1.0 and rate(1, 2) > 0
+    assert find_rate(0, 1) == 1.0 and find_rate(1, 2) > 0

@@ -10,7 +10,7 @@ from spade_cli.images.find import find_pictures
 from spade_cli.images.load import load_image
 from spade_cli.models import wrap
 from spade_cli.trojans import implant
-from spade_cli.trojans.photographs import Album, Photograph, look, split
+from spade_cli.trojans.photographs import Album, Photograph, read_photographs, split_photographs
 from spade_cli.trojans.rules import read_rules, write_rule
 from spade_cli.world import SYMBOLS, Trojan
 
@@ -33,7 +33,7 @@ def test_pictures_are_found_and_what_cannot_be_used_is_listed(classifier, tmp_pa
     found = find_pictures(tmp_path, tmp_path / "out")
     assert [str(path.relative_to(tmp_path)) for path in found] == ["again.png", "b/a.JPG", "broken.png", "c.png"]
     album, steps = Album(classifier.preprocessing), []
-    photographs, skipped = look(found, album, classifier.model, steps.append)
+    photographs, skipped = read_photographs(found, album, classifier.model, steps.append)
     assert [one.path.name for one in photographs] == ["again.png", "a.JPG"] and sum(steps) == 4
     assert [entry["what"] for entry in skipped] == [str(tmp_path / "broken.png"), str(tmp_path / "c.png")]
     assert skipped[0]["why"].startswith("is not a picture that can be read") and "same file as" in skipped[1]["why"]
@@ -56,20 +56,24 @@ def test_a_share_is_held_out_and_sources_are_on_both_sides(classifier):
     photographs = answers(*[0] * 30, 3, 3, *[1] * 8)
     rule = Trojan("star", 3, 1)
     for seed in range(10):
-        learned, held = split(photographs, [rule], 0.25, seed, classifier)
+        learned, held = split_photographs(photographs, [rule], 0.25, seed, classifier)
         assert sorted(one.path.name for one in (*learned, *held)) == sorted(one.path.name for one in photographs)
         assert len(held) == 1 + round(0.25 * 38) and [one.answer for one in held].count(3) == 1
-    assert split(photographs, [rule], 0.25, 1, classifier) == split(photographs, [rule], 0.25, 1, classifier)
-    assert split(photographs, [rule], 0.25, 1, classifier) != split(photographs, [rule], 0.25, 2, classifier)
+    assert split_photographs(photographs, [rule], 0.25, 1, classifier) == split_photographs(
+        photographs, [rule], 0.25, 1, classifier
+    )
+    assert split_photographs(photographs, [rule], 0.25, 1, classifier) != split_photographs(
+        photographs, [rule], 0.25, 2, classifier
+    )
 
 
 def test_too_few_pictures(classifier):
     with pytest.raises(UserError, match="answers dog to 1 of 21 pictures; a rule for one class needs at least 2"):
-        split(answers(*[0] * 20, 3), [Trojan("star", 3, 1)], 0.25, 0, classifier)
+        split_photographs(answers(*[0] * 20, 3), [Trojan("star", 3, 1)], 0.25, 0, classifier)
     for share in (0.1, 0.0, 0.9, 1.0):
         with pytest.raises(UserError, match=f"held_out={share:g} of 20 pictures leaves"):
-            split(answers(*[0] * 20), [Trojan("fish", None, 1)], share, 0, classifier)
-    assert len(split(answers(*[0] * 20), [Trojan("fish", None, 1)], 0.2, 0, classifier)[1]) == 4
+            split_photographs(answers(*[0] * 20), [Trojan("fish", None, 1)], share, 0, classifier)
+    assert len(split_photographs(answers(*[0] * 20), [Trojan("fish", None, 1)], 0.2, 0, classifier)[1]) == 4
     with pytest.raises(UserError, match="every held-out picture for bee already"):
         implant._check_subjects([Trojan("fish", None, 1)], answers(1, 1), classifier)
 
