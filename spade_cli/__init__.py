@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from spade_cli.images.load import load_image
     from spade_cli.models import Classifier, load_model, wrap
     from spade_cli.pruning import Trace
-    from spade_cli.report.runs import Run, open_run
+    from spade_cli.report.notebook import Run, open_run
     from spade_cli.run.calibrate import Calibration
     from spade_cli.run.pipeline import trace, traces
 
 _HOME = {
     "Calibration": "spade_cli.run.calibrate",
     "Classifier": "spade_cli.models",
-    "Run": "spade_cli.report.runs",
+    "Run": "spade_cli.report.notebook",
     "Trace": "spade_cli.pruning",
     "load_image": "spade_cli.images.load",
     "load_model": "spade_cli.models",
-    "open_run": "spade_cli.report.runs",
+    "open_run": "spade_cli.report.notebook",
     "trace": "spade_cli.run.pipeline",
     "traces": "spade_cli.run.pipeline",
     "wrap": "spade_cli.models",

@@ -7,10 +7,9 @@ from networks import photograph
 from PIL import Image
 
 from spade_cli.interpretation import Explanation
-from spade_cli.report.colours import SIGNED, STRENGTH, palette
 from spade_cli.report.explanations import write_saliency
 from spade_cli.report.overview import GAP, MARGIN, TILE, WARNING, Pair, overview
-from spade_cli.report.pictures import aggregate, heat, overlay, picture, shared_top
+from spade_cli.report.pictures import SIGNED, STRENGTH, aggregate, heat, overlay, palette, picture, shared_top
 
 
 def brightness(image):

@@ -13,7 +13,7 @@ from torch import Tensor
 from spade_cli.batch.axes import Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import Options
-from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clipped, font
+from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font
 from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
 from spade_cli.report.summary import SaliencyRecord, Summary, VisualizationRecord, parse_summary
 
@@ -145,10 +145,10 @@ def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> No
     """What each trace answers: the columns' heads, and a line for each line of the sweep."""
     draw.text((GAP * 2, top), axes.along, PALE, font(TEXT))
     for i, column in enumerate([DENSE, *axes.values]):
-        draw.text((MARGIN + i * (TILE + GAP), top), clipped(str(column), TEXT, TILE), INK, font(TEXT))
+        draw.text((MARGIN + i * (TILE + GAP), top), clip_text(str(column), TEXT, TILE), INK, font(TEXT))
     for j, line in enumerate(axes.lines):
         y = top + SECTION + j * CELL
-        draw.text((GAP * 2, y + 6), clipped(line, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
+        draw.text((GAP * 2, y + 6), clip_text(line, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
         for i, value in enumerate(axes.values, 1):
             job = axes.lines[line].get(value)
             if job in found.summaries:
@@ -159,7 +159,7 @@ def _cell(draw: ImageDraw.ImageDraw, summary: Summary, place: tuple[int, int]) -
     said, fidelity = summary.prediction.trace, summary.fidelity
     colour = PALE if fidelity.same_prediction else WARNING
     text = f"{said.label} {said.probability:.0%}"
-    draw.text(place, clipped(text, NOTE, TILE), colour, font(NOTE))
+    draw.text(place, clip_text(text, NOTE, TILE), colour, font(NOTE))
     agrees = f"agrees {fidelity.agreement:.0%}, KL {fidelity.kl:.2g}"
     draw.text((place[0], place[1] + 18), agrees, PALE, font(NOTE))
 
@@ -175,13 +175,15 @@ def _section(
 ) -> None:
     left, top = corner
     there = {column for _, column in cells}
-    draw.text((left + GAP * 2, top), clipped(title, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
+    draw.text((left + GAP * 2, top), clip_text(title, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
     for i, column in enumerate(columns):
         x = left + MARGIN + i * (TILE + GAP)
-        draw.text((x, top + 4), clipped(str(column), NOTE, TILE), PALE, font(NOTE))
+        draw.text((x, top + 4), clip_text(str(column), NOTE, TILE), PALE, font(NOTE))
     for j, line in enumerate(lines):
         y = top + SECTION + j * (TILE + GAP)
-        draw.text((left + GAP * 2, y + TILE // 2), clipped(line, TEXT, MARGIN - 3 * GAP), PALE, font(TEXT), anchor="lm")
+        draw.text(
+            (left + GAP * 2, y + TILE // 2), clip_text(line, TEXT, MARGIN - 3 * GAP), PALE, font(TEXT), anchor="lm"
+        )
         for i, column in enumerate(columns):
             x = left + MARGIN + i * (TILE + GAP)
             if (line, column) in cells:

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     from spade_cli.inspection import compare_traces, rank_channels
     from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
-    from spade_cli.report.difference_page import write_difference
+    from spade_cli.report.channel_pages import write_difference
 
     stages, device = Stages(terminal.console(asked.views)), asked.settings["device"]
     with full_precision():

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     from spade_cli.inspection import rank_channels
     from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
-    from spade_cli.report.neurons_page import write_neurons
+    from spade_cli.report.channel_pages import write_neurons
 
     stages = Stages(terminal.console(asked.views))
     with full_precision():

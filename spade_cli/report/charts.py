@@ -1,15 +1,10 @@
 """Small charts as inline SVG within HTML tables, so that a phone, a screen reader and a notebook can all read them."""
 
-import base64
-import io
 import math
 from collections.abc import Iterable
 from html import escape
-from typing import Any
 
-from torch import Tensor
-
-from spade_cli.report.colours import aggregate, heat, shared_top
+from spade_cli.records import LayerRecord
 
 LEAST_ERROR = 1e-4  # where the axis of errors begins: a ten-thousandth of a layer's output is nothing that matters
 STYLE = (
@@ -21,10 +16,10 @@ STYLE = (
 )
 
 
-def layer_table(layers: Iterable[Any]) -> str:
+def layer_table(layers: Iterable[LayerRecord]) -> str:
     """A row for each pruned layer: the share of its weights that is left, and its error on an axis of powers of ten.
 
-    `layers` have the fields of a LayerRecord. Every figure stands beside its bar as text.
+    Every figure stands beside its bar as text.
     """
     pruned = [layer for layer in layers if layer.left is None]
     if not pruned:
@@ -33,15 +28,15 @@ def layer_table(layers: Iterable[Any]) -> str:
         "<thead><tr><th scope=col>layer</th><th scope=col>weights left</th>"
         f"<th scope=col>error, {LEAST_ERROR:g} to 1</th></tr></thead>"
     )
-    return f"{STYLE}<table class=spade-layers>{head}<tbody>{''.join(map(_row, pruned))}</tbody></table>"
+    return f"{STYLE}<table class=spade-layers>{head}<tbody>{''.join(map(_layer_row, pruned))}</tbody></table>"
 
 
-def _row(layer: Any) -> str:
+def _layer_row(layer: LayerRecord) -> str:
     kept = 1 - layer.achieved
     title = escape(f"{layer.kind}, {layer.weights:,} weights", quote=True)
     return (
         f'<tr><th scope=row title="{title}">{escape(layer.name)}</th>'
-        f"<td>{bar(kept)}<span>{kept:.1%}</span></td><td>{_error(layer.error)}</td></tr>"
+        f"<td>{bar(kept)}<span>{kept:.1%}</span></td><td>{_error_cell(layer.error)}</td></tr>"
     )
 
 
@@ -55,7 +50,7 @@ def bar(share: float, colour: str = "var(--trace, #0072b2)") -> str:
     )
 
 
-def _error(error: float | None) -> str:
+def _error_cell(error: float | None) -> str:
     if error is None:
         return "<span>not measured</span>"
     decades = -math.log10(LEAST_ERROR)
@@ -67,18 +62,4 @@ def _error(error: float | None) -> str:
         f"<path d='M0 6H100' />{ticks}</g>"
         f'<rect x={100 * place - 1.5:.2f} y=1 width=3 height=10 fill="var(--flag, #d55e00)" /></svg>'
         f"<span>{error:.2g}</span>"
-    )
-
-
-def map_picture(attribution: Tensor, title: str, notes: Iterable[str] = ()) -> str:
-    """A raw map (3, H, W) on its own scale, which is told, as a figure; enlarged by whole pixels."""
-    pixels = aggregate(attribution)
-    top, buffer = shared_top([pixels]), io.BytesIO()
-    heat(pixels, top).save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    lines = "".join(f"<br>{escape(note)}" for note in notes)
-    return (
-        f'<figure style="margin:0;display:inline-block"><img src="data:image/png;base64,{data}" '
-        f'alt="{escape(title, quote=True)}" style="width:280px;image-rendering:pixelated">'
-        f"<figcaption>{escape(title)}: 0 to {top:.3g}{lines}</figcaption></figure>"
     )

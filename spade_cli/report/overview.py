@@ -41,7 +41,7 @@ def overview(
     sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     sheet.paste(_fit(photograph), (GAP * 2, GAP * 2))
-    draw.text((left, GAP * 2), clipped(headline, TITLE, width - left - GAP), INK, font(TITLE))
+    draw.text((left, GAP * 2), clip_text(headline, TITLE, width - left - GAP), INK, font(TITLE))
     for i, (line, colour) in enumerate(text):
         draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))
     for b in range(bands):
@@ -55,8 +55,8 @@ def _band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], 
         draw.text((GAP, y + TILE // 2), name, INK, font(TEXT), anchor="lm")
     for i, pair in enumerate(pairs):
         x = MARGIN + i * (TILE + GAP)
-        draw.text((x, top), clipped(pair.title, TEXT, TILE), INK, font(TEXT))
-        draw.text((x, top + 23), clipped(pair.note, NOTE, TILE), PALE, font(NOTE))
+        draw.text((x, top), clip_text(pair.title, TEXT, TILE), INK, font(TEXT))
+        draw.text((x, top + 23), clip_text(pair.note, NOTE, TILE), PALE, font(NOTE))
         for name, image in (("dense", pair.dense), ("trace", pair.trace)):
             if image is not None:
                 sheet.paste(_fit(image), (x, rows[name]))
@@ -88,11 +88,11 @@ def _wrapped(lines: Sequence[str], width: int) -> list[str]:
                 current = word
             else:
                 current = f"{current} {word}".strip()
-        result.append(clipped(current, TEXT, width))
+        result.append(clip_text(current, TEXT, width))
     return result
 
 
-def clipped(text: str, size: int, width: int) -> str:
+def clip_text(text: str, size: int, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than `width` pixels."""
     face = font(size)
     if face.getlength(text) <= width:

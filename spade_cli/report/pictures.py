@@ -1,24 +1,65 @@
-"""Maps upon photographs, and tensors as pictures; `colours` has the scale and the colour maps."""
+"""Maps and tensors as pictures: one aggregation, one scale for the maps that are compared, two colour maps.
+
+A raw map (3, H, W) becomes one value a pixel by the *absolute channel sum*. The colours run from 0 to the 99.5th
+percentile of all maps of one method, dense and trace together: a map that is weaker looks weaker. Both colour maps
+are perceptually uniform and safe for the colour-blind, and black at zero: magma for strength, berlin (Crameri 2018),
+which diverges, for signed sums.
+"""
+
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from spade_cli.report.colours import STRENGTH, Pixels, aggregate, heat, level, palette, shared_top
-
-__all__ = ["Pixels", "aggregate", "heat", "overlay", "picture", "shared_top"]
-
+TOP_PERCENTILE = 99.5  # a few extreme pixels must not make the rest of the map black
+STRENGTH, SIGNED = "magma", "berlin"
 DIMMED = 0.7  # of the photograph's brightness: dark enough for the map to stand out, light enough to see what is there
+
+Pixels = NDArray[np.float32]
+
+
+def aggregate(attribution: Tensor) -> Pixels:
+    """Raw attribution (3, H, W) -> one value a pixel (H, W), never negative: the absolute channel sum."""
+    return attribution.abs().sum(0).numpy()
+
+
+def shared_top(maps: Sequence[Pixels]) -> float:
+    """The value that gets the brightest colour in all of these maps; 1 where they are all zero."""
+    top = float(np.percentile(np.concatenate([pixels.ravel() for pixels in maps]), TOP_PERCENTILE))
+    top = top or max(float(pixels.max()) for pixels in maps)
+    return top or 1.0
+
+
+def heat(pixels: Pixels, top: float) -> Image.Image:
+    """The map alone, in colour."""
+    return Image.fromarray(palette(STRENGTH)[_steps(pixels, top)])
 
 
 def overlay(pixels: Pixels, top: float, photograph: Image.Image) -> Image.Image:
     """The map over the photograph, which is greyed and darkened so that colour and light always mean attribution."""
     grey = np.asarray(photograph.convert("L").resize(pixels.shape[::-1]), dtype=np.float32)[..., None]  # (H, W, 1)
-    step = level(pixels, top)
-    colour = palette(STRENGTH)[step].astype(np.float32)  # (H, W, 3)
+    steps = _steps(pixels, top)
+    colour = palette(STRENGTH)[steps].astype(np.float32)  # (H, W, 3)
     # The root lets faint regions show; a little of the photograph always stays.
-    weight = np.sqrt(step / 255.0)[..., None] * 0.85
+    weight = np.sqrt(steps / 255.0)[..., None] * 0.85
     return Image.fromarray(((1 - weight) * DIMMED * grey + weight * colour).clip(0, 255).astype(np.uint8))
+
+
+def _steps(pixels: Pixels, top: float) -> NDArray[np.uint8]:
+    """Values as steps of a colour map: 0 to 255 from 0 to `top`."""
+    return (np.clip(pixels / top, 0, 1) * 255).astype(np.uint8)
+
+
+@cache
+def palette(name: str) -> NDArray[np.uint8]:
+    """One of matplotlib's colour maps as (256, 3)."""
+    from matplotlib import colormaps
+
+    colours = np.asarray(colormaps[name](np.arange(256)), dtype=np.float64)[:, :3]
+    return (colours * 255).round().astype(np.uint8)
 
 
 def picture(values: Tensor) -> Image.Image:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from spade_cli.report.colours import SIGNED, STRENGTH, palette
+from spade_cli.report.pictures import SIGNED, STRENGTH, palette
 from spade_cli.version import __version__
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -68,7 +68,7 @@ def asset(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def inlined(image: Image.Image, side: int | None = None) -> str:
+def inline_picture(image: Image.Image, side: int | None = None) -> str:
     """A picture as a data URI, as WebP; made smaller where it is wider or higher than `side`."""
     image = image.convert("RGB")
     if side is not None:

@@ -2,39 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from spade_cli.errors import UserError
-from spade_cli.files import expand_path
-from spade_cli.report.summary import SUMMARY, Prediction, Summary, read_summary
+from spade_cli.report.summary import SUMMARY, Prediction, Summary
 
 OVERVIEW, REPORT, GALLERY = "overview.png", "report.html", "index.html"
 DEEPEST = 5  # folders below the one that is searched: outputs/<date>/<batch>/<image>, and one to spare
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run, for a notebook: its folder, its summary, and its report as what is shown."""
-
-    path: Path
-
-    @property
-    def summary(self) -> Summary:
-        """summary.json, read."""
-        return read_summary(self.path)
-
-    def _repr_html_(self) -> str:
-        """The report in a frame of its own, so that its styles and scripts stay within."""
-        page = escape((self.path / REPORT).read_text(encoding="utf-8"), quote=True)
-        return f'<iframe srcdoc="{page}" title="{REPORT}" style="width:100%;height:760px;border:0"></iframe>'
-
-
-def open_run(folder: str | Path) -> Run:
-    """A run that `spade run` wrote. Raises UserError where the folder holds none."""
-    return Run(find_page(str(expand_path(folder)), Path()).parent)
 
 
 def find_runs(out: Path) -> list[Path]:

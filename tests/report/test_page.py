@@ -11,10 +11,9 @@ import pytest
 from browser import PHONE, opened, overflows
 from PIL import Image
 
-from spade_cli.report import words
-from spade_cli.report.pack_maps import LARGEST, pack
+from spade_cli.report import sentences
 from spade_cli.report.render import as_json, percent
-from spade_cli.report.run_page import write_report
+from spade_cli.report.run_page import LARGEST, pack, write_report
 from spade_cli.report.summary import Target, read_summary, write_summary
 from spade_cli.run import pipeline
 
@@ -99,13 +98,15 @@ def test_words_say_what_was_found(run, summary):
     said = replace(summary.prediction.trace, index=3, label="key", probability=0.5)
     fidelity = replace(summary.fidelity, same_prediction=False)
     changed = replace(summary, fidelity=fidelity, prediction=replace(summary.prediction, trace=said))
-    assert words.verdict(summary)[0] == summary.fidelity.faithful
-    faithful, verdict = words.verdict(changed)
-    assert not faithful and "not faithful" in verdict and "says key (50%)" in words.answers(changed)
+    assert sentences.judge_trace(summary)[0] == summary.fidelity.faithful
+    faithful, verdict = sentences.judge_trace(changed)
+    assert not faithful and "not faithful" in verdict and "says key (50%)" in sentences.tell_answers(changed)
     changed = replace(changed, target=Target(2, "bar"))
-    assert "You asked about bar" in words.answers(changed) and "You asked" not in words.answers(summary)
+    assert "You asked about bar" in sentences.tell_answers(changed) and "You asked" not in sentences.tell_answers(
+        summary
+    )
     changed = replace(changed, fidelity=replace(fidelity, same_prediction=True, faithful=False))
-    assert not words.verdict(changed)[0]
+    assert not sentences.judge_trace(changed)[0]
 
 
 def test_percentages_do_not_say_all_or_none_where_it_is_not():

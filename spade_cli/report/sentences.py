@@ -5,12 +5,12 @@ from spade_cli.report.render import number, percent
 from spade_cli.report.summary import SaliencyRecord, Summary
 
 
-def question(summary: Summary) -> str:
+def ask_why(summary: Summary) -> str:
     """The page's title."""
     return f"Why {summary.target.label}?"
 
 
-def answers(summary: Summary) -> str:
+def tell_answers(summary: Summary) -> str:
     """What both networks say about the image."""
     dense, trace, target = summary.prediction.dense, summary.prediction.trace, summary.target.label
     kept = f"keeps {percent(1 - summary.sparsity.achieved)} of the weights"
@@ -31,7 +31,7 @@ def answers(summary: Summary) -> str:
     return f"{text} You asked about {target}, which has {gives} on the trace."
 
 
-def verdict(summary: Summary) -> tuple[bool, str]:
+def judge_trace(summary: Summary) -> tuple[bool, str]:
     """Whether the trace may be believed, and why."""
     fidelity, samples = summary.fidelity, summary.augmentation.samples
     measured = f"on {percent(fidelity.agreement)} of the {samples} samples both networks give the same answer"
@@ -47,7 +47,7 @@ def verdict(summary: Summary) -> tuple[bool, str]:
     )
 
 
-def facts(summary: Summary) -> list[tuple[str, str, str]]:
+def list_figures(summary: Summary) -> list[tuple[str, str, str]]:
     """Key figures: name, figure, and what it means."""
     sparsity, fidelity, model = summary.sparsity, summary.fidelity, summary.model
     kept, pruned = percent(1 - sparsity.achieved), f"{summary.layers_pruned} of {len(summary.layers)}"
@@ -62,7 +62,7 @@ def facts(summary: Summary) -> list[tuple[str, str, str]]:
     return [*listed, ("time", f"{summary.seconds['total']:.0f} s", f"on {summary.device}")]
 
 
-def left_dense(summary: Summary) -> dict[str, list[str]]:
+def group_dense_layers(summary: Summary) -> dict[str, list[str]]:
     """Why layers were not pruned -> their names."""
     reasons: dict[str, list[str]] = {}
     for layer in summary.layers:
@@ -71,6 +71,6 @@ def left_dense(summary: Summary) -> dict[str, list[str]]:
     return reasons
 
 
-def checks(record: SaliencyRecord) -> list[tuple[str, str]]:
+def list_checks(record: SaliencyRecord) -> list[tuple[str, str]]:
     """A map's checks, named for people."""
     return [(name.replace("_", " "), number(value)) for name, value in record.checks.items()]

@@ -1,4 +1,4 @@
-"""neurons.html: what the channels that carry a prediction do in this image, on the dense network and on the trace."""
+"""Pages about channels: neurons.html has those that carry a prediction, diff.html those that one of two runs uses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from spade_cli.files import write_whole
-from spade_cli.report import words
+from spade_cli.report import sentences
 from spade_cli.report.charts import bar
 from spade_cli.report.pictures import overlay, picture, shared_top
-from spade_cli.report.render import inlined, render
+from spade_cli.report.render import inline_picture, render
 from spade_cli.report.runs import REPORT
 from spade_cli.report.summary import Summary, read_summary
 
@@ -42,13 +42,13 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
     summary = read_summary(run)
     layers: dict[str, list[dict[str, Any]]] = {}
     for one in neurons:
-        layers.setdefault(one.layer, []).append(shown(one, dict.fromkeys(one.where, photograph), summary))
+        layers.setdefault(one.layer, []).append(describe_channel(one, dict.fromkeys(one.where, photograph), summary))
     page = render(
         "neurons.html",
         title=f"What carries {summary.target.label}",
         summary=summary,
-        words=words,
-        photograph=inlined(photograph, 2 * SHOWN),
+        sentences=sentences,
+        photograph=inline_picture(photograph, 2 * SHOWN),
         layers=dict(reversed(layers.items())),  # what is nearest to the answer first
         bar=bar,
         command=command,
@@ -61,9 +61,40 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image,
     return run / PAGE
 
 
-def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> dict[str, Any]:
+def write_difference(
+    out: Path,
+    runs: Mapping[str, Summary],
+    folders: Mapping[str, Path],
+    photographs: Mapping[str, Image.Image],
+    overlaps: Sequence[Any],
+    only: Mapping[str, Sequence[Neuron]],
+    command: str,
+) -> Path:
+    """Write the page, whole; `runs`, `folders` and `photographs` are by name, A and B.
+
+    `overlaps` have the fields of `spade_cli.inspection.compare_traces.Overlap`.
+    """
+    page = render(
+        "diff.html",
+        title="Two traces",
+        runs=runs,
+        folders=folders,
+        sentences=sentences,
+        photographs={name: inline_picture(photograph, 448) for name, photograph in photographs.items()},
+        overlaps=overlaps,
+        only={
+            name: [describe_channel(one, photographs, runs[name]) for one in neurons] for name, neurons in only.items()
+        },
+        bar=bar,
+        command=command,
+    )
+    write_whole(out, lambda path: path.write_text(page, encoding="utf-8"))
+    return out
+
+
+def describe_channel(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> dict[str, Any]:
     """One channel for a template: its figures and its pictures as data URIs; `photographs` by network."""
-    enlarged = {name: _enlarged(where, photographs[name].size) for name, where in neuron.where.items()}
+    enlarged = {name: _enlarge(where, photographs[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
     is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
     return {
@@ -73,12 +104,12 @@ def shown(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summa
         "share": neuron.share,
         "rank": neuron.rank,
         "placed": any(where.numel() > 1 for where in neuron.where.values()),
-        "where": {name: inlined(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
-        "pictures": {name: inlined(picture(values), SHOWN) for name, values in neuron.pictures.items()},
+        "where": {name: inline_picture(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
+        "pictures": {name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
     }
 
 
-def _enlarged(where: Tensor, size: tuple[int, int]) -> Any:
+def _enlarge(where: Tensor, size: tuple[int, int]) -> Any:
     """What speaks for the answer, at the photograph's size; bilinear, which cannot ring."""
     small = Image.fromarray(where.clamp(min=0).numpy().astype(np.float32))
     return np.asarray(small.resize(size, Image.Resampling.BILINEAR))
