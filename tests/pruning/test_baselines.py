@@ -3,9 +3,7 @@
 import torch
 from test_obs import problem
 
-from spade_cli.pruning.solvers.magnitude import magnitude
-from spade_cli.pruning.solvers.random_weights import random
-from spade_cli.pruning.solvers.wanda import wanda
+from spade_cli.pruning.solvers.baselines import magnitude, random, wanda
 
 
 def test_magnitude_keeps_the_largest():

@@ -7,7 +7,7 @@ import torch
 
 from spade_cli.errors import UserError
 from spade_cli.pruning.solvers import elimination
-from spade_cli.pruning.solvers.elimination import inverted, refit, removal_order, spend, threshold
+from spade_cli.pruning.solvers.elimination import invert, refit, removal_order, spend, threshold
 from spade_cli.pruning.solvers.obs import obs
 
 
@@ -133,11 +133,11 @@ def test_search_ends_once_the_budget_is_found(unit, monkeypatch):
 def test_inverse_is_exact_where_float32_is_not():
     """A variance inflation of 1e6: float32 would leave no digit of what the last eliminations decide on."""
     good = problem(columns=6)[1]
-    assert inverted(good).dtype == torch.float32
+    assert invert(good).dtype == torch.float32
     bad = torch.eye(6, dtype=torch.double)[None].clone()
     bad[0, 0, 1] = bad[0, 1, 0] = 1 - 1e-6
-    assert inverted(bad).dtype == torch.float64
-    torch.testing.assert_close(inverted(bad), torch.linalg.inv(bad))
+    assert invert(bad).dtype == torch.float64
+    torch.testing.assert_close(invert(bad), torch.linalg.inv(bad))
 
 
 def test_keeps_the_dtype_and_the_input():

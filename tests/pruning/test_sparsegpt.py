@@ -4,12 +4,10 @@ import pytest
 import torch
 from test_obs import problem
 
+from spade_cli.pruning.solvers.baselines import magnitude, random, wanda
 from spade_cli.pruning.solvers.forward import forward
-from spade_cli.pruning.solvers.magnitude import magnitude
 from spade_cli.pruning.solvers.obs import obs
-from spade_cli.pruning.solvers.random_weights import random
 from spade_cli.pruning.solvers.sparsegpt import inverse_factor, sparsegpt
-from spade_cli.pruning.solvers.wanda import wanda
 
 
 def definition(weight, hessian, sparsity, block):

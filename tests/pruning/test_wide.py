@@ -8,7 +8,7 @@ from torch import nn
 from spade_cli.errors import UserError
 from spade_cli.pruning import collect, find_layers, hessian, prune
 from spade_cli.pruning.solvers import wide_layers
-from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error, times
+from spade_cli.pruning.solvers.curvature import LowRank, damp, multiply, relative_error
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
@@ -64,7 +64,7 @@ def test_low_rank_is_the_hessian_it_stands_for():
     matrix = low.inputs.mT @ low.inputs + 0.1 * low.inputs.square().sum(1).mean(1)[:, None, None] * torch.eye(40)
     torch.testing.assert_close(low.dense(), matrix)
     torch.testing.assert_close(low.diagonal(), matrix.diagonal(dim1=1, dim2=2))
-    torch.testing.assert_close(times(weight, low), weight @ matrix)
+    torch.testing.assert_close(multiply(weight, low), weight @ matrix)
     assert relative_error(weight, weight * 0.5, low) == pytest.approx(0.25)
 
 

@@ -27,10 +27,10 @@ RESCALED = frozenset(
 
 
 class _DeepLift(attr.DeepLift):
-    """Captum's DeepLift with a table of rules of its own.
+    """Captum's DeepLift, with a table of rules of our own.
 
-    Captum's table belongs to the whole process: other code may use it, in other threads as well, so nothing is ever
-    written into it. What is private to captum was seen in 0.9.
+    Captum's table belongs to the whole process, and other code may use it, in other threads as well: nothing is written
+    into it. What is private to captum was seen in 0.9.
     """
 
     def _is_non_linear(self, module: nn.Module) -> bool:
@@ -47,9 +47,9 @@ class _DeepLift(attr.DeepLift):
 def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
     """DeepLift, rescale rule, from a zero baseline, the mean colour (Shrikumar et al. 2017, section 3.5.1).
 
-    The map sums to output(image) - output(baseline) where every nonlinear layer has a rule: activations by captum;
-    maxima, products, softmax, attention and normalisation by `deeplift_rules.py`. A layer without one passes the plain
-    gradient: the sum is then off, is measured, and warned of.
+    The map sums to output(image) - output(baseline) where every nonlinear layer has a rule. Captum has those of
+    activations, `deeplift_rules.py` those of maxima, products, softmax, attention and normalisation. A layer without a
+    rule passes the plain gradient. The sum is then off, and a warning says by how much.
     """
     require_rewrite(network)
     image = prepare_image(network, image, target)

@@ -1,4 +1,4 @@
-"""DeepLift's slopes for the calls that captum has no rule for: which function of torch gets which."""
+"""DeepLift's rules for functions of torch that captum has no rule for; `deeplift_slopes.py` has the mathematics."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -25,16 +25,16 @@ from spade_cli.interpretation.saliency.deeplift_slopes import (
 class DifferenceRules(TorchFunctionMode):
     """Inside the `with`, calls on tensors that depend on the image get DeepLift's slopes.
 
-    A call with arguments that its rule does not know (a rounding mode, an output to write into) is made as it is.
+    A call with arguments that its rule does not know (a rounding mode, an output to write into) gets none.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in RULES and torch.is_grad_enabled() and _takes(name, func, args, kwargs):
-            made = RULES[name](func, *args, **kwargs)
-            if made is not None:
-                return made
+            output = RULES[name](func, *args, **kwargs)
+            if output is not None:
+                return output
         return func(*args, **kwargs)
 
 
@@ -78,10 +78,8 @@ def _reverse_quotient(func: Any, input: Any, other: Any) -> Tensor | None:
 
 
 def _softmax(func: Any, input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor | None:
-    dtypes = {dtype, _stacklevel if isinstance(_stacklevel, torch.dtype) else None} - {
-        None
-    }  # torch.softmax has it third
-    if not _depends_on_image(input) or dim is None or dtypes - {input.dtype}:
+    dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype  # torch.softmax has it third
+    if not _depends_on_image(input) or dim is None or dtype not in (None, input.dtype):
         return None
     return input - log_sum_exp(input, dim) if func.__name__ == "log_softmax" else softmax(input, dim)
 

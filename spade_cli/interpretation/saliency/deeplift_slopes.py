@@ -1,10 +1,10 @@
 """DeepLift's slopes of products, softmax, attention, normalisation and maxima, so that the map's sum holds.
 
 DeepLift (Shrikumar et al. 2017) explains the difference between an image's output and a baseline's. Captum stacks the
-two in one batch (2N, ...), and replaces the gradient of each elementwise module by its rescale rule, section 3.5.1: the
-slope between the two inputs. The functions here are built of such functions and of products. For a product z = x y of
-two things that both change, dz = dx mean(y) + mean(x) dy holds exactly, and gives each factor its Shapley value. All
-compute the same outputs as torch, with the gradients of these slopes.
+two in one batch (2N, ...). Its rescale rule (section 3.5.1) replaces the gradient of an elementwise module by the slope
+between the two inputs. The functions here are composed of such functions and of products. For a product z = x y in
+which both factors change, dz = dx mean(y) + mean(x) dy holds exactly and gives each factor its Shapley value. All
+functions compute the same outputs as torch, with these slopes as gradients.
 """
 
 from collections.abc import Callable
@@ -12,26 +12,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-SAME = 1e-6  # of the larger of the two: a difference below is rounding, and the gradient is the slope
+SAME = 1e-6  # of the larger of the two: a smaller difference is rounding, and the slope is the gradient
 
 
 def mean_of_pair(x: Tensor) -> Tensor:
-    """The mean of image and baseline, in both places: (2N, ...) -> (2N, ...), without a gradient."""
+    """The mean of image and baseline, without a gradient, in both halves: (2N, ...) -> (2N, ...)."""
     first, second = x.detach().chunk(2)
     return ((first + second) / 2).repeat(2, *[1] * (x.dim() - 1))
 
 
 def product(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """What is linear in both, (2N, ...) each: elementwise, or of matrices."""
+    """A product x y, (2N, ...) each, elementwise or of matrices: `multiply` is linear in both."""
     slope = multiply(x, mean_of_pair(y)) + multiply(mean_of_pair(x), y)
     return slope + (multiply(x.detach(), y.detach()) - slope).detach()
 
 
 def multiply_by_scale(x: Tensor, scale: Tensor) -> Tensor:
-    """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds: exact as well, in the other order.
+    """x times its scale, (2N, ...) each, with dz = dx s(image) + x(baseline) ds, which is exact as well.
 
-    A product's symmetric halves would nearly cancel where the baseline is flat: its scale is then 1 / sqrt(eps), a
-    thousand times the image's, and over some layers nothing but rounding would be left.
+    The two terms of `product` would nearly cancel where the baseline is flat: its scale is then 1 / sqrt(eps), a
+    thousand times the image's. After some layers only rounding errors would remain.
     """
     first = scale.detach().chunk(2)[0]
     second = x.detach().chunk(2)[1]
@@ -40,7 +40,7 @@ def multiply_by_scale(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function (2N, ...) with the slope between image and baseline, and its gradient where they meet."""
+    """An elementwise function (2N, ...) with the slope between image and baseline, or its gradient if they are equal."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         output = function(leaf)
@@ -50,23 +50,23 @@ def rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     size = torch.maximum(*x.detach().abs().chunk(2))
     there = change.abs() > SAME * size
     steep = torch.sub(*output.chunk(2)) / torch.where(there, change, torch.ones_like(change))
-    gradient = gradient.nan_to_num(0, 0, 0)  # sqrt at 0: no change, nothing to share
+    gradient = gradient.nan_to_num(0, 0, 0)  # sqrt at 0: nothing changes there
     slope = torch.where(torch.cat([there, there]), torch.cat([steep, steep]), gradient)
     return slope * x + (output - slope * x).detach()
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    """exp(x - log sum exp x): two rescaled functions, of scores that may be hundreds apart between the two."""
-    x = x.clamp(min=torch.finfo(x.dtype).min / 4)  # a mask's -inf, less itself, is no number
+    """exp(x - log sum exp x), two functions with slopes; scores of image and baseline may be hundreds apart."""
+    x = x.clamp(min=torch.finfo(x.dtype).min / 4)  # a mask's -inf minus itself would be NaN
     return rescale(torch.exp, x - log_sum_exp(x, dim))
 
 
 def log_sum_exp(x: Tensor, dim: int) -> Tensor:
-    """log of the sum of exp(x): the slopes of exp over that of log, all of them by their logarithms.
+    """log of the sum of exp(x), with the slope of exp divided by that of log, both computed as logarithms.
 
     exp(x) itself would be 0 or infinite. The slope between two exponentials is their logarithmic mean.
     """
-    # in double precision, which Apple's GPUs lack: what is lost here is multiplied with the change of the scores
+    # in double precision, which Apple's GPUs lack: an error here is multiplied with the change of the scores
     wide = x.detach() if x.device.type == "mps" else x.detach().double()
     total = wide.logsumexp(dim, keepdim=True)
     slope = (_log_of_mean(*wide.chunk(2)) - _log_of_mean(*total.chunk(2))).exp().to(x.dtype)  # (N, ...)
@@ -75,7 +75,7 @@ def log_sum_exp(x: Tensor, dim: int) -> Tensor:
 
 
 def _log_of_mean(a: Tensor, b: Tensor) -> Tensor:
-    """log of (exp(a) - exp(b)) / (a - b), which is exp(a) where they meet."""
+    """log of (exp(a) - exp(b)) / (a - b), the logarithm of exp(a) where they are equal."""
     apart = (a - b).abs()
     near = apart < 1e-4  # half of it is then right to 1e-9
     safe = torch.where(near, torch.ones_like(apart), apart)
@@ -89,7 +89,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
 
 
 def normalise(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True) -> Tensor:
-    """x less its mean, over its standard deviation (or, not centred, its root mean square)."""
+    """x minus its mean, over its standard deviation; not centred: x over its root mean square."""
     x = x - x.mean(dims, keepdim=True) if centred else x
     variance = product(torch.mul, x, x).mean(dims, keepdim=True)
     return multiply_by_scale(x, rescale(lambda v: (v + eps).rsqrt(), variance))
@@ -98,9 +98,9 @@ def normalise(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True
 def gather_largest(x: Tensor, index: Tensor) -> Tensor:
     """x's values (2N, ..., K) at the index (2N, ..., k) of the largest: x.gather(-1, index), with slopes.
 
-    What an output rose to is the doing of the image's maximum, what it fell from that of the baseline's: a contribution
-    of (top - baseline) at the one and of (image - top) at the other, where top is the larger of the two outputs. The
-    image's maximum is then larger than the baseline's value at its place, so that dividing by their difference is safe.
+    The place of the image's maximum gets what the output rose, (top - baseline), and that of the baseline's maximum what
+    it fell, (image - top), where top is the larger of the two outputs. The image's maximum is then larger than the
+    baseline's value at its place, so the division by their difference is safe.
     """
     value = x.detach().gather(-1, index)
     out, out_baseline = value.chunk(2)  # (N, ..., k)
@@ -112,5 +112,5 @@ def gather_largest(x: Tensor, index: Tensor) -> Tensor:
         there = (first - second).abs() > SAME * torch.maximum(first.abs(), second.abs())
         steep = torch.where(there, change / torch.where(there, first - second, torch.ones_like(change)), 0)
         slope, moved = slope + torch.cat([steep, steep]) * here, moved | there
-    slope = torch.where(torch.cat([moved, moved]), slope, x.gather(-1, index))  # nothing to share: the gradient
+    slope = torch.where(torch.cat([moved, moved]), slope, x.gather(-1, index))  # no change: the gradient
     return slope + (value - slope).detach()

@@ -23,7 +23,7 @@ from spade_cli.interpretation.rewrite.explainable import Explainable, free_sourc
 from spade_cli.interpretation.rewrite.feature_maps import mark_layer
 from spade_cli.networks.borrow import seed_generators
 
-# What enlarges a map without overshooting it: bicubic makes negative weights of positive ones.
+# They enlarge a map without overshooting: bicubic interpolation makes negative values of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
@@ -49,7 +49,7 @@ def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explana
     image = prepare_image(network, image, target)
     with attribution_pass(network.model):
         gradient = attr.GuidedBackprop(network.model).attribute(image, target=target)  # (1, 3, H, W)
-    return make_explanation("guided_backprop", gradient, notes=_without_relu(network, "guided_backprop"))
+    return make_explanation("guided_backprop", gradient, notes=_warn_without_relu(network, "guided_backprop"))
 
 
 def guided_gradcam(
@@ -57,10 +57,11 @@ def guided_gradcam(
 ) -> Explanation:
     """Guided backpropagation times Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.2).
 
-    interpolation: how Grad-CAM is enlarged to the image; captum's default, "nearest", is what SPADE's paper used.
-    layer: dotted name in the user's network of the layer whose output is the map instead; None: see `feature_maps.py`.
-    Errors: UserError for another interpolation, and for a layer without positions; CannotExplain where the network has
-    no feature map of more than one position.
+    interpolation: how Grad-CAM is enlarged to the image; SPADE's paper used captum's default, "nearest".
+    layer: the layer whose output is the feature map, by its dotted name in the user's network; None: the last one that
+    `feature_maps.py` finds.
+    Errors: UserError for an unknown interpolation, and for a layer without positions; CannotExplain where the network
+    has no feature map of more than one position.
     """
     if interpolation not in INTERPOLATIONS:
         known = " or ".join(INTERPOLATIONS)
@@ -81,7 +82,7 @@ def guided_gradcam(
         product = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
             image, target=target, interpolate_mode=interpolation
         )  # (1, 3, H, W)
-    return make_explanation("guided_gradcam", product, notes=_without_relu(network, "guided_gradcam"))
+    return make_explanation("guided_gradcam", product, notes=_warn_without_relu(network, "guided_gradcam"))
 
 
 def integrated_gradients(
@@ -138,8 +139,8 @@ def gradient_shap(
     return make_explanation("gradient_shap", total / samples)
 
 
-def _without_relu(network: Explainable, method: str) -> tuple[str, ...]:
-    """Guided backpropagation changes ReLUs only: without one, it is the plain gradient, and the reader has to know."""
+def _warn_without_relu(network: Explainable, method: str) -> tuple[str, ...]:
+    """A warning where the network has no ReLU: guided backpropagation changes nothing but ReLUs."""
     if any(isinstance(module, nn.ReLU) for module in network.model.modules()):
         return ()
     return (f"{method}: the network has no ReLU, so the guided gradient is the plain gradient",)

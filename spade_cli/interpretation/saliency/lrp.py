@@ -5,22 +5,22 @@ their positive contributions (Bach et al. 2015, equation 60 with alpha = 1, beta
 
     R_i = (x_i w_i)+ / p * R,    p = sum over i of (x_i w_i)+
 
-Each layer is replaced with one that computes p * constant(z / p): the same outputs (a bias alone is added as a
+Each layer is replaced with one that computes p * constant(z / p). It has the same outputs (a bias alone is added as a
 constant), and gradients such that x_i * gradient_i is R_i. Gradient times input of the whole network is then the
-relevance of the pixels (Ancona et al. 2018, proposition 1). These decisions make it sound on today's networks:
+relevance of the pixels (Ancona et al. 2018, proposition 1). Today's networks need these rules as well:
 
-- A BatchNorm is folded into the convolution before it; one that cannot be folded hands its relevance through, as
+- A BatchNorm is folded into the convolution before it. One that cannot be folded passes its relevance on unchanged, as
   LayerNorm, GroupNorm and elementwise activations with f(0) = 0 do (identity rule of Achtibat et al. 2024, AttnLRP).
-- The bias's part is spread over the inputs, and so is that of a constant that is added (a position embedding): with
-  folded BatchNorms it would absorb nearly everything, and conservation would check nothing. What only a bias switched
-  on still loses its relevance; `conservation` shows how much.
-- A negative output is shared among its negative contributions. Behind a ReLU no such output has relevance, so there the
-  rule is the one above; it matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
+- The relevance of a bias is spread over the inputs, and so is that of a constant that is added (a position embedding).
+  With folded BatchNorms a bias would absorb nearly everything, and conservation would check nothing. A unit that is
+  positive through its bias alone still loses its relevance; `conservation` shows how much.
+- A negative output is shared among its negative contributions. Behind a ReLU no negative output has relevance, so there
+  the rule is the one above. It matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
   logits.
-- What comes out of a softmax, a sigmoid or a norm and weighs a signal (attention, squeeze-and-excitation, ConvNeXt V2's
-  response normalisation) is a constant weight, and relevance goes to what is weighed (Arras et al. 2017; Ali et al.
-  2022). Other products of two signals, elementwise or of matrices, give half to each (Achtibat et al. 2024).
-- A class token takes its share like any token, and keeps it: it is counted, and told apart from that of the pixels.
+- The output of a softmax, a sigmoid or a norm that weighs a signal (attention, squeeze-and-excitation, ConvNeXt V2's
+  response normalisation) is a constant weight: relevance goes to the signal (Arras et al. 2017; Ali et al. 2022). Other
+  products of two signals, elementwise or of matrices, give half to each (Achtibat et al. 2024).
+- A class token gets its share like any token, and keeps it. `class_token` says how much that is.
 """
 
 import copy
@@ -45,11 +45,11 @@ from spade_cli.interpretation.saliency.lrp_flow import find_flow
 from spade_cli.interpretation.saliency.lrp_rules import TokenRule
 from spade_cli.networks.borrow import ask_network
 
-TOKEN_SHARE = 0.05  # of the output: a class token that keeps less is not worth a word
+TOKEN_SHARE = 0.05  # of the output: with less there is no warning about the class token
 
 
 def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """Relevance of each pixel for the target's output, by the rules of this file's docstring.
+    """Relevance of each pixel for the target's output, by the rules above.
 
     checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost;
     `class_token` is the class token's part of it, where there is one.
@@ -57,10 +57,10 @@ def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
     """
     require_rewrite(network)
     image = prepare_image(network, image, target).requires_grad_()
-    ruled = insert_rules(network.model)
-    tokens = [module for module in ruled.modules() if isinstance(module, TokenRule)]
-    with attribution_pass(ruled), torch.enable_grad():
-        output = ruled(image)[0, target]
+    model = insert_rules(network.model)
+    tokens = [module for module in model.modules() if isinstance(module, TokenRule)]
+    with attribution_pass(model), torch.enable_grad():
+        output = model(image)[0, target]
         leaves = [image, *(token.value for token in tokens)]
         slopes = torch.autograd.grad(output, leaves, allow_unused=True)
     with torch.no_grad():
@@ -96,39 +96,38 @@ def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
 
 @free_sources()
 def insert_rules(model: nn.Module) -> fx.GraphModule:
-    """A rewritten network (`Explainable.model`) -> the network whose gradient times input is its relevance.
+    """A rewritten network (`Explainable.model`) -> the same with rules: gradient times input is its relevance.
 
-    CannotExplain where a layer that passes relevance on has no rule; every call in the graph has to be one that is
-    known.
+    CannotExplain where a call that relevance passes through has no rule.
     """
     assert isinstance(model, fx.GraphModule)
-    ruled = copy.deepcopy(model)
-    _fold_batch_norms(ruled)
-    flow = find_flow(ruled)
+    network = copy.deepcopy(model)
+    _fold_batch_norms(network)
+    flow = find_flow(network)
     without_rule = set()
-    for node in list(ruled.graph.nodes):
+    for node in list(network.graph.nodes):
         if node.op in ("placeholder", "output", "get_attr"):
             continue
-        if (rule := choose_rule(ruled, node, flow)) is None:
-            without_rule.add(name_call(ruled, node))
+        if (rule := choose_rule(network, node, flow)) is None:
+            without_rule.add(name_call(network, node))
         elif rule is not KEEP:
-            replace_call(ruled, node, rule, inputs=None)
+            replace_call(network, node, rule, inputs=None)
     if without_rule:
         raise CannotExplain(f"lrp has no sound rule for {', '.join(sorted(without_rule))}")
-    ruled.recompile()
-    return ruled
+    network.recompile()
+    return network
 
 
-def _fold_batch_norms(ruled: fx.GraphModule) -> None:
+def _fold_batch_norms(network: fx.GraphModule) -> None:
     """Fold each BatchNorm into the convolution before it, where only the BatchNorm reads that convolution."""
-    calls = [str(node.target) for node in ruled.graph.nodes if node.op == "call_module"]
-    for node in list(ruled.graph.nodes):
-        norm = module_of(ruled, node)
+    calls = [str(node.target) for node in network.graph.nodes if node.op == "call_module"]
+    for node in list(network.graph.nodes):
+        norm = module_of(network, node)
         before = node.all_input_nodes[0] if node.all_input_nodes else None
         if not isinstance(norm, nn.BatchNorm2d) or before is None or len(before.users) > 1:
             continue
-        convolution = module_of(ruled, before)
+        convolution = module_of(network, before)
         if isinstance(convolution, nn.Conv2d) and norm.track_running_stats and calls.count(str(before.target)) == 1:
-            replace_call(ruled, before, fuse_conv_bn_eval(convolution, norm))
+            replace_call(network, before, fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)
-            ruled.graph.erase_node(node)
+            network.graph.erase_node(node)

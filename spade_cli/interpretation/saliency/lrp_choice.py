@@ -1,4 +1,4 @@
-"""Which rule of layer-wise relevance propagation a call of a graph gets."""
+"""Which of LRP's rules each call of a graph gets."""
 
 import operator
 from typing import Any
@@ -43,7 +43,7 @@ MEAN_MODULES = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvg
 MEAN_CALLS: frozenset[Any] = frozenset(
     {F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_avg_pool1d, torch.mean, "mean", torch.sum, "sum"}
 )
-# Their inputs get their outputs' relevance, element by element: normalisations, and activations with f(0) = 0.
+# Each input gets the relevance of its own output: normalisations, and activations with f(0) = 0.
 PASSING_MODULES = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm),
     *(nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.Tanh, nn.Hardtanh),
@@ -54,7 +54,7 @@ PASSING_CALLS: frozenset[Any] = frozenset(
 ) | frozenset(
     {F.gelu, F.silu, F.hardswish, F.mish, F.leaky_relu, F.prelu, F.elu, F.celu, F.selu, F.tanh, torch.tanh, "tanh"}
 )  # fmt: skip
-# Plain gradient times input is their rule already: they move values about, or pass one of several.
+# Plain gradient times input is the right rule: they move values, or pass one of several.
 KEPT_MODULES = (
     *(nn.ReLU, nn.Identity, FeatureMap, ArrangedMap, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
@@ -73,7 +73,7 @@ KEPT_CALLS: frozenset[Any] = FLATTEN_CALLS | {
     F.pad, F.dropout, F.unfold, F.pixel_shuffle, F.pixel_unshuffle, operator.getitem, getattr,
 }  # fmt: skip
 LARGEST: frozenset[Any] = frozenset({torch.max, torch.min, "max", "min", torch.maximum, torch.minimum})
-# Values are copied, or averaged with weights that are not negative; bicubic weights are, here and there.
+# They copy values, or average them with weights that are not negative; some bicubic weights are negative.
 ENLARGING_CALLS: frozenset[Any] = frozenset({F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear})
 AVERAGING_MODES = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area")
 JOINING_CALLS: frozenset[Any] = frozenset({torch.cat, torch.concat, torch.stack})
@@ -82,29 +82,29 @@ DIVIDE: frozenset[Any] = frozenset({operator.truediv, torch.div, "div"})
 SUBTRACT: frozenset[Any] = frozenset({operator.sub, torch.sub, "sub"})
 MATMUL: frozenset[Any] = frozenset({operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm"})
 ADDED_PRODUCT: frozenset[Any] = frozenset({torch.addcmul, "addcmul"})
-# Functions that torchvision keeps whole in a graph: by name, since they are private or made anew in each release.
+# Functions of torchvision that are one call in a graph. By name: they are private, and may be others in each release.
 KEPT_NAMES = ("stochastic_depth", "_patch_merging_pad")  # idle in eval mode; zeros around a map
 WINDOWS = "shifted_window_attention"
 
-# Stands for: plain gradient times input is the right rule already (ReLU, max pooling, moving values about).
+# Stands for a call that needs no rule: plain gradient times input is right (ReLU, max pooling, moving values).
 KEEP = nn.Identity()
 
 
-def choose_rule(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | None:
-    """The module that carries a node's rule, KEEP where the node needs none, None where none is known."""
-    called, function = module_of(ruled, node), function_of(node)
+def choose_rule(network: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module | None:
+    """The module with a node's rule; KEEP where the node needs none, None where there is none."""
+    called, function = module_of(network, node), function_of(node)
     if node in flow.weights:
-        return WeightRule(_call(called, node)) if gates(ruled, node) else KEEP
+        return WeightRule(_as_module(called, node)) if gates(network, node) else KEEP
     if node not in flow.signal or node not in flow.relevant:
-        return KEEP  # a constant, a size, or something that only weights are made of
+        return KEEP  # a constant, a size, or what only weights are made of
     if called is not None:
         return _module_rule(called, node, flow)
     if function in LINEAR_CALLS:
-        return LinearCallRule(node.target) if _only(node, flow, 0) else None  # type: ignore[arg-type]
+        return LinearCallRule(node.target) if _is_only_signal(node, flow, 0) else None  # type: ignore[arg-type]
     if function in MEAN_CALLS:
         return MeanRule(Call(node.target))
     if function in PASSING_CALLS:
-        return IdentityRule(Call(node.target)) if _only(node, flow, 0) else None
+        return IdentityRule(Call(node.target)) if _is_only_signal(node, flow, 0) else None
     if function in ADD or function in SUBTRACT:
         return _sum_rule(node, flow)
     if function in MUL or function in DIVIDE or function in MATMUL or function is torch.einsum:
@@ -113,21 +113,22 @@ def choose_rule(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> nn.Module |
         return _added_product_rule(node, flow)
     if function in ATTENTION:
         return AttentionRule()
-    if function in LARGEST:  # one of several passes, be they of one tensor or of two
+    if function in LARGEST:  # one of several values passes, of one tensor or of two
         return KEEP if all(arg in flow.signal for arg in node.all_input_nodes) else None
     if function in ENLARGING_CALLS:
-        return _enlarging_rule(Call(node.target), node.kwargs.get("mode", "nearest")) if _only(node, flow, 0) else None
+        mode = node.kwargs.get("mode", "nearest")
+        return _enlarging_rule(Call(node.target), mode) if _is_only_signal(node, flow, 0) else None
     if function in JOINING_CALLS:
-        return KEEP if _absorb(ruled, node, flow) else None
+        return KEEP if _insert_token_rules(network, node, flow) else None
     name = getattr(function, "__name__", "")
     if name == WINDOWS:
         return WindowRule(node.target)  # type: ignore[arg-type]
     return KEEP if function in KEPT_CALLS or name in KEPT_NAMES else None
 
 
-def name_call(ruled: fx.GraphModule, node: fx.Node) -> str:
-    """The name of what a node calls, for the user."""
-    called = module_of(ruled, node)
+def name_call(network: fx.GraphModule, node: fx.Node) -> str:
+    """The name of the layer or function that a node calls, for the user."""
+    called = module_of(network, node)
     return type(called).__name__ if called is not None else getattr(node.target, "__name__", str(node.target))
 
 
@@ -152,7 +153,7 @@ def _enlarging_rule(call: nn.Module, mode: object) -> nn.Module | None:
 
 
 def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
-    """Two signals share; a constant's part is spread over the signal's."""
+    """Two signals share the relevance; with a constant, the signal gets all."""
     sign = -1 if function_of(node) in SUBTRACT else 1
     if node.kwargs or len(node.args) != 2:
         return None
@@ -166,7 +167,7 @@ def _sum_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
 
 
 def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
-    """Weights and constants weigh what they are multiplied with; two signals get half each."""
+    """Two signals get half of the relevance each; with a weight or a constant, the signal gets all."""
     function = function_of(node)
     places = [place for place, arg in enumerate(node.args) if isinstance(arg, fx.Node) and is_tensor(arg)]
     signals = [place for place in places if node.args[place] in flow.signal]
@@ -189,30 +190,30 @@ def _product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
 
 
 def _added_product_rule(node: fx.Node, flow: Flow) -> nn.Module | None:
-    """A constant and the product of another with a signal, which gets all."""
+    """addcmul of a constant, a constant and a signal: the signal gets all of the relevance."""
     signals = [place for place, arg in enumerate(node.args) if arg in flow.signal]
     return IdentityRule(Call(node.target), signals[0]) if len(node.args) == 3 and signals in ([1], [2]) else None
 
 
-def _absorb(ruled: fx.GraphModule, node: fx.Node, flow: Flow) -> bool:
-    """Let constants that are joined to signals (class tokens) be read for the relevance that ends in them."""
+def _insert_token_rules(network: fx.GraphModule, node: fx.Node, flow: Flow) -> bool:
+    """Put a TokenRule behind constants that are joined to signals (class tokens); False where that cannot be done."""
     parts = node.args[0] if node.args else node.kwargs.get("tensors")
     if not isinstance(parts, list | tuple):
         return False
     for place, part in enumerate(parts):
         if isinstance(part, fx.Node) and part not in flow.signal:
-            ruled.add_submodule(name := f"token_{node.name}_{place}", TokenRule())
-            with ruled.graph.inserting_before(node):
-                token = ruled.graph.call_module(name, (part,))
+            network.add_submodule(name := f"token_{node.name}_{place}", TokenRule())
+            with network.graph.inserting_before(node):
+                token = network.graph.call_module(name, (part,))
             node.replace_input_with(part, token)
     return True
 
 
-def _call(called: nn.Module | None, node: fx.Node) -> nn.Module:
+def _as_module(called: nn.Module | None, node: fx.Node) -> nn.Module:
     return Call(node.target) if called is None else called
 
 
-def _only(node: fx.Node, flow: Flow, place: int) -> bool:
-    """Whether the image reaches a call through one of its arguments alone."""
+def _is_only_signal(node: fx.Node, flow: Flow, place: int) -> bool:
+    """Whether the argument at `place` is the only one that depends on the image."""
     signals = flow.signal.intersection(node.all_input_nodes)
     return len(node.args) > place and signals == {node.args[place]}

@@ -1,4 +1,4 @@
-"""A rewritten graph -> which of its values carry the image, which only weigh others, and where relevance goes."""
+"""A rewritten graph -> which values depend on the image, which only weigh others, and which get relevance."""
 
 import operator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from spade_cli.interpretation.rewrite.undo_writes import is_size
 GATE_MODULES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softmax2d)
 GATE_CALLS: frozenset[Any] = frozenset(
     {F.softmax, torch.softmax, "softmax", F.sigmoid, torch.sigmoid, "sigmoid", F.hardsigmoid}
-    | {torch.norm, "norm", torch.linalg.vector_norm}  # of what a response is normalised with (ConvNeXt V2)
+    | {torch.norm, "norm", torch.linalg.vector_norm}  # ConvNeXt V2 divides by them
 )
 PRODUCTS: frozenset[Any] = frozenset(
     {operator.mul, torch.mul, "mul", operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
@@ -25,11 +25,12 @@ ATTENTION: frozenset[Any] = frozenset({F.scaled_dot_product_attention})
 
 @dataclass(frozen=True)
 class Flow:
-    """What becomes of the image in a graph; all are sets of nodes.
+    """How the image flows through a graph, as sets of nodes.
 
-    signal: values computed from the image; all else is a constant. weights: of these, what comes out of a softmax, a
-    sigmoid or a norm and goes into products only (attention, squeeze-and-excitation, response normalisation). relevant:
-    from which the output is reached without passing through weights.
+    signal: values computed from the image; all others are constants.
+    weights: signals that come from a softmax, a sigmoid or a norm and go into products only (attention,
+    squeeze-and-excitation, response normalisation).
+    relevant: signals that reach the output without becoming weights.
     """
 
     signal: set[fx.Node]
@@ -60,25 +61,25 @@ def gates(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def function_of(node: fx.Node) -> Any:
-    """The function or the name of the method that a node calls; None where it calls a module, whose name it may be."""
+    """The function or the name of the method that a node calls; None where it calls a module."""
     return node.target if node.op in ("call_function", "call_method") else None
 
 
 def _weights(graph_module: fx.GraphModule, nodes: list[fx.Node], signal: set[fx.Node]) -> set[fx.Node]:
-    """What softmax, sigmoid and norm give, and what is made of that alone; not where it ends up as a signal itself."""
-    found: set[fx.Node] = set()
+    """What comes from softmax, sigmoid and norm alone, and is not used as a signal itself."""
+    weights: set[fx.Node] = set()
     for node in nodes:
         inputs = signal.intersection(node.all_input_nodes)
-        if node in signal and node.op != "output" and (gates(graph_module, node) or (inputs and inputs <= found)):
-            found.add(node)
-    for node in reversed(nodes):  # a sigmoid between two layers is an activation: what follows it is no weight
-        if node in found and any(user not in found and function_of(user) not in PRODUCTS for user in node.users):
-            found.discard(node)
-    return found
+        if node in signal and node.op != "output" and (gates(graph_module, node) or (inputs and inputs <= weights)):
+            weights.add(node)
+    for node in reversed(nodes):  # a sigmoid between two layers is an activation, and no weight
+        if node in weights and any(user not in weights and function_of(user) not in PRODUCTS for user in node.users):
+            weights.discard(node)
+    return weights
 
 
 def _relevant_inputs(node: fx.Node, weights: set[fx.Node]) -> list[fx.Node]:
-    """The inputs that get relevance of a node that has some."""
+    """The inputs to which a node with relevance passes it."""
     if function_of(node) in ATTENTION:
         return [value for value in node.args[2:3] if isinstance(value, fx.Node)]
     inputs = list(node.all_input_nodes)

@@ -1,6 +1,6 @@
-"""The rules of layer-wise relevance propagation, as modules whose gradient times input is the relevance of the input.
+"""The rules of layer-wise relevance propagation: modules whose gradient times input is the relevance of the input.
 
-`lrp.py` says what they are and which layer gets which.
+`lrp.py` says what the rules are, `lrp_choice.py` which call gets which.
 """
 
 import copy
@@ -14,28 +14,28 @@ from torch.overrides import TorchFunctionMode
 
 from spade_cli.interpretation.rewrite.rewrite_graph import Multihead
 
-# Far below any contribution that matters, far above the smallest float32: only keeps 0 / 0 from happening.
+# Far below any contribution that matters, far above the smallest float32: it only avoids 0 / 0.
 STABILIZER = 1e-12
-TINY = 1e-6  # stands for zero where relevance may end
+TINY = 1e-6  # instead of zero where relevance may end
 
 
 def share(output: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """`output`, with the gradient of its `positive` contributions where it is positive, else of its `negative` ones."""
+    """The output, with the gradient of its positive contributions where it is positive, else of its negative ones."""
     output, up = output.detach(), output.detach() >= 0
     return scale_carrier(torch.where(up, positive, negative), output, up)
 
 
 def scale_carrier(carrier: Tensor, output: Tensor, up: Tensor) -> Tensor:
-    """`output`, with the gradient of carrier * constant(output / carrier); `up`: where the carrier is not negative."""
+    """The output, with the gradient of carrier * constant(output / carrier); up: where the carrier is not negative."""
     ratio = carrier * (output / (carrier + torch.where(up, STABILIZER, -STABILIZER))).detach()
-    # where nothing but a bias made the output, `ratio` is 0: the layers behind still need the output
+    # where the output is a bias alone, `ratio` is 0, but the layers behind need the output
     return ratio + (output - ratio).detach()
 
 
 def share_product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, output: Tensor) -> Tensor:
-    """The output of a product (with a bias, perhaps) whose relevance all goes to x; `weight` is a constant to it.
+    """The output of a product, with all of its relevance for x; the weight is a constant.
 
-    product(x, weight) is linear in both: a linear layer, a convolution, a matrix product.
+    product(x, weight) is linear in both: a linear layer, a convolution, a matrix product. The output may have a bias.
     """
     weight = weight.detach()
     above, below, up, down = x.clamp(min=0), x.clamp(max=0), weight.clamp(min=0), weight.clamp(max=0)
@@ -44,7 +44,7 @@ def share_product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight
 
 
 class LinearRule(nn.Module):
-    """A convolution or linear layer whose relevance is shared among the contributions of its output's sign."""
+    """A convolution or linear layer: relevance is shared among the contributions that have the output's sign."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class LinearCallRule(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
+    def forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
         output = self.function(input, weight, bias, *args, **kwargs)
         return share_product(lambda x, w: self.function(x, w, None, *args, **kwargs), input, weight, output)
 
 
 class MeanRule(nn.Module):
-    """An average with the same rule; its weights are positive, so a contribution has its input's sign."""
+    """An average, with the same rule; its weights are positive, so a contribution has its input's sign."""
 
     def __init__(self, average: nn.Module) -> None:
         super().__init__()
@@ -88,8 +88,8 @@ class MeanRule(nn.Module):
 class SumRule(nn.Module):
     """An addition, or a subtraction, with the same rule.
 
-    Plain gradient times input (LRP-0) would hand 10 R to one branch and -9 R to the other where they nearly cancel, and
-    over a ResNet's blocks that grows without bound.
+    Where two branches nearly cancel, plain gradient times input (LRP-0) would give 10 R to one and -9 R to the other.
+    Over a ResNet's blocks that grows without bound.
     """
 
     def __init__(self, sign: int = 1) -> None:
@@ -103,7 +103,7 @@ class SumRule(nn.Module):
 
 
 class IdentityRule(nn.Module):
-    """A call one of whose inputs gets the output's relevance, all of it, element by element."""
+    """A call that passes all relevance to one of its inputs, element by element."""
 
     def __init__(self, call: nn.Module, place: int = 0) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class IdentityRule(nn.Module):
 
 
 class GateRule(nn.Module):
-    """A product in which one factor decides how much of the other passes: all relevance goes to what passes."""
+    """A product with a gate, a factor that says how much of the other passes: the other gets all relevance."""
 
     def __init__(self, call: nn.Module, gate: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class GateRule(nn.Module):
 
 
 class ProductRule(nn.Module):
-    """The elementwise product of two signals, each of which gets half of the relevance: their Shapley values."""
+    """The elementwise product of two signals: each gets half of the relevance, its Shapley value."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:  # noqa: D102
         output = first.detach() * second.detach()
@@ -136,7 +136,7 @@ class ProductRule(nn.Module):
 
 
 class ConstantMatmulRule(nn.Module):
-    """A matrix product with attention weights, or another constant: the relevance is shared among the other factor."""
+    """A matrix product with attention weights or another constant: the other factor gets all relevance."""
 
     def __init__(self, call: nn.Module, constant: int, signal: int) -> None:
         super().__init__()
@@ -153,9 +153,9 @@ class ConstantMatmulRule(nn.Module):
 
 
 class MatmulRule(nn.Module):
-    """A matrix product of two signals: its output is shared among its terms, each an elementwise product of two.
+    """A matrix product of two signals: relevance is shared among the terms of its sums, the products of two values.
 
-    Half of a term's relevance goes to either factor (Achtibat et al. 2024, AttnLRP, proposition 3.3).
+    Each factor of a term gets half of its relevance (Achtibat et al. 2024, AttnLRP, proposition 3.3).
     """
 
     def __init__(self, call: nn.Module, places: Sequence[int]) -> None:
@@ -168,7 +168,7 @@ class MatmulRule(nn.Module):
 
 
 class WeightRule(nn.Module):
-    """A softmax, sigmoid or norm that weighs something: no relevance goes to what the weights were made of."""
+    """A softmax, sigmoid or norm that weighs a signal: its inputs get no relevance."""
 
     def __init__(self, call: nn.Module) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class WeightRule(nn.Module):
 
 
 class AttentionRule(nn.Module):
-    """F.scaled_dot_product_attention: attention weights are constants, relevance goes to the values."""
+    """F.scaled_dot_product_attention: attention weights are constants, the values get all relevance."""
 
     def forward(  # noqa: D102
         self,
@@ -209,8 +209,8 @@ class MultiheadRule(nn.Module):
         self.value, self.out = LinearRule(layer.parts[2]), LinearRule(layer.out)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:  # noqa: D102
-        made = self.layer.parts[0](query), self.layer.parts[1](key), self.value(value)  # (N, T, C) each
-        split = [x.unflatten(-1, (self.layer.heads, -1)).transpose(1, 2) for x in made]  # (N, heads, T, C / heads)
+        maps = self.layer.parts[0](query), self.layer.parts[1](key), self.value(value)  # (N, T, C) each
+        split = [x.unflatten(-1, (self.layer.heads, -1)).transpose(1, 2) for x in maps]  # (N, heads, T, C / heads)
         return self.out(self.attention(*split).transpose(1, 2).flatten(2)), None  # (N, T, C)
 
 
@@ -219,7 +219,7 @@ def _share_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class WindowRule(nn.Module):
-    """torchvision's attention in shifted windows (Swin), a function of its own, by the rules of AttentionRule."""
+    """torchvision's function for attention in shifted windows (Swin), by the rule of AttentionRule."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ class WindowRule(nn.Module):
 
 
 class _WindowRules(TorchFunctionMode):
-    """Inside the `with`: linear calls by LinearRule's rule, softmax detached, products with its weights shared."""
+    """Inside the `with`, linear calls follow LinearRule; softmax and products with its weights follow AttentionRule."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -246,15 +246,15 @@ class _WindowRules(TorchFunctionMode):
 
 
 class TokenRule(nn.Module):
-    """A constant that takes part like a signal, as a class token does: the relevance that ends in it can be read.
+    """A constant that gets relevance like a signal, as a class token does.
 
-    value: what passed, a leaf of the last pass, with its gradient to be asked for.
+    value: the constant in the last pass, a leaf; its gradient times itself is its relevance.
     """
 
     value: Tensor
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        # a zero (torchvision starts class tokens at it) times any gradient would be no relevance
+        # zero (torchvision's class tokens start there) times any gradient would be no relevance
         self.value = torch.where(input == 0, TINY, input).detach().requires_grad_()
         return self.value
 

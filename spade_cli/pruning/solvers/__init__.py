@@ -1,1 +1,1 @@
-"""Solvers: functions (weight, hessian, sparsity, block) -> weight, mathematics only."""
+"""Pruners: functions (weight, hessian, sparsity, block) -> weight, mathematics only."""

@@ -1,4 +1,4 @@
-"""What solvers are given: a layer's Hessian H = 2/n X X^T, whole, or as the few observations it is made of.
+"""What solvers get: a layer's Hessian H = 2/n X X^T, as a matrix, or as the few observations that it is made of.
 
 Axes as in layers.py: g groups, r rows, c columns, n observations.
 """
@@ -10,11 +10,9 @@ from torch import Tensor
 
 from spade_cli.errors import SpadeError, UserError
 
-DAMPING_STEP = (
-    10.0  # a failed factorisation is retried with ten times the damping: few retries, and never 100 times too much
-)
-DAMPING_LEAST = 1e-8  # where escalation starts when no damping was asked for: the rounding of float32
-DAMPING_MOST = 1e3  # beyond this the Hessian is its own diagonal and something else is wrong
+DAMPING_STEP = 10.0  # a failed factorisation is tried again with so many times the damping
+DAMPING_LEAST = 1e-8  # the first attempt after none: the rounding of float32
+DAMPING_MOST = 1e3  # with more the Hessian would be its own diagonal, and something else is wrong
 MOST_DENSE = 16_384  # columns: float64 copies for a solver, three of them, take 6.4 GB
 
 
@@ -34,11 +32,11 @@ class LowRank:
         return self.inputs.device
 
     def to(self, device: torch.device) -> "LowRank":
-        """The same elsewhere."""
+        """The same on another device."""
         return LowRank(self.inputs.to(device), self.damping.to(device))
 
     def diagonal(self, dim1: int = 1, dim2: int = 2) -> Tensor:
-        """(g, c); the arguments are those of a tensor's."""
+        """(g, c); the arguments are those of `Tensor.diagonal`."""
         return self.inputs.square().sum(1) + self.damping[:, None]
 
     def dense(self) -> Tensor:
@@ -56,7 +54,7 @@ class LowRank:
 Hessian = Tensor | LowRank
 
 
-def times(matrix: Tensor, hessian: Hessian) -> Tensor:
+def multiply(matrix: Tensor, hessian: Hessian) -> Tensor:
     """matrix (g, r, c) times H -> (g, r, c)."""
     if isinstance(hessian, LowRank):
         return (matrix @ hessian.inputs.transpose(1, 2)) @ hessian.inputs + hessian.damping[:, None, None] * matrix
@@ -94,6 +92,6 @@ def relative_error(weight: Tensor, pruned: Tensor, hessian: Hessian) -> float:
     weight, pruned (g, r, c), hessian (g, c, c).
     """
     change = pruned - weight
-    lost = (times(change, hessian) * change).double().sum()
-    total = (times(weight, hessian) * weight).double().sum()
+    lost = (multiply(change, hessian) * change).double().sum()
+    total = (multiply(weight, hessian) * weight).double().sum()
     return float(lost / total) if float(total) > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Backward elimination, which OBS is and forward selection ends with: the order of removal, the budget, the refit.
+"""Backward elimination, for OBS and for the end of forward selection: the order of removal, the budget, the refit.
 
 Axes: b rows (of any group), c columns, k weights of a unit (a kernel, or one weight), u units of a row, n columns that
 are left of a row, s kept weights of a row, t columns eliminated since the last whole update.
@@ -11,12 +11,12 @@ from torch import Tensor
 
 SOLVE_BYTES = 256 * 2**20  # of one batch of systems; large enough to keep the cores busy, small beside a network
 WORK_BYTES = 256 * 2**20  # of the matrices of one batch of rows
-# Columns eliminated between two whole updates: these become matrix products, and the pivots stay in cache. A step of a
-# kernel reads the pivots for k columns at once, so more of them pay.
+# Columns eliminated between two whole updates. The updates are matrix products then, and the pivots stay in the cache.
+# A step of a kernel reads the pivots for k columns at once, so more columns pay off.
 BLOCK, KERNEL_BLOCK = 32, 64
 COMPACT = 0.8  # removed units are cut out once this share is left: a copy costs about as much as an update
-MOST_INFLATION = 1e3  # leaves float32 three or four digits
-LOOK = 4  # kernels whose price is refreshed at once: nearly always the cheapest is among them
+MOST_INFLATION = 1e3  # more would leave float32 fewer than three digits
+LOOK = 4  # kernels whose price is refreshed at once: the cheapest is nearly always among them
 
 
 def refit(weight: Tensor, hessian: Tensor, kept: Tensor, target: Tensor | None = None) -> Tensor:
@@ -48,10 +48,10 @@ def refit(weight: Tensor, hessian: Tensor, kept: Tensor, target: Tensor | None =
     return result
 
 
-def inverted(hessian: Tensor) -> Tensor:
-    """The inverse of each matrix (b, c, c), float64: in float32 where that orders removals as well, in half the time.
+def invert(hessian: Tensor) -> Tensor:
+    """The inverse of each matrix (b, c, c), float64: in float32, in half the time, where that is exact enough.
 
-    Rounding is enlarged by the variance inflation H_jj Hinv_jj.
+    The variance inflation H_jj Hinv_jj says by how much rounding errors grow.
     """
     factor, failed = torch.linalg.cholesky_ex(hessian.float())
     if not bool(failed.any()):
@@ -63,16 +63,16 @@ def inverted(hessian: Tensor) -> Tensor:
 
 
 @dataclass
-class _Left:
-    """What is left of a batch of rows. Removed units stay, with `alive` False, until the next compaction."""
+class _Remainder:
+    """A batch of rows, without what was removed. Removed units stay, with `alive` False, until the next compaction."""
 
     weight: Tensor  # (b, n), adjusted for all removals
     inverse: Tensor  # (b, n, n): of the Hessian of what was left at the last whole update
-    pivots: Tensor  # (b, t, n): eliminated since then
+    pivots: Tensor  # (b, t, n): of the columns eliminated since then
     price: Tensor  # (b, u, k, k): Hinv_PP^-1 of each unit, now (single weights) or at some time before (kernels)
     unit: Tensor  # (b, u): which unit of the row this is
     alive: Tensor  # (b, u) bool
-    room: tuple[Tensor, Tensor]  # two times b n n: fresh memory costs more than what is computed in it
+    room: tuple[Tensor, Tensor]  # two times b n n: new memory costs more time than what is computed in it
 
     @property
     def size(self) -> int:
@@ -89,25 +89,25 @@ def removal_order(
     leaves Hinv - V^T V with the scaled pivot rows V = L^-1 Hinv_P:, L L^T = Hinv_PP (OBC, arXiv 2208.11580, equations 3
     and 4). The pivot rows of BLOCK columns are kept aside and applied in one matrix product.
 
-    With `budget`, the removals that the whole layer will make, the search ends once no row of these can have one more
-    of the cheapest `budget`, nor one below `limit`; what was not searched costs inf.
+    `budget`: how many removals the whole layer will make. The search ends once no row can have one more of the cheapest
+    `budget` removals, nor one that costs less than `limit`; removals that were not searched cost inf.
     """
     rows, columns = weight.shape
     units = columns // unit
     order = torch.zeros((rows, units), dtype=torch.long, device=weight.device)
     cost = weight.new_full((rows, units), torch.inf)
-    left = _start(weight, inverse, unit)
+    rest = _start(weight, inverse, unit)
     done = 0
     while done < units:
         for _ in range(min(BLOCK if unit == 1 else max(1, KERNEL_BLOCK // unit), units - done)):
-            place, cost[:, done] = _cheapest(left)  # (b,), (b,)
-            order[:, done] = left.unit.gather(1, place[:, None])[:, 0]
-            _eliminate(left, place)
+            place, cost[:, done] = _find_cheapest(rest)  # (b,), (b,)
+            order[:, done] = rest.unit.gather(1, place[:, None])[:, 0]
+            _eliminate(rest, place)
             done += 1
         if done < units:
             if budget is not None and _is_enough(cost[:, :done], budget, limit):
                 break
-            _update(left, units - done)
+            _update(rest, units - done)
     return order, cost
 
 
@@ -115,8 +115,8 @@ def spend(order: Tensor, cost: Tensor, removed: int, units: int | None = None) -
     """Spend the layer's budget on the cheapest next removal of any row; each row loses a prefix of its own order.
 
     order, cost (b, s): the first removals of rows of `units` (None: s) -> kept (b, u) bool with exactly `removed` units
-    False. A removal that is cheaper than the ones before it in its row can only follow them, so the running maximum of
-    a row's costs is what ranks it; a stable sort keeps a row's own order in ties.
+    False. A removal can only follow the ones before it in its row, even if it is cheaper. So it is ranked by the
+    running maximum of its row's costs; a stable sort keeps a row's own order in ties.
     """
     rank = cost.cummax(dim=1).values.flatten().argsort(stable=True)[:removed]
     row, step = rank // cost.shape[1], rank % cost.shape[1]
@@ -126,7 +126,7 @@ def spend(order: Tensor, cost: Tensor, removed: int, units: int | None = None) -
 
 
 def threshold(cost: Tensor, removed: int) -> float:
-    """The dearest of the layer's `removed` cheapest removals among those found, or inf: more can only lower it."""
+    """The highest cost among the layer's `removed` cheapest removals found so far; inf while fewer are found."""
     found = cost.cummax(dim=1).values.flatten()
     return float(found.kthvalue(removed).values) if 0 < removed <= len(found) else torch.inf
 
@@ -135,12 +135,12 @@ def _is_enough(cost: Tensor, budget: int, limit: float) -> bool:
     return bool((cost.cummax(dim=1).values[:, -1] >= min(limit, threshold(cost, budget))).all())
 
 
-def _start(weight: Tensor, inverse: Tensor, unit: int) -> _Left:
+def _start(weight: Tensor, inverse: Tensor, unit: int) -> _Remainder:
     rows, columns = weight.shape
     units = columns // unit
     blocks = diagonal_blocks(inverse, unit)  # (u, k, k) or (b, u, k, k)
     price = blocks.reciprocal() if unit == 1 else torch.linalg.inv(blocks)
-    return _Left(
+    return _Remainder(
         weight=weight.clone(),
         inverse=inverse.expand(rows, columns, columns),
         pivots=weight.new_empty((rows, 0, columns)),
@@ -156,49 +156,49 @@ def diagonal_blocks(matrix: Tensor, unit: int) -> Tensor:
     if unit == 1:
         return matrix.diagonal(dim1=-2, dim2=-1)[..., None, None]
     units = matrix.shape[-1] // unit
-    blocks = matrix.unflatten(-1, (units, unit)).unflatten(-3, (units, unit))  # (..., u, k, u, k)
+    blocks: Tensor = matrix.unflatten(-1, (units, unit)).unflatten(-3, (units, unit))  # (..., u, k, u, k)
     return blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 
-def _cheapest(left: _Left) -> tuple[Tensor, Tensor]:
+def _find_cheapest(rest: _Remainder) -> tuple[Tensor, Tensor]:
     """Each row's cheapest unit, its place (b,), and what it costs (b,).
 
-    Eliminations only shrink Hinv_PP, so a price from an older inverse is a lower bound; kernels are brought up to date,
-    the cheapest first, until the cheapest one is. Single weights always are.
+    Eliminations only shrink Hinv_PP, so a price from an older inverse is a lower bound. Prices of kernels are
+    refreshed, the cheapest first, until the cheapest one is fresh. Those of single weights always are.
     """
-    grouped = left.weight.unflatten(1, (-1, left.size))  # (b, u, k)
-    if left.size == 1:
-        cost = grouped[..., 0].square().mul(left.price[..., 0, 0]).masked_fill_(~left.alive, torch.inf)
+    grouped = rest.weight.unflatten(1, (-1, rest.size))  # (b, u, k)
+    if rest.size == 1:
+        cost = grouped[..., 0].square().mul(rest.price[..., 0, 0]).masked_fill_(~rest.alive, torch.inf)
         least, place = cost.min(1)
         return place, least
-    cost = torch.einsum("bui,buij,buj->bu", grouped, left.price, grouped).masked_fill_(~left.alive, torch.inf)
-    fresh = torch.zeros_like(left.alive)
+    cost = torch.einsum("bui,buij,buj->bu", grouped, rest.price, grouped).masked_fill_(~rest.alive, torch.inf)
+    fresh = torch.zeros_like(rest.alive)
     while True:
         least, place = cost.min(1)
         if bool(fresh.gather(1, place[:, None]).all()):
             return place, least
         look = cost.topk(min(LOOK, cost.shape[1]), largest=False).indices
         look = torch.cat([place[:, None], look], 1)  # (b, 1 + LOOK): of equal units topk may take others
-        values, price = _brought_up_to_date(left, look)  # (b, LOOK, k), (b, LOOK, k, k)
+        values, price = _refresh_prices(rest, look)  # (b, LOOK, k), (b, LOOK, k, k)
         at = torch.arange(len(look), device=look.device)[:, None]
-        dead = ~left.alive.gather(1, look)
-        left.price[at, look] = price
+        dead = ~rest.alive.gather(1, look)
+        rest.price[at, look] = price
         cost[at, look] = torch.einsum("bui,buij,buj->bu", values, price, values).masked_fill_(dead, torch.inf)
         fresh[at, look] = True
 
 
-def _brought_up_to_date(left: _Left, look: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights (b, l, k) and prices (b, l, k, k) of the units at `look` (b, l), all eliminations counted."""
-    unit = left.size
+def _refresh_prices(rest: _Remainder, look: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights (b, l, k) of the units at `look` (b, l), and their prices (b, l, k, k) after all eliminations."""
+    unit = rest.size
     columns = columns_of(look, unit).unflatten(1, (-1, unit))  # (b, l, k)
     at = torch.arange(len(look), device=look.device)[:, None]
-    block = left.inverse[at[:, :, None, None], columns[..., :, None], columns[..., None, :]]  # (b, l, k, k)
-    past = left.pivots.transpose(1, 2)[at[:, :, None], columns]  # (b, l, k, t)
+    block = rest.inverse[at[:, :, None, None], columns[..., :, None], columns[..., None, :]]  # (b, l, k, k)
+    past = rest.pivots.transpose(1, 2)[at[:, :, None], columns]  # (b, l, k, t)
     block = block - past @ past.transpose(-1, -2)
     # A removed unit's block has become zero; the identity stands in, and its price is never looked at.
-    gone = ~left.alive.gather(1, look)
+    gone = ~rest.alive.gather(1, look)
     block = torch.where(gone[..., None, None], torch.eye(unit, dtype=block.dtype, device=block.device), block)
-    return left.weight[at[:, :, None], columns], torch.linalg.inv(block)
+    return rest.weight[at[:, :, None], columns], torch.linalg.inv(block)
 
 
 def columns_of(units: Tensor, unit: int) -> Tensor:
@@ -214,13 +214,13 @@ def submatrices(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
     return hessian.reshape(-1).index_select(0, flat.flatten()).view(flat.shape)
 
 
-def rows_of(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
+def gather_rows(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
     """H[S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, c)."""
     flat = of_group[:, None] * hessian.shape[-1] + columns
     return hessian.flatten(0, 1).index_select(0, flat.flatten()).view(*flat.shape, -1)
 
 
-def whitened(block: Tensor, *right: Tensor) -> list[Tensor]:
+def whiten(block: Tensor, *right: Tensor) -> list[Tensor]:
     """L^-1 R for each R (b, k, ...), where L L^T = block (b, k, k)."""
     if block.shape[-1] == 1:
         scale = block.rsqrt()
@@ -229,53 +229,53 @@ def whitened(block: Tensor, *right: Tensor) -> list[Tensor]:
     return [torch.linalg.solve_triangular(factor, one, upper=False) for one in right]
 
 
-def _eliminate(left: _Left, place: Tensor) -> None:
+def _eliminate(rest: _Remainder, place: Tensor) -> None:
     """Remove the unit at `place` (b,) from every row: new pivot rows, the other weights adjusted, in place."""
-    unit = left.size
+    unit = rest.size
     inside = columns_of(place[:, None], unit)  # (b, k)
-    rows = left.inverse.gather(1, inside[:, :, None].expand(-1, -1, left.weight.shape[1]))  # (b, k, n)
-    there = left.pivots.gather(2, inside[:, None, :].expand(-1, left.pivots.shape[1], -1))  # (b, t, k)
-    rows = torch.baddbmm(rows, there.transpose(1, 2), left.pivots, alpha=-1)
+    rows = rest.inverse.gather(1, inside[:, :, None].expand(-1, -1, rest.weight.shape[1]))  # (b, k, n)
+    there = rest.pivots.gather(2, inside[:, None, :].expand(-1, rest.pivots.shape[1], -1))  # (b, t, k)
+    rows = torch.baddbmm(rows, there.transpose(1, 2), rest.pivots, alpha=-1)
     block = rows.gather(2, inside[:, None, :].expand(-1, unit, -1))  # (b, k, k): Hinv_PP
-    values = left.weight.gather(1, inside)[:, :, None]  # (b, k, 1)
-    pivot, share = whitened(block, rows, values)  # (b, k, n), (b, k, 1)
-    left.weight -= (share * pivot).sum(1)
-    left.weight.scatter_(1, inside, 0)  # exactly: what rounding left there must not creep back
-    left.alive.scatter_(1, place[:, None], False)
-    left.pivots = torch.cat([left.pivots, pivot], 1)
+    values = rest.weight.gather(1, inside)[:, :, None]  # (b, k, 1)
+    pivot, share = whiten(block, rows, values)  # (b, k, n), (b, k, 1)
+    rest.weight -= (share * pivot).sum(1)
+    rest.weight.scatter_(1, inside, 0)  # exactly: no rounding error may stay there
+    rest.alive.scatter_(1, place[:, None], False)
+    rest.pivots = torch.cat([rest.pivots, pivot], 1)
     if unit == 1:
-        # 1 / (d - v^2) from 1 / d: single weights are kept up to date, at the price of one pass over the row.
-        price = left.price[..., 0, 0]
-        price.div_(1 - price * pivot[:, 0].square()).masked_fill_(~left.alive, 1)
+        # 1 / (d - v^2) from 1 / d: the prices of single weights stay exact, for one pass over the row.
+        price = rest.price[..., 0, 0]
+        price.div_(1 - price * pivot[:, 0].square()).masked_fill_(~rest.alive, 1)
 
 
-def _update(left: _Left, units: int) -> None:
-    """Apply the pivots to the inverse in one product; cut removed units out where many are, `units` being left."""
-    if units <= COMPACT * left.alive.shape[1]:
-        _compact(left, units)
-    rows, size = left.weight.shape
-    out = left.inverse if _own(left) else left.room[1][: rows * size * size].view(rows, size, size)
-    torch.baddbmm(left.inverse, left.pivots.transpose(1, 2), left.pivots, alpha=-1, out=out)
-    left.inverse, left.pivots = out, left.pivots[:, :0]
+def _update(rest: _Remainder, units: int) -> None:
+    """Apply the pivots to the inverse in one product; cut removed units out if they are many; `units` are left."""
+    if units <= COMPACT * rest.alive.shape[1]:
+        _compact(rest, units)
+    rows, size = rest.weight.shape
+    out = rest.inverse if _owns_inverse(rest) else rest.room[1][: rows * size * size].view(rows, size, size)
+    torch.baddbmm(rest.inverse, rest.pivots.transpose(1, 2), rest.pivots, alpha=-1, out=out)
+    rest.inverse, rest.pivots = out, rest.pivots[:, :0]
 
 
-def _own(left: _Left) -> bool:
-    """Whether the inverse is already in our memory, and not the caller's."""
-    return left.inverse.untyped_storage().data_ptr() == left.room[1].untyped_storage().data_ptr()
+def _owns_inverse(rest: _Remainder) -> bool:
+    """Whether the inverse is in our own memory, and not the caller's."""
+    return rest.inverse.untyped_storage().data_ptr() == rest.room[1].untyped_storage().data_ptr()
 
 
-def _compact(left: _Left, units: int) -> None:
-    """Cut the removed units out, `units` of each row being left."""
-    unit, rows, size = left.size, *left.weight.shape
-    alive = left.alive.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :units]  # (b, u)
+def _compact(rest: _Remainder, units: int) -> None:
+    """Cut the removed units out, `units` of each row are left."""
+    unit, rows, size = rest.size, *rest.weight.shape
+    alive = rest.alive.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :units]  # (b, u)
     inside = columns_of(alive, unit)  # (b, n)
     kept = inside.shape[1]
-    cut = left.room[0][: rows * kept * size].view(rows, kept, size)
-    torch.gather(left.inverse, 1, inside[:, :, None].expand(-1, -1, size), out=cut)
-    left.inverse = left.room[1][: rows * kept * kept].view(rows, kept, kept)
-    torch.gather(cut, 2, inside[:, None, :].expand(-1, kept, -1), out=left.inverse)
-    left.pivots = left.pivots.gather(2, inside[:, None, :].expand(-1, left.pivots.shape[1], -1))
-    left.weight = left.weight.gather(1, inside)
-    left.unit = left.unit.gather(1, alive)
-    left.price = left.price.gather(1, alive[:, :, None, None].expand(-1, -1, unit, unit))
-    left.alive = torch.ones_like(alive, dtype=torch.bool)
+    cut = rest.room[0][: rows * kept * size].view(rows, kept, size)
+    torch.gather(rest.inverse, 1, inside[:, :, None].expand(-1, -1, size), out=cut)
+    rest.inverse = rest.room[1][: rows * kept * kept].view(rows, kept, kept)
+    torch.gather(cut, 2, inside[:, None, :].expand(-1, kept, -1), out=rest.inverse)
+    rest.pivots = rest.pivots.gather(2, inside[:, None, :].expand(-1, rest.pivots.shape[1], -1))
+    rest.weight = rest.weight.gather(1, inside)
+    rest.unit = rest.unit.gather(1, alive)
+    rest.price = rest.price.gather(1, alive[:, :, None, None].expand(-1, -1, unit, unit))
+    rest.alive = torch.ones_like(alive, dtype=torch.bool)

@@ -1,7 +1,7 @@
 """Forward selection: choose the few weights that stay, instead of removing the many that go.
 
-Each row takes some more units than will stay (`selection`), then gives up the least of these over the whole layer, as
-OBS would (`elimination`), and what stays is refitted exactly.
+Each row chooses some more units than will stay (`selection`). Then the units that cost least are given up, over the
+whole layer, as OBS would (`elimination`). What stays is refitted exactly.
 Axes: g groups, r rows of a group, b rows of all groups, c columns, k weights of a unit (a kernel, or one weight),
 u units of a row, s units of a row's support.
 """
@@ -16,7 +16,7 @@ from spade_cli.pruning.solvers.curvature import Hessian, LowRank
 from spade_cli.pruning.solvers.elimination import (
     WORK_BYTES,
     columns_of,
-    inverted,
+    invert,
     refit,
     removal_order,
     spend,
@@ -28,14 +28,15 @@ from spade_cli.pruning.solvers.pruner import handles
 from spade_cli.pruning.solvers.selection import select
 from spade_cli.pruning.solvers.wide_layers import forward_wide
 
-# Units chosen beyond the mean number that stays. Rows differ in what they need, by more where few stay, and every unit
-# given up again was a worse choice than it seemed: with none of them the error on SqueezeNet's layers is 5 % higher.
+# Units that a row chooses beyond the mean number that stays. Rows differ in how many they need, most where few stay,
+# and a unit that is given up again was a worse choice than it seemed. Without them the error on SqueezeNet's layers is
+# 5 % higher.
 SURPLUS, LEAST_SURPLUS = 0.25, 8
-# Rows of wide layers choose among the heavier half of their weights, by |w_j| ||X_j|| as Wanda ranks them: half the
-# time for at most 0.8 % more error on SqueezeNet's layers; among four tenths it is up to 1.8 %.
+# Rows of wide layers choose among the larger half of their weights, by |w_j| ||X_j|| as in Wanda. This halves the time
+# and adds at most 0.8 % to the error on SqueezeNet's layers; four tenths instead of half add up to 1.8 %.
 SCREENED_FROM, SCREEN = 1024, 0.5
 # Choosing costs s^2 c / 2 a row, removing (c^3 - s^3) / 3 and the inverse as much again.
-BACKWARD_FROM = 0.7  # share of the units that the rows would have to choose, from which removing is the cheaper way
+BACKWARD_FROM = 0.7  # share of the units that rows have to choose, from which removing is cheaper
 EXACT_UP_TO = 640  # columns
 
 
@@ -47,10 +48,10 @@ def forward(
 
     weight (g, r, c), hessian (g, c, c) positive definite, sparsity 0 to 1 of the layer's units; `granularity="kernel"`
     keeps runs of `block` columns, "weight" single weights; `budget="layer"` spends the units where they explain most,
-    "row" on every row alike (to within one). Returns (g, r, c) with exactly round(units * sparsity) units zero. Where
-    most units stay, removing is cheaper than choosing: OBS does it, several units at a time beyond EXACT_UP_TO columns.
-    (n, g, r, c) with (n, g, c, c) is one layer of n images, each with the budget of its own. Of a layer so wide that
-    its Hessian is `LowRank` every row keeps as many.
+    "row" keeps as many in every row, to within one. Returns (g, r, c) with exactly round(units * sparsity) units zero.
+    Where most units stay, removing is cheaper than choosing: OBS does it, several units at a time beyond EXACT_UP_TO
+    columns. (n, g, r, c) with (n, g, c, c) is one layer of n images, each with a budget of its own. In a layer so wide
+    that its Hessian is `LowRank`, every row keeps as many.
     """
     if granularity not in ("kernel", "weight"):
         raise UserError(f"pruner.granularity={granularity} is unknown: choose kernel or weight")
@@ -71,41 +72,41 @@ def forward(
     picks = min(in_a_row, math.ceil(staying * in_a_row / units * (1 + SURPLUS)) + LEAST_SURPLUS)
     curvatures = hessian.view(len(images), -1, *hessian.shape[-2:])  # (n, g, c, c)
     if picks >= BACKWARD_FROM * in_a_row and budget == "layer":
-        pruned = [_backward(*one, unit, units - staying) for one in zip(images, curvatures, strict=True)]
+        pruned = [_remove_units(*one, unit, units - staying) for one in zip(images, curvatures, strict=True)]
         return torch.stack(pruned).view_as(weight)
-    # The rows of all images choose as one batch; what they give up again is each image's own affair.
-    supports = support(images.flatten(0, 1), curvatures.flatten(0, 1), unit, picks).view(len(images), -1, picks)
+    # The rows of all images choose as one batch; each image spends its own budget.
+    supports = choose_supports(images.flatten(0, 1), curvatures.flatten(0, 1), unit, picks).view(len(images), -1, picks)
     parts = zip(images, curvatures, supports, strict=True)
-    return torch.stack([_thinned(*part, unit, staying, budget) for part in parts]).view_as(weight)
+    return torch.stack([_thin(*part, unit, staying, budget) for part in parts]).view_as(weight)
 
 
-def _backward(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
-    """Where most units stay: exact OBS up to a width at which it takes seconds, several units at a time beyond."""
+def _remove_units(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
+    """Remove `removed` units where most stay: exact OBS up to EXACT_UP_TO columns, several units at a time beyond."""
     if weight.shape[2] <= EXACT_UP_TO:
         return obs(weight, hessian, removed / (weight.numel() // unit), unit)
-    return _without_few(weight, hessian, unit, removed)
+    return _remove_few(weight, hessian, unit, removed)
 
 
-def _thinned(weight: Tensor, hessian: Tensor, supports: Tensor, unit: int, staying: int, budget: str) -> Tensor:
+def _thin(weight: Tensor, hessian: Tensor, supports: Tensor, unit: int, staying: int, budget: str) -> Tensor:
     """Rows give up units of their supports (b, s) until `staying` are left; what stays is refitted: (g, r, c)."""
     exact, curvature = weight.double(), hessian.double()
     target = exact @ curvature  # (g, r, c)
     removed = supports.numel() - staying
-    order, cost = _removals(target, curvature, supports, unit, removed if budget == "layer" else None)
+    order, cost = _order_removals(target, curvature, supports, unit, removed if budget == "layer" else None)
     if budget == "row":
-        cost = _row_by_row(cost, staying)
+        cost = _equalise_rows(cost, staying)
     stays = spend(order, cost, removed)  # (b, s)
     kept = torch.zeros((len(supports), weight.shape[2] // unit), dtype=torch.bool, device=weight.device)
-    kept = _spread(kept.scatter_(1, supports, stays), unit).view_as(weight)
+    kept = _spread_units(kept.scatter_(1, supports, stays), unit).view_as(weight)
     fitted = [refit(*one) for one in zip(exact, curvature, kept, target, strict=True)]
     return torch.stack(fitted).to(weight.dtype)
 
 
-def support(weight: Tensor, hessian: Tensor, unit: int, picks: int) -> Tensor:
+def choose_supports(weight: Tensor, hessian: Tensor, unit: int, picks: int) -> Tensor:
     """The units that each row chooses, in their own order: weight (g, r, c), hessian (g, c, c) -> (b, picks)."""
     groups, rows, columns = weight.shape
     flat, curvature = weight.reshape(-1, columns), hessian
-    # float64 for kernels, whose curvature blocks are factorised again and again; float32 finds the same single weights.
+    # float64 for kernels, whose blocks of the Hessian are factorised many times; float32 finds the same single weights.
     if unit > 1:
         flat, curvature = flat.double(), curvature.double()
     among, width = None, columns
@@ -115,11 +116,11 @@ def support(weight: Tensor, hessian: Tensor, unit: int, picks: int) -> Tensor:
         heavier = max(picks, round(loads.shape[1] * SCREEN))
         among, width = loads.topk(heavier).indices.sort(1).values, heavier * unit  # (b, n)
     correlation = (flat.view(groups, rows, columns) @ curvature).view(-1, columns)  # (b, c)
-    order, _ = _in_batches(correlation, rows, curvature, unit, picks, width, among)
+    order, _ = _select_in_batches(correlation, rows, curvature, unit, picks, width, among)
     return order.sort(1).values
 
 
-def _in_batches(
+def _select_in_batches(
     values: Tensor,
     rows: int,
     matrix: Tensor,
@@ -141,26 +142,26 @@ def _in_batches(
     return torch.cat(orders), torch.cat(worths)
 
 
-def _without_few(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
-    """Remove `removed` units where most stay: every row some more than its part, the dearest put back: (g, r, c).
+def _remove_few(weight: Tensor, hessian: Tensor, unit: int, removed: int) -> Tensor:
+    """Remove `removed` units where most stay: each row removes too many, the dearest are put back: (g, r, c).
 
-    weight (g, r, c), hessian (g, c, c). OBS, but for several units picked at a time.
+    weight (g, r, c), hessian (g, c, c). It is OBS, with several units picked at a time.
     """
     groups, rows, columns = weight.shape
     exact, curvature = weight.double(), hessian.double()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
     picks = min(columns // unit, math.ceil(removed / (groups * rows) * (1 + SURPLUS)) + LEAST_SURPLUS)
-    order, cost = _in_batches(exact.view(-1, columns), rows, inverse, unit, picks, columns, cheapest=True)
-    kept = _spread(spend(order, cost, removed, columns // unit), unit).view_as(weight)
+    order, cost = _select_in_batches(exact.view(-1, columns), rows, inverse, unit, picks, columns, cheapest=True)
+    kept = _spread_units(spend(order, cost, removed, columns // unit), unit).view_as(weight)
     return torch.stack([refit(*one) for one in zip(exact, curvature, kept, strict=True)]).to(weight.dtype)
 
 
-def _spread(kept: Tensor, unit: int) -> Tensor:
+def _spread_units(kept: Tensor, unit: int) -> Tensor:
     """Units (b, u) -> their columns (b, u k)."""
     return kept.repeat_interleave(unit, dim=1)
 
 
-def _removals(
+def _order_removals(
     target: Tensor, hessian: Tensor, supports: Tensor, unit: int, removed: int | None
 ) -> tuple[Tensor, Tensor]:
     """The order in which rows give up units of their supports (b, s), as places in these, and the costs: (b, s) both.
@@ -174,7 +175,7 @@ def _removals(
     order, cost, limit = [], [], math.inf
     parts = zip(target.reshape(-1, columns).split(batch), of_group.split(batch), inside.split(batch), strict=True)
     for right, group, columns_in in parts:
-        inverse = inverted(submatrices(hessian, group, columns_in))
+        inverse = invert(submatrices(hessian, group, columns_in))
         fitted = (inverse.double() @ right.gather(1, columns_in)[:, :, None])[:, :, 0]  # (b, s k)
         found = removal_order(fitted.to(inverse.dtype), inverse, unit, removed, limit)
         order.append(found[0])
@@ -184,10 +185,10 @@ def _removals(
     return torch.cat(order), torch.cat(cost)
 
 
-def _row_by_row(cost: Tensor, staying: int) -> Tensor:
-    """Costs (b, s) under which every row keeps `staying` / b units, the rows with most to lose one more.
+def _equalise_rows(cost: Tensor, staying: int) -> Tensor:
+    """Costs (b, s) with which every row keeps `staying` / b units, and the rows that would lose most keep one more.
 
-    A row's sure removals cost less than anything, the sure keeps more, the one in between what it does.
+    The removals that every row makes cost -1, those that no row makes cost inf; the one in between keeps its cost.
     """
     rows, picks = cost.shape
     sure = picks - math.ceil(staying / rows)

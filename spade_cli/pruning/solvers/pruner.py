@@ -1,4 +1,4 @@
-"""What a pruner is: a function (weight, hessian, sparsity, block) -> weight, found by its name."""
+"""What a pruner is: a function (weight, hessian, sparsity, block) -> weight; and how one is found by its name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +10,9 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from spade_cli.errors import UserError
+
+ARGUMENTS = ("weight", "hessian", "sparsity", "block")  # what makes a function a pruner
+Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 
 class Pruner(Protocol):
@@ -23,22 +26,17 @@ class Pruner(Protocol):
         ...
 
 
-FILES = {"random": "random_weights"}  # where the file is not called as the solver: Python has a random of its own
-ARGUMENTS = ("weight", "hessian", "sparsity", "block")  # what makes a function a pruner
-Function = TypeVar("Function", bound=Callable[..., Tensor])
-
-
 def handles(*what: str) -> Callable[[Function], Function]:
     """Say what a pruner takes beyond one layer's (g, r, c) weight and (g, c, c) Hessian.
 
     "stacked": (n, g, r, c) and (n, g, c, c) of n images, each with its own budget. "low_rank": a `LowRank` Hessian.
     """
 
-    def marked(function: Function) -> Function:
+    def mark(function: Function) -> Function:
         function.handles = frozenset(what)  # type: ignore[attr-defined]
         return function
 
-    return marked
+    return mark
 
 
 def can(pruner: Pruner, what: str) -> bool:
@@ -48,12 +46,12 @@ def can(pruner: Pruner, what: str) -> bool:
 
 
 def pruner_named(name: str) -> Pruner:
-    """The solver of this folder's file of that name: "obs" -> obs.obs. Raises UserError where there is none."""
-    home = f"{__package__}.{FILES.get(name, name)}"
-    if name.isidentifier() and find_spec(home) is not None:
-        pruner = getattr(import_module(home), name, None)
+    """The pruner of this name, in the file of its name or among the baselines. UserError where there is none."""
+    for home in (f"{__package__}.{name}", f"{__package__}.baselines") if name.isidentifier() else ():
+        pruner: Any = getattr(import_module(home), name, None) if find_spec(home) is not None else None
         if callable(pruner) and tuple(signature(pruner).parameters)[:4] == ARGUMENTS:
-            return pruner
+            found: Pruner = pruner
+            return found
     raise UserError(
         f"pruner={name!r} is unknown: give forward, magnitude, obs, random, sparsegpt, wanda, or a function "
         f"({', '.join(ARGUMENTS)}) -> weight"

@@ -1,7 +1,7 @@
-"""Greedy elimination, unit after unit, for all rows at once: to choose what stays, or to remove what goes.
+"""Greedy elimination, unit after unit, for all rows at once: it chooses what stays, or removes what goes.
 
 Eliminating the columns S of a matrix A leaves A - A_:S A_SS^-1 A_S:. With A = H and values q = W H (the correlation
-with what is still unexplained) the unit of largest q_P A_PP^-1 q_P is the best to add: orthogonal least squares in the
+with what is not explained yet) the unit of largest q_P A_PP^-1 q_P is the best to add: orthogonal least squares in the
 metric of the Hessian (Chen, Cowan and Grant 1991). With A = H^-1 and values W the unit of smallest w_P A_PP^-1 w_P is
 the cheapest to remove: Optimal Brain Surgeon. Either way the values become q - A_:S A_SS^-1 q_S.
 Axes: g groups, b rows of all groups, c columns, k weights of a unit (a kernel, or one weight), u units of a row, t
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spade_cli.pruning.solvers.elimination import columns_of, diagonal_blocks, rows_of, submatrices, whitened
+from spade_cli.pruning.solvers.elimination import columns_of, diagonal_blocks, gather_rows, submatrices, whiten
 
-LEAST = 1e-6  # of its first curvature: a unit with less left is a combination of chosen ones and adds nothing
-# Units picked between two whole updates: the candidates are exact among themselves; what they can miss is a unit that
-# was worth little before these picks, and the more are picked already, the less a pick changes. On SqueezeNet's layers
-# no error grew by more than 0.2 %.
+LEAST = 1e-6  # of its first curvature: a unit with less left is a combination of picked ones and adds nothing
+# Units picked between two whole updates. The candidates are exact among themselves; a unit that was worth little before
+# these picks may be missed. The more are picked already, the less a pick changes. On SqueezeNet's layers no error grew
+# by more than 0.2 %.
 PICKS_PER_PICKED = 1 / 8
 MOST_PICKS = 32
-CANDIDATES, MOST_SPARE = 4, 32  # for every pick; but no more than so many beyond the picks
+CANDIDATES, MOST_SPARE = 4, 32  # candidates for every pick, but at most so many more than picks
 
 
 @dataclass
 class _Rows:
-    """A batch of rows and what is eliminated of them."""
+    """A batch of rows and what is eliminated of each."""
 
     matrix: Tensor  # (g, c, c): A
     of_group: Tensor  # (b,): which A is a row's
@@ -70,7 +70,7 @@ def select(
     several units at a time, in one matrix product.
     """
     rows = _start(values, of_group, matrix, unit, picks, among)
-    if cheapest:  # what is left of the variance of a removed column's twin is little, and is all that counts
+    if cheapest:  # a column whose twin was removed has little variance left, and that little counts
         rows.least.zero_()
     order = torch.empty((len(values), picks), dtype=torch.long, device=values.device)
     worths = values.new_empty((len(values), picks))
@@ -104,7 +104,7 @@ def _pick(rows: _Rows, count: int, cheapest: bool) -> tuple[Tensor, Tensor]:
     """Pick `count` units of every row and eliminate them: their places (b, p) and worths (b, p)."""
     unit, past = rows.unit, rows.past
     candidates = min(CANDIDATES * count, count + MOST_SPARE) if count > 1 else 1
-    rank, _ = _ranked(rows.values, rows.diagonal, rows.least, rows.taken, cheapest)
+    rank, _ = _rank(rows.values, rows.diagonal, rows.least, rows.taken, cheapest)
     look = rank.topk(min(candidates, rank.shape[1])).indices  # (b, m)
     inside = columns_of(look, unit)  # (b, m k)
     seen = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t, m k)
@@ -113,25 +113,25 @@ def _pick(rows: _Rows, count: int, cheapest: bool) -> tuple[Tensor, Tensor]:
     place, worth, factor, share = _pick_candidates(
         rows.values.gather(1, inside), block, rows.least.gather(1, look), rows.taken.gather(1, look), count, cheapest
     )
-    chosen = look.gather(1, place)  # (b, p)
-    _eliminate(rows, chosen, factor, share)
-    return chosen, worth
+    picked = look.gather(1, place)  # (b, p)
+    _eliminate(rows, picked, factor, share)
+    return picked, worth
 
 
-def _eliminate(rows: _Rows, chosen: Tensor, factor: Tensor, share: Tensor) -> None:
-    """Extend the pivots by the units `chosen` (b, p) and bring values and diagonal up to date.
+def _eliminate(rows: _Rows, picked: Tensor, factor: Tensor, share: Tensor) -> None:
+    """Extend the pivots by the units `picked` (b, p) and bring values and diagonal up to date.
 
     factor (b, p k, p k): L of their part of the eliminated matrix, share (b, p k): L^-1 q; both with rows of zeros for
     a spent unit.
     """
     unit, past = rows.unit, rows.past
-    inside = columns_of(chosen, unit)  # (b, p k)
-    fresh = rows_of(rows.matrix, rows.of_group, rows.original(inside))  # (b, p k, c)
+    inside = columns_of(picked, unit)  # (b, p k)
+    fresh = gather_rows(rows.matrix, rows.of_group, rows.original(inside))  # (b, p k, c)
     if rows.columns is not None:
         fresh = fresh.gather(2, rows.columns[:, None, :].expand(-1, fresh.shape[1], -1))  # (b, p k, n)
     seen = past.gather(2, inside[:, None, :].expand(-1, past.shape[1], -1))  # (b, t, p k)
     fresh.baddbmm_(seen.transpose(1, 2), past, alpha=-1)
-    # L^-1 of the few chosen units, applied in one product; for a spent unit it is zero.
+    # L^-1 of the few picked units, applied in one product; for a spent unit it is zero.
     real = factor.diagonal(dim1=1, dim2=2) > 0  # (b, p k)
     identity = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device)
     factor = torch.where(real[:, :, None], factor, identity)
@@ -140,8 +140,8 @@ def _eliminate(rows: _Rows, chosen: Tensor, factor: Tensor, share: Tensor) -> No
     rows.pivots[:, past.shape[1] : past.shape[1] + fresh.shape[1]] = fresh
     rows.values[:, None].baddbmm_(share[:, None], fresh, alpha=-1)
     rows.diagonal -= _squares(fresh, unit)
-    rows.taken.scatter_(1, chosen, True)
-    rows.done += chosen.shape[1]
+    rows.taken.scatter_(1, picked, True)
+    rows.done += picked.shape[1]
 
 
 def _pick_candidates(
@@ -156,14 +156,14 @@ def _pick_candidates(
     taken = taken.clone()
     places, worths, pivots, shares = [], [], [], []
     for _ in range(count):
-        rank, spent = _ranked(values, diagonal_blocks(block, unit), least, taken, cheapest)
+        rank, spent = _rank(values, diagonal_blocks(block, unit), least, taken, cheapest)
         best, place = rank.max(1)  # (b,)
         inside = columns_of(place[:, None], unit)  # (b, k)
         own_rows = block.gather(1, inside[:, :, None].expand(-1, -1, block.shape[2]))  # (b, k, m k)
         own = own_rows.gather(2, inside[:, None, :].expand(-1, unit, -1))  # (b, k, k)
         real = ~spent.gather(1, place[:, None])[:, :, None]  # (b, 1, 1)
         own = torch.where(real, own, torch.eye(unit, dtype=own.dtype, device=own.device))
-        pivot, share = whitened(own, own_rows, values.gather(1, inside)[:, :, None])
+        pivot, share = whiten(own, own_rows, values.gather(1, inside)[:, :, None])
         pivot, share = pivot * real, share * real
         values = values - (share * pivot).sum(1)
         block.baddbmm_(pivot.transpose(1, 2), pivot, alpha=-1)
@@ -178,8 +178,8 @@ def _pick_candidates(
     return picked, torch.stack(worths, 1), factor, torch.cat(shares, 1)[..., 0]
 
 
-def _ranked(values: Tensor, diagonal: Tensor, least: Tensor, taken: Tensor, cheapest: bool) -> tuple[Tensor, Tensor]:
-    """How much each unit is wanted next, (b, u), and which are spent, (b, u) bool: they are worth 0.
+def _rank(values: Tensor, diagonal: Tensor, least: Tensor, taken: Tensor, cheapest: bool) -> tuple[Tensor, Tensor]:
+    """How much each unit is worth as the next pick, (b, u), and which are spent, (b, u) bool: these are worth 0.
 
     values (b, u k), diagonal (b, u, k, k) of the eliminated matrix, least (b, u), taken (b, u) bool.
     """
@@ -200,5 +200,5 @@ def _squares(pivots: Tensor, unit: int) -> Tensor:
     """The diagonal blocks of V^T V: pivots (b, t, c) -> (b, u, k, k)."""
     if unit == 1:
         return pivots.square().sum(1)[..., None, None]
-    by_unit = pivots.unflatten(2, (-1, unit)).transpose(1, 2)  # (b, u, t, k)
+    by_unit: Tensor = pivots.unflatten(2, (-1, unit)).transpose(1, 2)  # (b, u, t, k)
     return by_unit.transpose(2, 3) @ by_unit

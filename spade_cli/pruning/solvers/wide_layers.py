@@ -1,4 +1,6 @@
-"""Forward selection for layers of tens of thousands of columns that few observations reach, in the space of these.
+"""Forward selection for layers of tens of thousands of columns that few observations reach.
+
+It solves in the space of the observations.
 
 Axes: g groups, r rows of a group, b rows of a batch, c columns, n observations.
 """
@@ -9,8 +11,8 @@ from torch import Tensor
 from spade_cli.pruning.solvers.curvature import LowRank
 
 WORK_BYTES = 512 * 2**20  # of the systems of one batch of rows
-# Weights that a row picks in a round: at least, and for every one it has. A quarter instead of a tenth costs a sixth
-# more error, a fiftieth is a tenth better and four times slower.
+# Weights that a row picks in a round: at least LEAST, or GROWTH for every one it has. A quarter instead of a tenth
+# raises the error by a sixth; a fiftieth lowers it by a tenth and takes four times as long.
 LEAST, GROWTH = 1, 0.1
 
 
@@ -43,7 +45,7 @@ def _pick_and_fit(weight: Tensor, inputs: Tensor, damping: Tensor, picks: int, e
     rows, columns = weight.shape
     most = picks + int(extra.any())
     norms = inputs.square().sum(0) + damping  # (c,): H_jj
-    # float64: beside sums over thousands of columns little damping is lost in float32's rounding.
+    # float64: the damping is small beside sums over thousands of columns, and float32 would round it away.
     by_column = inputs.T.double().contiguous()  # (c, n)
     system = torch.diag_embed(damping.double().expand(rows, len(inputs)))  # (b, n, n)
     exact = weight.double()
@@ -52,7 +54,7 @@ def _pick_and_fit(weight: Tensor, inputs: Tensor, damping: Tensor, picks: int, e
     done = 0
     fitted = weight + (unexplained / damping).to(inputs.dtype) @ inputs  # (b, c)
     while done < most:
-        # The last pick is a round of its own, so that rows without it can be told apart.
+        # The last pick is a round of its own: only some rows make it.
         count = min(max(LEAST, int(GROWTH * done)), picks - done) if done < picks else 1
         best = (fitted.square() / norms).masked_fill_(taken, -1).topk(count).indices  # (b, p)
         chosen = by_column[best] if done < picks else by_column[best] * extra[:, None, None]  # (b, p, n)
