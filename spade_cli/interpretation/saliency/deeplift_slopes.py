@@ -40,7 +40,7 @@ def multiply_by_scale(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def rescale(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An elementwise function (2N, ...) with the slope between image and baseline, or its gradient if they are equal."""
+    """An elementwise function (2N, ...) with the slope between image and baseline; its gradient if they are equal."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         output = function(leaf)
@@ -98,8 +98,8 @@ def normalise(x: Tensor, dims: tuple[int, ...], eps: float, centred: bool = True
 def gather_largest(x: Tensor, index: Tensor) -> Tensor:
     """x's values (2N, ..., K) at the index (2N, ..., k) of the largest: x.gather(-1, index), with slopes.
 
-    The place of the image's maximum gets what the output rose, (top - baseline), and that of the baseline's maximum what
-    it fell, (image - top), where top is the larger of the two outputs. The image's maximum is then larger than the
+    The place of the image's maximum gets what the output rose, (top - baseline). That of the baseline's maximum gets
+    what it fell, (image - top). top is the larger of the two outputs. The image's maximum is then larger than the
     baseline's value at its place, so the division by their difference is safe.
     """
     value = x.detach().gather(-1, index)

@@ -68,7 +68,7 @@ class LinearCallRule(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         output = self.function(input, weight, bias, *args, **kwargs)
         return share_product(lambda x, w: self.function(x, w, None, *args, **kwargs), input, weight, output)
 
