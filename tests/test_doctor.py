@@ -13,7 +13,7 @@ from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanatio
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.schedule import Shares
-from spade_cli.pruning.solvers.baselines import magnitude
+from spade_cli.pruning.solvers.weight_scores import magnitude
 from spade_cli.run.trace_settings import TraceSettings
 
 QUICK = ("augmentation.samples=2", "interpreter.steps=2", "interpreter.methods=[saliency,lrp,guided_backprop]")

@@ -27,8 +27,8 @@ from spade_cli.pruning import (
     schedule,
 )
 from spade_cli.pruning.fidelity import agreement
-from spade_cli.pruning.solvers.baselines import magnitude
 from spade_cli.pruning.solvers.forward import forward
+from spade_cli.pruning.solvers.weight_scores import magnitude
 from spade_cli.run.make_trace import read_answer
 
 LADDER = (0.9, 0.7, 0.5)

@@ -3,7 +3,7 @@
 import torch
 from test_obs import problem
 
-from spade_cli.pruning.solvers.baselines import magnitude, random, wanda
+from spade_cli.pruning.solvers.weight_scores import magnitude, random, wanda
 
 
 def test_magnitude_keeps_the_largest():

@@ -6,11 +6,11 @@ from torch import nn
 
 from spade_cli.errors import SpadeError
 from spade_cli.pruning import collect, find_layers, prune
-from spade_cli.pruning.solvers.baselines import magnitude, random, wanda
 from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers.weight_scores import magnitude, random, wanda
 
 PRUNERS = [forward, magnitude, obs, random, sparsegpt, wanda]
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_obs import problem
 
-from spade_cli.pruning.solvers.baselines import magnitude, random, wanda
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.sparsegpt import inverse_factor, sparsegpt
+from spade_cli.pruning.solvers.weight_scores import magnitude, random, wanda
 
 
 def definition(weight, hessian, sparsity, block):

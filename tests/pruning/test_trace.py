@@ -9,10 +9,10 @@ from torchvision import models
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.pruning import collect, find_layers, prune, prune_many, schedule
-from spade_cli.pruning.solvers.baselines import magnitude
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
+from spade_cli.pruning.solvers.weight_scores import magnitude
 
 
 @pytest.fixture(scope="module")

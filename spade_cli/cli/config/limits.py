@@ -92,7 +92,7 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
         "budget": choice("layer", "row"),
     },
     "spade_cli.pruning.solvers.obs.obs": {"granularity": choice("kernel", "weight")},
-    "spade_cli.pruning.solvers.baselines.random": {"seed": lambda key, value: whole(key, value, 0, MAX_SEED)},
+    "spade_cli.pruning.solvers.weight_scores.random": {"seed": lambda key, value: whole(key, value, 0, MAX_SEED)},
     "spade_cli.pruning.solvers.sparsegpt.sparsegpt": {"lazy_width": count()},
     "spade_cli.pruning.schedule.auto": {
         "fidelity": above_zero(1),
