@@ -205,8 +205,15 @@ def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):
     def grey(network, image, target):
         return interpretation.Explanation(torch.ones(3, 32, 32), {}, ("grey: the map says nothing",))
 
+    def only_dense(network, image, target):
+        warnings = () if calls else ("now: the map says nothing",)
+        calls.append(network)
+        return interpretation.Explanation(torch.ones(3, 32, 32), {}, warnings)
+
     def cannot(*_):
         raise interpretation.CannotExplain("no gradient")
+
+    calls = []
 
     def summary_of(**methods):
         run = pipeline.run(request(picture, tmp_path, saliency=methods, visualize=None))
@@ -217,6 +224,7 @@ def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):
     assert summary_of(lime=cannot, lrp=cannot) == ([], [{"what": "all methods", "why": "no gradient"}])
     flags, skipped = summary_of(flat=flat, lime=cannot, lrp=cannot)
     assert flags == ["flat: the map says nothing (on both networks)"]
+    assert summary_of(now=only_dense)[0] == ["now: the map says nothing (on the dense network)"]
     assert skipped == [{"what": "lime, lrp", "why": "no gradient"}]
 
 

@@ -14,9 +14,10 @@ from browser import PHONE, opened, overflows
 
 from spade_cli.cli import main
 from spade_cli.errors import UserError
-from spade_cli.inspection.compare_traces import CARRIED, Overlap, carriers, check_same_network, overlaps
+from spade_cli.inspection.compare_traces import CARRIED, check_same_network, find_carriers, measure_overlaps
 from spade_cli.inspection.rank_channels import choose_layers
 from spade_cli.records import LayerRecord
+from spade_cli.report.channel_pages import Overlap
 from spade_cli.report.runs import find_runs
 from spade_cli.world.demo import PICTURE
 
@@ -175,13 +176,13 @@ def test_neurons_ranks_what_carries_the_answer(here, capsys):
 
 def test_taking_the_first_channel_away_costs_the_answer_more_than_taking_a_late_one(here):
     from spade_cli.cli.config.model import source_of_run
-    from spade_cli.inspection.rank_channels import rank
+    from spade_cli.inspection.rank_channels import rank_channels
     from spade_cli.inspection.reopen import reopen
     from spade_cli.report.runs import find_run
 
     folder = find_run("one", Path("outputs"))
     run = reopen(folder, source_of_run(folder))
-    ranked = rank(run, ["layer4.5.conv2"], 20)
+    ranked = rank_channels(run, ["layer4.5.conv2"], 20)
 
     def without(channel):
         layer = run.trace.get_submodule("layer4.5.conv2")
@@ -207,7 +208,7 @@ def test_diff_counts_what_both_kept(here, capsys):
 
     folders = {"A": find_run("one", Path("outputs")), "B": find_run("two", Path("outputs"))}
     runs = {name: reopen(folder, source_of_run(folder)) for name, folder in folders.items()}
-    found = {one.layer: one for one in overlaps(runs)}
+    found = {one.layer: one for one in measure_overlaps(runs)}
     assert set(found) == {"layer4.5.conv1", "layer4.5.conv2", "fc"}
     for layer, one in found.items():
         kept = [run.trace.get_parameter(f"{layer}.weight") != 0 for run in runs.values()]
@@ -231,8 +232,8 @@ def test_overlap_by_chance_is_that_of_random_masks():
 
 def test_carriers_are_the_fewest_that_hold_their_share():
     assert CARRIED == 0.8
-    assert carriers(torch.tensor([1.0, 5.0, -9.0, 3.0, 1.0])) == [1, 3]
-    assert carriers(torch.tensor([1.0, 1.0])) == [0, 1] and carriers(torch.tensor([-1.0, 0.0])) == []
+    assert find_carriers(torch.tensor([1.0, 5.0, -9.0, 3.0, 1.0])) == [1, 3]
+    assert find_carriers(torch.tensor([1.0, 1.0])) == [0, 1] and find_carriers(torch.tensor([-1.0, 0.0])) == []
 
 
 def test_runs_of_different_networks_are_not_compared():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spade_cli.cli import terminal
 from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
-from spade_cli.cli.neurons import drawn
+from spade_cli.cli.neurons import drawing_settings
 from spade_cli.errors import UserError
 from spade_cli.report.runs import find_run
 
@@ -18,7 +18,7 @@ TAKES = Takes(
     words=(RUN, RUN),
     settings=(
         Setting("out", "diff.html", "the page to write", read_path),
-        *drawn(TOP),
+        *drawing_settings(TOP),
         Setting("output", "outputs", "", read_path),  # an older word for where the runs are
     ),
     flags=(("--force", "replace the page where it exists"),),
@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
     folders = {name: find_run(asked.word(number), runs_in) for number, name in enumerate("AB")}
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
-    from spade_cli.inspection import compare_traces, rank_channels
+    from spade_cli.inspection import compare_traces
+    from spade_cli.inspection.rank_channels import choose_layers, draw_neurons
     from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
     from spade_cli.report.channel_pages import write_difference
@@ -53,12 +54,12 @@ def main(arguments: list[str]) -> int:
         with stages.stage("load"):
             runs = {name: reopen(folder, source_of_run(folder), device) for name, folder in folders.items()}
             compare_traces.check_same_network(runs)
-            layers = rank_channels.choose_layers(runs["A"], asked.settings["layers"])
-            overlaps = compare_traces.overlaps(runs)
-            only = compare_traces.only_one(runs, layers, asked.settings["top"])
+            layers = choose_layers(runs["A"], asked.settings["layers"])
+            overlaps = compare_traces.measure_overlaps(runs)
+            only = compare_traces.find_own_channels(runs, layers, asked.settings["top"])
         networks = {name: run.trace for name, run in runs.items()}
         own, everyone = runs["A"].classifier.preprocessing, [one for listed in only.values() for one in listed]
-        rank_channels.draw(networks, everyone, own, asked.settings["steps"], runs["A"].summary.seed, stages)
+        draw_neurons(networks, everyone, own, asked.settings["steps"], runs["A"].summary.seed, stages)
     summaries = {name: run.summary for name, run in runs.items()}
     command = shlex.join(["spade", "diff", *arguments])
     photographs = {name: run.photograph for name, run in runs.items()}

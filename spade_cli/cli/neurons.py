@@ -9,7 +9,7 @@ from spade_cli.report.runs import find_run
 TOP, STEPS = 4, 256  # half of spade run's steps: there are many pictures, and channels need fewer than classes
 
 
-def drawn(top: int) -> tuple[Setting, ...]:
+def drawing_settings(top: int) -> tuple[Setting, ...]:
     """What every command that draws channels takes; `top` of each layer if no number is given."""
     return (
         Setting("top", str(top), "channels of each layer and run", read_count),
@@ -26,7 +26,7 @@ TAKES = Takes(
     words=(("RUN", "folder of a run, or a part of its name; default: the latest run"),),
     settings=(
         Setting("out", "outputs", "the folder that the runs are in, as it was given to spade run", read_path),
-        *drawn(TOP),
+        *drawing_settings(TOP),
     ),
     examples=("spade neurons", "spade neurons cat top=8 'layers=[layer4.*,fc]' steps=64"),
 )
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     run = find_run(asked.word(0), asked.settings["out"])
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
-    from spade_cli.inspection import rank_channels
+    from spade_cli.inspection.rank_channels import choose_layers, draw_neurons, rank_channels
     from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
     from spade_cli.report.channel_pages import write_neurons
@@ -49,10 +49,10 @@ def main(arguments: list[str]) -> int:
     with full_precision():
         with stages.stage("load"):
             reopened = reopen(run, source_of_run(run), asked.settings["device"])
-            layers = rank_channels.choose_layers(reopened, asked.settings["layers"])
-            ranked = rank_channels.rank(reopened, layers, asked.settings["top"])
+            layers = choose_layers(reopened, asked.settings["layers"])
+            ranked = rank_channels(reopened, layers, asked.settings["top"])
         own, seed = reopened.classifier.preprocessing, reopened.summary.seed
-        rank_channels.draw(reopened.networks, ranked, own, asked.settings["steps"], seed, stages)
+        draw_neurons(reopened.networks, ranked, own, asked.settings["steps"], seed, stages)
     page = write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments]))
     terminal.print_made("page", page, asked.views, run=str(run))
     return 0

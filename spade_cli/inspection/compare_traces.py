@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import UserError
-from spade_cli.inspection.rank_channels import Neuron, Seen, measure, neuron
+from spade_cli.inspection.rank_channels import make_neuron
 from spade_cli.inspection.reopen import Reopened
+from spade_cli.interpretation.contribution import contributions
 from spade_cli.pruning.layers import layer_modules
+from spade_cli.report.channel_pages import Neuron, Overlap
 
 CARRIED = 0.8  # of what a layer's channels add: the fewest that hold it are those that carry the answer
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What two traces kept of one layer."""
-
-    layer: str
-    weights: int
-    kept: dict[str, int]  # by trace
-    both: int  # kept by both
-
-    @property
-    def share(self) -> float:
-        """Of what either kept, the share that both kept (Jaccard), 0 to 1."""
-        either = sum(self.kept.values()) - self.both
-        return self.both / either if either else 1.0
-
-    @property
-    def chance(self) -> float:
-        """The same for two traces that keep as many weights, chosen blindly."""
-        p, q = (kept / self.weights for kept in self.kept.values())
-        return p * q / (p + q - p * q) if p + q else 1.0
 
 
 def check_same_network(runs: Mapping[str, Reopened]) -> None:
@@ -46,7 +25,7 @@ def check_same_network(runs: Mapping[str, Reopened]) -> None:
         raise UserError(f"the runs are of different networks ({names}); give two of the same")
 
 
-def overlaps(runs: Mapping[str, Reopened]) -> list[Overlap]:
+def measure_overlaps(runs: Mapping[str, Reopened]) -> list[Overlap]:
     """Every layer that was pruned in one of the runs at least."""
     pruned = {layer.name for run in runs.values() for layer in run.summary.layers if layer.left is None}
     found = []
@@ -65,21 +44,21 @@ def _weight(network: nn.Module, layer: str) -> Tensor:
     return weight.detach()
 
 
-def only_one(runs: Mapping[str, Reopened], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:
+def find_own_channels(runs: Mapping[str, Reopened], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:
     """For each run the channels that carry its answer in its trace and not in the other's, `top` of each layer."""
-    added = measure({name: Seen(run.trace, run.x, run.target) for name, run in runs.items()}, layers)
+    sums = {name: contributions(run.trace, run.x, run.target, layers) for name, run in runs.items()}
     found: dict[str, list[Neuron]] = {name: [] for name in runs}
     for layer in layers:
-        totals = {name: one[layer].reshape(len(one[layer]), -1).sum(1) for name, one in added.items()}
-        carry = {name: carriers(total) for name, total in totals.items()}
+        totals = {name: one[layer].reshape(len(one[layer]), -1).sum(1) for name, one in sums.items()}
+        carry = {name: find_carriers(total) for name, total in totals.items()}
         for name in runs:
             others = {channel for other in runs if other != name for channel in carry[other]}
             own = [channel for channel in carry[name] if channel not in others]
-            found[name] += [neuron(added, layer, channel) for channel in own[:top]]
+            found[name] += [make_neuron(sums, layer, channel) for channel in own[:top]]
     return found
 
 
-def carriers(total: Tensor) -> list[int]:
+def find_carriers(total: Tensor) -> list[int]:
     """The fewest channels that hold CARRIED of all that is added in favour, (channels,); the largest first."""
     favour = total.clamp(min=0).double()
     if not favour.any():

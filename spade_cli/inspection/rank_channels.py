@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,35 +14,10 @@ from spade_cli.interpretation import Channel, visualize
 from spade_cli.interpretation.contribution import called_layers, contributions
 from spade_cli.models import Preprocessing
 from spade_cli.progress import Stages
+from spade_cli.report.channel_pages import Neuron
 
 LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean the most to people
 TOGETHER = 8  # visualizations in one batch: what a laptop's memory holds at 224 pixels
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A network, what it is shown (1, 3, H, W), and the answer that is asked about."""
-
-    network: nn.Module
-    x: Tensor
-    target: int
-
-
-@dataclass
-class Neuron:
-    """One channel of a layer in several networks, by their names."""
-
-    layer: str
-    channel: int
-    share: dict[str, float]  # of what the layer's channels add to the answer, those against it left out
-    rank: dict[str, int]  # among the layer's channels, 1 is the one that adds most
-    where: dict[str, Tensor]  # what it adds at each place: (height, width), or a single value (1, 1)
-    pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, size, size) in [0, 1]
-
-    @property
-    def name(self) -> str:
-        """As `interpreter.targets` has it."""
-        return f"{self.layer}:{self.channel}"
 
 
 def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
@@ -68,35 +42,30 @@ def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
     return [one.name for one in known if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)]
 
 
-def measure(networks: Mapping[str, Seen], layers: Sequence[str]) -> dict[str, dict[str, Tensor]]:
-    """What each channel of the layers adds to the answer, by network: `interpretation.contribution`'s sums."""
-    return {name: contributions(seen.network, seen.x, seen.target, layers) for name, seen in networks.items()}
-
-
-def rank(run: Reopened, layers: Sequence[str], top: int) -> list[Neuron]:
+def rank_channels(run: Reopened, layers: Sequence[str], top: int) -> list[Neuron]:
     """The `top` channels of each layer that add most to the answer in the trace, none that adds nothing."""
-    added = measure({name: Seen(network, run.x, run.target) for name, network in run.networks.items()}, layers)
+    sums = {name: contributions(network, run.x, run.target, layers) for name, network in run.networks.items()}
     chosen = []
     for layer in layers:
-        total = _totals(added["trace"][layer])
+        total = _sum_places(sums["trace"][layer])
         best = total.argsort(descending=True, stable=True)[:top].tolist()
-        chosen += [neuron(added, layer, channel) for channel in best if total[channel] > 0]
+        chosen += [make_neuron(sums, layer, channel) for channel in best if total[channel] > 0]
     return chosen
 
 
-def neuron(added: Mapping[str, Mapping[str, Tensor]], layer: str, channel: int) -> Neuron:
-    """One channel, from what `measure` found of every network."""
-    totals = {name: _totals(by_layer[layer]) for name, by_layer in added.items()}
+def make_neuron(sums: Mapping[str, Mapping[str, Tensor]], layer: str, channel: int) -> Neuron:
+    """One channel, from the `contributions` of every network."""
+    totals = {name: _sum_places(by_layer[layer]) for name, by_layer in sums.items()}
     return Neuron(
         layer,
         channel,
         {name: _share(total, channel) for name, total in totals.items()},
         {name: int((total > total[channel]).sum()) + 1 for name, total in totals.items()},
-        {name: _as_map(by_layer[layer][channel]) for name, by_layer in added.items()},
+        {name: _as_map(by_layer[layer][channel]) for name, by_layer in sums.items()},
     )
 
 
-def _totals(added: Tensor) -> Tensor:
+def _sum_places(added: Tensor) -> Tensor:
     """(channels, ...) -> (channels,)."""
     return added.reshape(len(added), -1).sum(1)
 
@@ -111,7 +80,7 @@ def _as_map(added: Tensor) -> Tensor:
     return added if added.dim() == 2 else added.sum().view(1, 1)
 
 
-def draw(
+def draw_neurons(
     networks: Mapping[str, nn.Module],
     neurons: Sequence[Neuron],
     own: Preprocessing,

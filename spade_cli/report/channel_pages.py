@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,19 +22,43 @@ PAGE, RECORD = "neurons.html", "neurons.json"
 SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
 
 
-class Neuron(Protocol):
-    """What `spade_cli.inspection.rank_channels` found of one channel, each by network."""
+@dataclass
+class Neuron:
+    """One channel of a layer in several networks, by their names."""
 
     layer: str
     channel: int
-    share: dict[str, float]
-    rank: dict[str, int]
-    where: dict[str, Tensor]  # (height, width)
-    pictures: dict[str, Tensor]  # (3, size, size)
+    share: dict[str, float]  # of what the layer's channels add to the answer, those against it left out
+    rank: dict[str, int]  # among the layer's channels, 1 is the one that adds most
+    where: dict[str, Tensor]  # what it adds at each place: (height, width), or a single value (1, 1)
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, size, size) in [0, 1]
 
     @property
     def name(self) -> str:
-        """layer:channel."""
+        """As `interpreter.targets` has it."""
+        return f"{self.layer}:{self.channel}"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two traces kept of one layer."""
+
+    layer: str
+    weights: int
+    kept: dict[str, int]  # by trace
+    both: int  # kept by both
+
+    @property
+    def share(self) -> float:
+        """Of what either kept, the share that both kept (Jaccard), 0 to 1."""
+        either = sum(self.kept.values()) - self.both
+        return self.both / either if either else 1.0
+
+    @property
+    def chance(self) -> float:
+        """The same for two traces that keep as many weights, chosen blindly."""
+        p, q = (kept / self.weights for kept in self.kept.values())
+        return p * q / (p + q - p * q) if p + q else 1.0
 
 
 def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image, command: str) -> Path:
@@ -66,14 +90,11 @@ def write_difference(
     runs: Mapping[str, Summary],
     folders: Mapping[str, Path],
     photographs: Mapping[str, Image.Image],
-    overlaps: Sequence[Any],
+    overlaps: Sequence[Overlap],
     only: Mapping[str, Sequence[Neuron]],
     command: str,
 ) -> Path:
-    """Write the page, whole; `runs`, `folders` and `photographs` are by name, A and B.
-
-    `overlaps` have the fields of `spade_cli.inspection.compare_traces.Overlap`.
-    """
+    """Write `diff.html`, whole, to `out`; `runs`, `folders`, `photographs` and `only` are by name, A and B."""
     page = render(
         "diff.html",
         title="Two traces",

@@ -35,14 +35,14 @@ def write_gallery(folder: Path) -> Path:
 
     A line that cannot be read, as the last one of an interrupted batch, is left out and counted on the page.
     """
-    rows, unreadable = _read(folder / INDEX)
-    shown = [_row(folder, row) for row in rows]
+    rows, unreadable = _read_rows(folder / INDEX)
+    shown = [_make_row(folder, row) for row in rows]
     extra = sorted({key for row in rows for key in row if key not in KNOWN})
     page = render(
         "gallery.html",
         title=folder.resolve().name,
         rows=shown,
-        said=_said(shown, unreadable),
+        said=_list_figures(shown, unreadable),
         classes=sorted({row["target"] for row in shown if row["target"]}),
         extra=extra,
     )
@@ -50,7 +50,7 @@ def write_gallery(folder: Path) -> Path:
     return folder / GALLERY
 
 
-def _read(index: Path) -> tuple[list[dict[str, Any]], int]:
+def _read_rows(index: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows, the last one of each image and folder, and how many lines could not be read."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     unreadable = 0
@@ -67,15 +67,15 @@ def _read(index: Path) -> tuple[list[dict[str, Any]], int]:
     return list(rows.values()), unreadable
 
 
-def _row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+def _make_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as the page's script takes it: plain values, None where nothing is known."""
     run = folder / str(row["folder"]) if row.get("folder") else None
     said = {name: _answer(row.get("prediction"), name) for name in ("dense", "trace")}
     flags = row.get("flags") or []
     return {
         "image": Path(str(row.get("image") or "?").replace("\\", "/")).name,
-        "link": _link(folder, run),
-        "thumbnail": _thumbnail(folder, run),
+        "link": _find_link(folder, run),
+        "thumbnail": _write_thumbnail(folder, run),
         "status": str(row.get("status") or "done"),
         "reason": row.get("reason"),
         "target": _label(row.get("target")),
@@ -87,7 +87,7 @@ def _row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "flagged": flags if isinstance(flags, list) else [str(flags)],
         "flags": len(flags) if isinstance(flags, list) else 1,
         **{key: row.get(key) for key in ("agreement", "kl", "sparsity", "seconds")},
-        "extra": {key: value if _plain(value) else str(value) for key, value in row.items() if key not in KNOWN},
+        "extra": {key: value if _is_plain(value) else str(value) for key, value in row.items() if key not in KNOWN},
     }
 
 
@@ -104,11 +104,11 @@ def _label(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, int | float | str)
 
 
-def _link(folder: Path, run: Path | None) -> str | None:
+def _find_link(folder: Path, run: Path | None) -> str | None:
     """Where a click leads: the run's report, or what an older run has of it."""
     for name in (REPORT, OVERVIEW, SUMMARY):
         if run is not None and (run / name).is_file():
@@ -124,14 +124,14 @@ def _address(folder: Path, path: Path) -> str:
         return path.resolve().as_uri()
 
 
-def _thumbnail(folder: Path, run: Path | None) -> str | None:
+def _write_thumbnail(folder: Path, run: Path | None) -> str | None:
     """Image, dense overlay and trace overlay of a run side by side; None where it has no pictures."""
     if run is None or not run.is_dir():
         return None
     name = hashlib.sha256(os.path.relpath(run, folder).encode()).hexdigest()[:16]  # the same where the batch is moved
     path = folder / THUMBNAILS / f"{name}.webp"
     if not path.is_file():
-        pictures = [picture for picture in _pictures(run) if picture.is_file()]
+        pictures = [picture for picture in _list_pictures(run) if picture.is_file()]
         if not pictures:
             return None
         path.parent.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def _thumbnail(folder: Path, run: Path | None) -> str | None:
     return _address(folder, path)
 
 
-def _pictures(run: Path) -> Iterator[Path]:
+def _list_pictures(run: Path) -> Iterator[Path]:
     """What shows a run best: its image, then the first method's overlays or the first visualization."""
     try:
         summary = read_summary(run)
@@ -159,7 +159,7 @@ def _pictures(run: Path) -> Iterator[Path]:
         yield from (run / one.picture for one in shown[:2] if one.target == shown[0].target)
 
 
-def _said(rows: list[dict[str, Any]], unreadable: int) -> list[tuple[str, str]]:
+def _list_figures(rows: list[dict[str, Any]], unreadable: int) -> list[tuple[str, str]]:
     """Key figures of the whole: name, figure."""
     done = [row for row in rows if row["status"] == "done"]
     agreements = [row["agreement"] for row in done if row["agreement"] is not None]

@@ -34,22 +34,22 @@ def overview(
     bands = ceil(len(pairs) / ACROSS)
     across = max(3, ceil(len(pairs) / bands)) if bands else 3  # three columns leave room for the text
     left, width = GAP * 3 + TILE, MARGIN + across * (TILE + GAP) + GAP
-    text = [(line, PALE) for line in _wrapped(lines, width - left - GAP)]
-    text += [(line, WARNING) for line in _wrapped([f"flagged: {flag}" for flag in flags], width - left - GAP)]
+    text = [(line, PALE) for line in _wrap_lines(lines, width - left - GAP)]
+    text += [(line, WARNING) for line in _wrap_lines([f"flagged: {flag}" for flag in flags], width - left - GAP)]
     header = max(TILE + 4 * GAP, GAP * 3 + 48 + LINE * len(text))
     band_height = CAPTION + 2 * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(_fit(photograph), (GAP * 2, GAP * 2))
+    sheet.paste(_fit_tile(photograph), (GAP * 2, GAP * 2))
     draw.text((left, GAP * 2), clip_text(headline, TITLE, width - left - GAP), INK, font(TITLE))
     for i, (line, colour) in enumerate(text):
         draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))
     for b in range(bands):
-        _band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height)
+        _draw_band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height)
     return sheet
 
 
-def _band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int) -> None:
+def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int) -> None:
     rows = {"dense": top + CAPTION, "trace": top + CAPTION + TILE + GAP}
     for name, y in rows.items():
         draw.text((GAP, y + TILE // 2), name, INK, font(TEXT), anchor="lm")
@@ -59,7 +59,7 @@ def _band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], 
         draw.text((x, top + 23), clip_text(pair.note, NOTE, TILE), PALE, font(NOTE))
         for name, image in (("dense", pair.dense), ("trace", pair.trace)):
             if image is not None:
-                sheet.paste(_fit(image), (x, rows[name]))
+                sheet.paste(_fit_tile(image), (x, rows[name]))
             else:
                 draw.rectangle((x, rows[name], x + TILE - 1, rows[name] + TILE - 1), outline=(220, 220, 225))
                 draw.text((x + TILE // 2, rows[name] + TILE // 2), "skipped", PALE, font(TEXT), anchor="mm")
@@ -72,12 +72,12 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _fit(image: Image.Image) -> Image.Image:
+def _fit_tile(image: Image.Image) -> Image.Image:
     """Bilinear: a kernel that is nowhere negative cannot draw rings around a bright spot of a map."""
     return image.convert("RGB").resize((TILE, TILE), Image.Resampling.BILINEAR)
 
 
-def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+def _wrap_lines(lines: Sequence[str], width: int) -> list[str]:
     """Lines broken between words where they are too long; a word that is too long alone is cut."""
     face, result = font(TEXT), []
     for line in lines:

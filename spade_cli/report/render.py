@@ -25,16 +25,16 @@ def render(template: str, **context: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "json": as_json, "number": number}
-    made.globals |= {"asset": asset, "spade_version": __version__, "palettes": _palettes}
-    return made
+    environment.filters |= {"percent": percent, "json": as_json, "number": number}
+    environment.globals |= {"asset": asset, "spade_version": __version__, "palettes": _palettes}
+    return environment
 
 
 def percent(share: float | None) -> str:

@@ -33,8 +33,8 @@ def run_folder(output: Path, name: str) -> Iterator[RunFolder]:
     A second run in the same second gets "-2" behind its name. Raises UserError where the output folder cannot be made
     or written to.
     """
-    wanted = _wanted(output, name)
-    with _hidden(wanted, f"out={output}") as partial:
+    wanted = _date_path(output, name)
+    with _hide_folder(wanted, f"out={output}") as partial:
         folder = RunFolder(partial, wanted)
         yield folder
         folder.path = _rename(partial, wanted)
@@ -48,7 +48,7 @@ def new_folder(out: Path, asked: str) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{asked}: {out} is there already; give a new folder, or remove that one")
-    with _hidden(out, asked) as partial:
+    with _hide_folder(out, asked) as partial:
         yield partial
         if out.exists():
             out.rmdir()  # it is empty; where a rename replaces such a folder, and where it does not
@@ -56,10 +56,10 @@ def new_folder(out: Path, asked: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
+def _hide_folder(wanted: Path, asked: str) -> Iterator[Path]:
     """A hidden folder beside the wanted one; after an exception it is gone, and so is every parent made for it."""
     partial = wanted.with_name(f".{wanted.name}-{secrets.token_hex(4)}.partial")
-    made = [folder for folder in wanted.parents if not folder.exists()]  # the deepest first
+    parents = [folder for folder in wanted.parents if not folder.exists()]  # the deepest first
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -68,7 +68,7 @@ def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
         yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        for parent in made:
+        for parent in parents:
             with contextlib.suppress(OSError):  # another run may have come to use it
                 parent.rmdir()
         raise
@@ -76,16 +76,16 @@ def _hidden(wanted: Path, asked: str) -> Iterator[Path]:
 
 def free_path(output: Path, name: str) -> Path:
     """`<output>/<date>/<time>-<name>`, with "-2" and so on behind it where that is taken; nothing is made."""
-    wanted = _wanted(output, name)
-    return next(path for path in _names(wanted) if not path.exists())
+    wanted = _date_path(output, name)
+    return next(path for path in _list_names(wanted) if not path.exists())
 
 
-def _wanted(output: Path, name: str) -> Path:
+def _date_path(output: Path, name: str) -> Path:
     now = datetime.now()
     return output / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{slug(name[:NAME_LENGTH])}"
 
 
-def _names(wanted: Path) -> Iterator[Path]:
+def _list_names(wanted: Path) -> Iterator[Path]:
     yield wanted
     yield from (wanted.with_name(f"{wanted.name}-{count}") for count in itertools.count(2))
 
@@ -112,7 +112,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def _rename(partial: Path, wanted: Path) -> Path:
-    for path in _names(wanted):
+    for path in _list_names(wanted):
         try:
             if path.exists():
                 continue

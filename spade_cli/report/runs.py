@@ -14,7 +14,7 @@ DEEPEST = 5  # folders below the one that is searched: outputs/<date>/<batch>/<i
 
 def find_runs(out: Path) -> list[Path]:
     """Every folder in `out` that holds a finished run, the latest last."""
-    return sorted(_holding(out, SUMMARY), key=lambda run: ((run / SUMMARY).stat().st_mtime_ns, str(run)))
+    return sorted(_find_holders(out, SUMMARY), key=lambda run: ((run / SUMMARY).stat().st_mtime_ns, str(run)))
 
 
 def find_run(asked: str | None, out: Path) -> Path:
@@ -76,7 +76,7 @@ def _answer_figures(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _holding(folder: Path, name: str) -> Iterator[Path]:
+def _find_holders(folder: Path, name: str) -> Iterator[Path]:
     """Folders within `folder`, itself among them, that hold a file of this name; nothing within those, none hidden."""
     for place, folders, files in os.walk(folder):
         if name in files:

@@ -42,6 +42,11 @@ class Result:
     flags: list[str] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
 
+    def add_maps(self, method: str, records: list[SaliencyRecord], maps: Mapping[str, Image.Image], note: str) -> None:
+        """One method's maps, by network, and what the overview says of them."""
+        self.saliency += records
+        self.pairs.append(Pair(method.replace("_", " "), maps.get("dense"), maps.get("trace"), note))
+
 
 def explain(
     methods: Mapping[str, Callable[..., Any]],
@@ -64,7 +69,7 @@ def explain(
     notes: list[Note] = []
     reasons: list[Note] = []
     with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
-        safe = {
+        rewritten = {
             name: _make_once(known, name, "explainable", partial(explainable, network, question.x))[0]
             for name, network in networks.items()
         }
@@ -72,19 +77,16 @@ def explain(
             explained = {}
             for name in networks:
                 try:
-                    make = partial(function, safe[name], question.x, question.target)
+                    make = partial(function, rewritten[name], question.x, question.target)
                     explained[name] = _make_once(known, name, method, make)
                 except SpadeError as error:  # one method's end is not the run's
                     reasons.append(Note(str(error), method, name))
                 advance(1)
             notes += _read_warnings(method, explained)
             if explained:
-                records, overlays, note = write_saliency(folder, method, explained, photograph)
-                result.saliency += records
-                title = method.replace("_", " ")
-                result.pairs.append(Pair(title, overlays.get("dense"), overlays.get("trace"), note))
-    merged = merge_notes(notes, methods, networks)
-    result.flags += [f"{note.method}: {note.text} ({_name_network(note.network)})" for note in merged]
+                result.add_maps(method, *write_saliency(folder, method, explained, photograph))
+    for note in merge_notes(notes, methods, networks):
+        result.flags.append(f"{note.method}: {note.text} ({_name_network(note.network)})")
     result.skipped += _list_skipped(merge_notes(reasons, methods, networks))
     return result
 

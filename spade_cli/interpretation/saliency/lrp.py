@@ -87,7 +87,8 @@ def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
     token = checks.get("class_token", 0.0)
     if not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
         notes += (
-            f"lrp: relevance sums to {checks['conservation']:.1%} of the output (100 % expected); biases kept the rest",
+            f"lrp: relevance sums to {checks['conservation']:.1%} of the output (100 % expected); the rest comes from "
+            "biases",
         )
     if token > TOKEN_SHARE:
         notes += (f"lrp: {token:.1%} of the output is the class token's own doing, whatever the picture shows",)
