@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from cases_zoo import MadeInForward, WeightsInAList, WeightsMadeInForward
 from torch import nn
-from zoo import FOUND_AT, picture, randomised
+from zoo import FOUND_AT, Flagged, Named, Variadic, picture, randomised
 
 from spade_cli import interpretation
 from spade_cli.errors import SpadeError
@@ -37,41 +37,6 @@ class Headed(nn.Module):
     def forward(self, x):
         x = self.between(self, self.stem(x))
         return self.head(x.reshape(x.shape[0], 8, -1).mean(2))
-
-
-class Named(nn.Module):
-    """A SiLU called `relu`: a module's name says nothing of what it is."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem, self.relu = nn.Conv2d(3, 5, 3), nn.SiLU()
-
-    def forward(self, x):
-        return self.relu(self.stem(x)).mean((2, 3))
-
-
-class Flagged(nn.Module):
-    """Flags with defaults, `*args` and keywords, which a caller of network(image) never gives."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 5, 3)
-
-    def forward(self, x, features=False, *args, scale=None):
-        x = self.stem(x).relu()
-        if args or scale is not None:
-            x = x * scale
-        return x if features else x.mean((2, 3))
-
-
-class Variadic(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 5, 3)
-
-    def forward(self, *args):
-        assert len(args) == 1
-        return self.stem(args[0]).relu().mean((2, 3))
 
 
 def dictionaries(m, x):

@@ -73,3 +73,38 @@ class Untraceable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer(x) if x.mean() < 100 else x
         return x.relu().mean((2, 3))
+
+
+class Named(nn.Module):
+    """A SiLU called `relu`: a module's name says nothing of what it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.relu = nn.Conv2d(3, 5, 3), nn.SiLU()
+
+    def forward(self, x):
+        return self.relu(self.stem(x)).mean((2, 3))
+
+
+class Flagged(nn.Module):
+    """Flags with defaults, `*args` and keywords, which a caller of network(image) never gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3)
+
+    def forward(self, x, features=False, *args, scale=None):
+        x = self.stem(x).relu()
+        if args or scale is not None:
+            x = x * scale
+        return x if features else x.mean((2, 3))
+
+
+class Variadic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3)
+
+    def forward(self, *args):
+        assert len(args) == 1
+        return self.stem(args[0]).relu().mean((2, 3))

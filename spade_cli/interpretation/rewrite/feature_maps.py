@@ -1,7 +1,7 @@
-"""Where Grad-CAM looks: the last feature map of a rewritten network, or a layer's, as channels over a grid.
+"""The feature map for Grad-CAM: the last one of a rewritten network, or the output of a layer.
 
 A map is (1, C, h, w), or (1, h, w, C) where channels come last (Swin), or tokens (1, T, C): a few class and register
-tokens, then a grid (ViT). A `FeatureMap` module is put where it passes, arranged as (1, C, h, w); nothing else changes.
+tokens, then a grid (ViT). A `FeatureMap` module is inserted behind it and sees it as (1, C, h, w).
 """
 
 import difflib
@@ -42,9 +42,9 @@ Arrangement = str | tuple[int, int, int]  # "channels first", "channels last", o
 def mark_feature_map(safe: fx.GraphModule, image: Tensor) -> str | None:
     """Put a `FeatureMap` behind the last map that reaches the output, and return its name; None where there is none.
 
-    It is what the last pooling or the flattening to a vector reads, seen through poolings and dropouts before it:
-    ResNet's layer4, the last ReLU of VGG. Where tokens come later, it is the last normalised ones whose grid the output
-    depends on: of a ViT that reads its class token, what the last attention reads.
+    It is the input of the last pooling or flattening, and of the poolings and dropouts before that: ResNet's layer4,
+    the last ReLU of VGG. Where tokens come later, it is the last normalised tokens on whose grid the output depends: in
+    a ViT that reads its class token, the input of the last attention.
     """
     order = {node: place for place, node in enumerate(safe.graph.nodes)}
     found = [node for node in (_find_pooled_map(safe), _find_last_tokens(safe, image)) if node is not None]
@@ -70,7 +70,7 @@ def mark_layer(safe: fx.GraphModule, layer: str) -> str:
 
 
 def check_cam_layer(methods: Mapping[str, object], model: nn.Module) -> None:
-    """UserError where a method that was bound to a layer names one that the network does not have."""
+    """UserError where a method is bound to a layer that the network does not have."""
     names = [name for name, _ in model.named_modules() if name]
     for method in methods.values():
         layer = method.keywords.get("layer") if isinstance(method, partial) else None
@@ -97,7 +97,7 @@ def _mark(safe: fx.GraphModule, source: fx.Node, name: str) -> str:
 
 
 def _find_pooled_map(safe: fx.GraphModule) -> fx.Node | None:
-    """What the last pooling or flattening of a map reads."""
+    """The input of the last pooling or flattening of a map."""
     for node in reversed(safe.graph.nodes):
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         if source is None or not (is_tensor(source) and is_tensor(node)) or not _is_map(source):
@@ -124,15 +124,15 @@ def _find_last_tokens(safe: fx.GraphModule, image: Tensor) -> fx.Node | None:
 
 
 def _find_slopes(safe: fx.GraphModule, image: Tensor, asked: list[fx.Node]) -> list[tuple[fx.Node, Tensor | None]]:
-    """The gradient of a random sum of the outputs with respect to these values."""
+    """These nodes with the gradient of a random sum of the outputs with respect to each."""
     if not asked:
         return []
     with torch.enable_grad():
         kept = _ValueKeeper(safe, asked)
         output = kept.run(image.detach().clone().requires_grad_())  # (1, classes)
         generator = torch.Generator().manual_seed(0)
-        asking = torch.randn(output.shape, generator=generator).to(output)  # the sum alone may be constant
-        asked = [node for node in asked if kept.values[node].requires_grad]  # weights may be normalised, too
+        asking = torch.randn(output.shape, generator=generator).to(output)  # a plain sum may be constant
+        asked = [node for node in asked if kept.values[node].requires_grad]  # others are made of weights alone
         if not asked:
             return []
         slopes = torch.autograd.grad((output * asking).sum(), [kept.values[node] for node in asked], allow_unused=True)
@@ -156,7 +156,7 @@ class _ValueKeeper(fx.Interpreter):
 
 
 def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None:
-    """How a tensor lies over a grid of more than one position; None where it does not."""
+    """How a tensor's values lie over a grid of more than one position; None where they do not."""
     dims = shape(node)
     if len(dims) == 4 and dims[0] == 1:
         last = channel_axis(dims, module_of(safe, node)) == 3
@@ -165,7 +165,7 @@ def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None
     if len(dims) != 3 or dims[0] != 1:
         return None
     grids = []
-    for earlier in safe.graph.nodes:  # the tokens' grid is that of the map they were made of
+    for earlier in safe.graph.nodes:  # the tokens' grid is that of the map before them
         if earlier is node:
             break
         if _calls(safe, earlier, (nn.Conv2d, *POOL_MODULES), CONVOLUTIONS) and len(shape(earlier)) == 4:
@@ -173,7 +173,7 @@ def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None
     for height, width in reversed(grids):
         if 1 < height * width <= dims[1] <= height * width + PREFIX:
             return dims[1] - height * width, height, width
-    for before in range(3):  # no map: a square of tokens behind at most two
+    for before in range(3):  # without a map: a square grid behind at most two tokens
         side = math.isqrt(max(0, dims[1] - before))
         if side > 1 and side * side == dims[1] - before:
             return before, side, side

@@ -17,41 +17,41 @@ class Add(nn.Module):
 
 
 class ClippedReLU(nn.ReLU):
-    """ReLU6 that captum takes for a ReLU: guided backpropagation looks for nn.ReLU and would pass over nn.ReLU6."""
+    """ReLU6 as a kind of nn.ReLU: captum's guided backpropagation ignores nn.ReLU6."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         return F.relu6(input)
 
 
 class Multihead(nn.Module):
-    """nn.MultiheadAttention in pieces that can be given rules: three linear maps, attention, and one more."""
+    """nn.MultiheadAttention in parts that can have rules: three linear maps, attention, and one more linear map."""
 
     def __init__(self, layer: nn.MultiheadAttention) -> None:
         super().__init__()
         weights, bias = layer.in_proj_weight.chunk(3), layer.in_proj_bias
         biases: tuple[Tensor | None, ...] = (None, None, None) if bias is None else bias.chunk(3)
         self.heads = layer.num_heads
-        self.parts = nn.ModuleList(map(linear, weights, biases))
-        self.out = linear(layer.out_proj.weight, layer.out_proj.bias)
+        self.parts = nn.ModuleList(map(make_linear, weights, biases))
+        self.out = make_linear(layer.out_proj.weight, layer.out_proj.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:  # noqa: D102
-        made = [part(x) for part, x in zip(self.parts, (query, key, value), strict=True)]  # (N, T, C) each
-        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in made]  # (N, heads, T, C / heads)
-        found = F.scaled_dot_product_attention(*split)
-        return self.out(found.transpose(1, 2).flatten(2)), None  # (N, T, C)
+        maps = [part(x) for part, x in zip(self.parts, (query, key, value), strict=True)]  # (N, T, C) each
+        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in maps]  # (N, heads, T, C / heads)
+        attention = F.scaled_dot_product_attention(*split)
+        return self.out(attention.transpose(1, 2).flatten(2)), None  # (N, T, C)
 
 
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer of these values."""
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.detach(), requires_grad=False)
+def make_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with these weights."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
-        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return made
+        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return layer
 
 
 def is_plain_attention(layer: nn.Module | None, node: fx.Node) -> bool:
-    """Whether a call is attention without masks, of batches, that `Multihead` can stand in for."""
+    """Whether a call is attention without masks, of batches, which `Multihead` can replace."""
     if not isinstance(layer, nn.MultiheadAttention) or len(node.args) != 3:
         return False
     masks = ("key_padding_mask", "attn_mask", "is_causal")
@@ -64,7 +64,7 @@ class FeatureMap(nn.Identity):
 
 
 class ArrangedMap(nn.Module):
-    """Marks a feature map that lies otherwise: `map` sees it as (N, C, h, w), the layers behind as it was.
+    """Marks a feature map of another arrangement: `map` sees it as (N, C, h, w), the layers behind as it was.
 
     arrangement: "channels last" for (N, h, w, C), or (before, h, w) for tokens (N, before + h w, C).
     """
@@ -75,7 +75,8 @@ class ArrangedMap(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         if isinstance(self.arrangement, str):
-            return self.map(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            channels_last: Tensor = self.map(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return channels_last
         before, height, width = self.arrangement
         grid = input[:, before:].transpose(1, 2).unflatten(2, (height, width))  # (N, C, h, w)
         tokens = self.map(grid).flatten(2).transpose(1, 2)  # (N, h w, C)
@@ -101,13 +102,14 @@ FLATTEN_CALLS: frozenset[Any] = frozenset({torch.flatten, torch.reshape, "flatte
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a graph's value is one tensor; a size or a Python number is not."""
+    """Whether a value of a graph is one tensor; a size or a Python number is not."""
     return isinstance(value, fx.Node) and value.meta.get("shape") is not None
 
 
 def shape(node: fx.Node) -> tuple[int, ...]:
     """The shape of a tensor in the graph, as it was on the image."""
-    return node.meta["shape"]
+    dims: tuple[int, ...] = node.meta["shape"]
+    return dims
 
 
 def module_of(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -116,7 +118,7 @@ def module_of(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def replace_call(graph_module: fx.GraphModule, node: fx.Node, module: nn.Module, inputs: int | None = 1) -> None:
-    """Let `node` call a new module on its first arguments (None: on all); the name is the node's, so it is unique."""
+    """Let a node call a new module on its first arguments (None: on all); the module is named after the node."""
     name = f"explained_{node.name}"
     graph_module.add_submodule(name, module)
     node.op, node.target = "call_module", name
@@ -125,7 +127,7 @@ def replace_call(graph_module: fx.GraphModule, node: fx.Node, module: nn.Module,
 
 
 def put_tensors_first(graph: fx.Graph) -> None:
-    """Write each call with its tensors in front: f(input=x, dim=1) as f(x, dim=1), and 2 * x as x * 2."""
+    """Write each call with its tensors first: f(input=x, dim=1) as f(x, dim=1), and 2 * x as x * 2."""
     for node in graph.nodes:
         for place, name in enumerate(("input", "other")):
             known = node.op == "call_module" or node.target in TENSOR_FIRST
@@ -137,10 +139,10 @@ def put_tensors_first(graph: fx.Graph) -> None:
 
 
 def has_constant_settings(node: fx.Node) -> bool:
-    """Whether all a call is given beside its first argument are constants; a size read from a tensor is not."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args[1:], node.kwargs), found.append)
-    return bool(node.args) and isinstance(node.args[0], fx.Node) and not found
+    """Whether all arguments of a call but the first are constants; a size that is read from a tensor is none."""
+    nodes: list[fx.Node] = []
+    fx.node.map_arg((node.args[1:], node.kwargs), nodes.append)
+    return bool(node.args) and isinstance(node.args[0], fx.Node) and not nodes
 
 
 def give_calls_modules(safe: fx.GraphModule) -> None:
@@ -150,8 +152,8 @@ def give_calls_modules(safe: fx.GraphModule) -> None:
         if node.op not in ("call_module", "call_function", "call_method"):
             continue
         called = module_of(safe, node)
-        if (made := _new_module(safe, node, called)) is not None:
-            replace_call(safe, node, made, inputs={Add: 2, Multihead: 3}.get(type(made), 1))
+        if (module := _new_module(safe, node, called)) is not None:
+            replace_call(safe, node, module, inputs={Add: 2, Multihead: 3}.get(type(module), 1))
         elif called is not None and node.target in seen and not list(called.parameters()):
             safe.add_submodule(name := f"explained_{node.name}", copy.deepcopy(called))
             node.target = name
@@ -166,7 +168,7 @@ def give_calls_modules(safe: fx.GraphModule) -> None:
 
 
 def _new_module(safe: fx.GraphModule, node: fx.Node, called: nn.Module | None) -> nn.Module | None:
-    """The module a call is to be replaced with, or None where it stays as it is."""
+    """The module that replaces a call, or None where the call stays as it is."""
     function = node.target if called is None else None  # a module's target is its name, and may be "relu" or "add"
     if function is F.batch_norm:
         return _batch_norm(safe, node)
@@ -187,7 +189,7 @@ def _new_module(safe: fx.GraphModule, node: fx.Node, called: nn.Module | None) -
 
 
 def _batch_norm(safe: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """F.batch_norm on the parameters of a module that torch.fx looked into (timm's) as a BatchNorm of its own."""
+    """F.batch_norm as a module: the call comes from a module whose forward torch.fx traced (timm's)."""
     keys = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     given: dict[str, Any] = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
     given |= {**dict(zip(keys, node.args, strict=False)), **dict(node.kwargs)}
@@ -206,15 +208,16 @@ def _batch_norm(safe: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 def _attribute(safe: fx.GraphModule, node: fx.Node) -> Tensor:
     """The parameter or buffer that a node reads."""
     holder, _, name = str(node.target).rpartition(".")
-    return getattr(safe.get_submodule(holder), name)
+    value: Tensor = getattr(safe.get_submodule(holder), name)
+    return value
 
 
 def _give_own_input(safe: fx.GraphModule, node: fx.Node) -> None:
     """Give a module an input tensor of its own.
 
-    Captum hangs a hook on the input tensor of a ReLU and replaces its gradient. Where other layers read
-    the same tensor (the pooling branch of an Inception block) their gradient would be thrown away; where a ReLU made
-    it, the ReLU's own hook sits on it, fires first, and would see the gradient that was not replaced.
+    Captum registers a hook on the input tensor of a ReLU and replaces its gradient. Where other layers read the same
+    tensor (the pooling branch of an Inception block), their gradient would be lost. Where a ReLU made it, that ReLU's
+    hook is on the same tensor, comes first, and would see the gradient before it is replaced.
     """
     source = node.all_input_nodes[0]
     if not is_tensor(source):

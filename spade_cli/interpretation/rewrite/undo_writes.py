@@ -1,4 +1,4 @@
-"""A traced network -> the same without in-place operations, and with the shape of each tensor noted."""
+"""A network -> its graph without in-place operations, with the shape of each tensor."""
 
 import operator
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension", "new_ze
 LIKE: frozenset[Any] = frozenset(
     {torch.zeros_like, torch.ones_like, torch.full_like, torch.rand_like, torch.randn_like}
 )
-# x += y and its like, and what they are to become
+# x += y and the like -> the operation that returns a new tensor
 ASSIGNMENTS: dict[Any, Any] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
@@ -23,11 +23,11 @@ ASSIGNMENTS: dict[Any, Any] = {
 
 
 class CannotRewrite(Exception):  # noqa: N818
-    """The network does something that its copy cannot do in another way; one line with the reason."""
+    """The network does something that cannot be rewritten; one line with the reason."""
 
 
 class _Value(fx.Proxy):
-    """What torch.fx hands a network for a tensor; its own would trace x += y as x = x + y."""
+    """What torch.fx gives a network instead of a tensor; its own class would trace x += y as x = x + y."""
 
 
 def _assign(operation: Any) -> Any:
@@ -39,11 +39,11 @@ for operation in ASSIGNMENTS:
 
 
 class WriteTracer(fx.Tracer):
-    """Traces a network with its in-place operations as they are.
+    """Traces a network with its in-place operations.
 
-    whole: ids of weights that are multiplied with as they are; a layer of a kind of its own that holds one (timm's
-    Conv2dSame, which looks at sizes) is not looked into.
-    decided: what came of each question about sizes (`if height % 2:`) so far; _OpenQuestion is raised at the next one.
+    whole: ids of weights that are used unchanged in a product. A layer that holds one is not traced into, also one of a
+    class of its own (timm's Conv2dSame, which looks at sizes).
+    decided: the answers to the questions about sizes (`if height % 2:`) so far; the next one raises _OpenQuestion.
     """
 
     def __init__(self, whole: set[int], decided: Sequence[bool] = ()) -> None:
@@ -65,7 +65,7 @@ class WriteTracer(fx.Tracer):
         return layer or super().is_leaf_module(m, module_qualified_name)
 
     def path_of_module(self, mod: nn.Module) -> str:
-        """The name of a layer. One that forward made itself, as in `nn.ReLU()(x)` or `self.layers[:3](x)`, gets one.
+        """The name of a layer. One that forward made, as in `nn.ReLU()(x)` or `self.layers[:3](x)`, is given one.
 
         CannotRewrite where its weights are not the network's.
         """
@@ -85,26 +85,26 @@ class WriteTracer(fx.Tracer):
         return name
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """The stand-in for one value."""
+        """The proxy of one value."""
         return _Value(node, self)
 
 
 class _OpenQuestion(BaseException):
-    """A question about sizes that tracing cannot answer: the node. No Exception: the network's code may catch those."""
+    """A node asks about sizes, which tracing cannot answer. No Exception: the network's code may catch those."""
 
 
 def trace_graph(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphModule:
-    """The network's graph for pictures of this size, (1, 3, H, W); it is changed no further.
+    """The network's graph for images of this size, (1, 3, H, W), with its in-place operations.
 
-    A question about sizes is answered by a run on the image of what was traced up to it; then tracing starts again,
-    since a network cannot be run while it is traced.
-    Errors: fx's TraceError where an `if` depends on values; whatever the network's own Python raises on stand-ins.
+    A question about sizes is answered by a run of the graph up to it on the image. Then tracing starts again, since a
+    network cannot run while it is traced.
+    Errors: fx's TraceError where an `if` depends on values; whatever the network's own Python raises on proxies.
     """
     decided: list[bool] = []
     while True:
         tracer = WriteTracer(whole, decided)
         try:
-            with seed_generators(0, image.device):  # numbers that forward draws for no picture become constants
+            with seed_generators(0, image.device):  # random numbers that do not depend on the image become constants
                 return fx.GraphModule(network, tracer.trace(network))
         except _OpenQuestion as question:
             (node,) = question.args
@@ -116,7 +116,7 @@ def trace_graph(network: nn.Module, whole: set[int], image: Tensor) -> fx.GraphM
 
 
 def _is_about_sizes(node: fx.Node) -> bool:
-    """Whether a value is made of sizes and constants alone."""
+    """Whether a value is computed from sizes and constants alone."""
     waiting = [node]
     while waiting:
         one = waiting.pop()
@@ -129,39 +129,39 @@ def _is_about_sizes(node: fx.Node) -> bool:
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether a node reads no value of a tensor, but its size, type or place."""
+    """Whether a node reads the size, type or device of a tensor, and not its values."""
     sizes = node.target in (SIZES if node.op == "call_method" else LIKE)
     return sizes or (node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device"))
 
 
 def remove_writes(graph_module: fx.GraphModule, image: Tensor) -> None:
-    """Take the in-place operations out of a graph, by a run on the image (1, 3, H, W) that watches who writes where.
+    """Replace the in-place operations of a graph; a run on the image (1, 3, H, W) shows which tensors they write into.
 
-    Whoever reads the tensor after the write reads the operation's result instead: `kept = x; x += y; return kept` keeps
-    its meaning, whatever the values are. Each tensor's node gets `meta["shape"]`.
+    What reads the tensor after the write reads the operation's result instead, so that `kept = x; x += y; return kept`
+    keeps its meaning for all values. Each tensor's node gets `meta["shape"]`.
 
     Errors: CannotRewrite where a part or a view of the tensor is read after the write, as `kept = x[:, 0]; x += y`.
     """
-    _WriteWatcher(graph_module, mend=True).run(image.clone())
-    for node in graph_module.graph.nodes:  # only now: a module that was called twice wrote twice
+    _WriteWatcher(graph_module, redirect=True).run(image.clone())
+    for node in graph_module.graph.nodes:  # only now: a module that is called twice writes twice
         _remove_write(graph_module, node)
     graph_module.recompile()
 
 
 def fold_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
-    """Put what is computed from weights alone (Swin's positions, standardised weights) in its place, as a buffer.
+    """Replace what is computed from weights alone (Swin's positions, standardised weights) by buffers.
 
-    No gradient passes there, and captum fails on a layer that none passes.
+    No gradient passes through it, and captum fails on a layer without a gradient.
     """
-    moving: set[fx.Node] = set()
+    signal: set[fx.Node] = set()  # what depends on the image
     for node in graph_module.graph.nodes:
-        if node.op == "placeholder" or moving.intersection(node.all_input_nodes):
-            moving.add(node)
-    run = _WriteWatcher(graph_module, mend=False)
+        if node.op == "placeholder" or signal.intersection(node.all_input_nodes):
+            signal.add(node)
+    run = _WriteWatcher(graph_module, redirect=False)
     run.run(image.clone())
     for node in list(graph_module.graph.nodes):
         called = node.op in ("call_module", "call_function", "call_method")
-        if not called or node in moving or not moving.intersection(node.users) or not isinstance(run.env[node], Tensor):
+        if not called or node in signal or not signal.intersection(node.users) or not isinstance(run.env[node], Tensor):
             continue
         graph_module.register_buffer(name := f"constant_{node.name}", run.env[node].detach().clone())
         node.op, node.target, node.args, node.kwargs = "get_attr", name, (), {}
@@ -171,26 +171,26 @@ def fold_constants(graph_module: fx.GraphModule, image: Tensor) -> None:
 
 
 def run_without_writes(graph_module: fx.GraphModule, image: Tensor) -> Any:
-    """Outputs of the network. CannotRewrite where an operation still writes into a tensor."""
-    return _WriteWatcher(graph_module, mend=False).run(image.clone())
+    """The graph's outputs. CannotRewrite where an operation still writes into a tensor."""
+    return _WriteWatcher(graph_module, redirect=False).run(image.clone())
 
 
 class _WriteWatcher(fx.Interpreter):
-    """Runs a graph, and mends or refuses what writes into a tensor: torch counts a tensor's writes in `_version`."""
+    """Runs a graph, and redirects or refuses writes into tensors; torch counts a tensor's writes in `_version`."""
 
-    def __init__(self, graph_module: fx.GraphModule, mend: bool) -> None:
-        # every value is kept until the end: one that was freed could share its memory with a new one by chance
+    def __init__(self, graph_module: fx.GraphModule, redirect: bool) -> None:
+        # every value is kept until the end: a new one could get the memory of one that was freed
         super().__init__(graph_module, garbage_collect_values=False)
-        self.mend, self.extra_traceback = mend, False
+        self.redirect, self.extra_traceback = redirect, False
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node, and look at its inputs before and after."""
+        """Run one node, and compare its inputs before and after."""
         inputs = [tensor for source in n.all_input_nodes for tensor in _tensors(self.env[source])]
         versions = [tensor._version for tensor in inputs]
         value = super().run_node(n)
         n.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else None
         written = [tensor for tensor, was in zip(inputs, versions, strict=True) if tensor._version != was]
-        if written and not self.mend:
+        if written and not self.redirect:
             raise CannotRewrite(f"the in-place operation {n.name} cannot be taken out")
         for tensor in written:
             self._read_result_instead(n, tensor, value)
@@ -218,7 +218,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _remove_write(graph_module: fx.GraphModule, node: fx.Node) -> None:
-    """Let a node call the operation that returns a new tensor."""
+    """Let a node call the operation that returns a new tensor instead."""
     if node.op == "call_module" and hasattr(called := graph_module.get_submodule(str(node.target)), "inplace"):
         called.inplace = False  # type: ignore[assignment]
     if node.kwargs.get("inplace") is True:

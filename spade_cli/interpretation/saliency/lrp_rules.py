@@ -118,6 +118,8 @@ class IdentityRule(nn.Module):
 class GateRule(nn.Module):
     """A product with a gate, a factor that says how much of the other passes: the other gets all relevance."""
 
+    call: Callable[..., Tensor]
+
     def __init__(self, call: nn.Module, gate: int) -> None:
         super().__init__()
         self.call, self.gate = call, gate
@@ -137,6 +139,8 @@ class ProductRule(nn.Module):
 
 class ConstantMatmulRule(nn.Module):
     """A matrix product with attention weights or another constant: the other factor gets all relevance."""
+
+    call: Callable[..., Tensor]
 
     def __init__(self, call: nn.Module, constant: int, signal: int) -> None:
         super().__init__()
@@ -164,11 +168,14 @@ class MatmulRule(nn.Module):
         self.first, self.second = ConstantMatmulRule(call, second, first), ConstantMatmulRule(call, first, second)
 
     def forward(self, *args: Any) -> Tensor:  # noqa: D102
-        return (self.first(*args) + self.second(*args)) / 2
+        output: Tensor = (self.first(*args) + self.second(*args)) / 2
+        return output
 
 
 class WeightRule(nn.Module):
     """A softmax, sigmoid or norm that weighs a signal: its inputs get no relevance."""
+
+    call: Callable[..., Tensor]
 
     def __init__(self, call: nn.Module) -> None:
         super().__init__()
