@@ -100,7 +100,7 @@ class SweepWorker:
                         yield held
                     held = row
                 if held is not None:
-                    yield self._drawn(number, address, held)
+                    yield self._draw_picture(number, address, held)
 
     def _image(self, number: int, address: str) -> Iterator[Row]:
         left = []
@@ -140,7 +140,7 @@ class SweepWorker:
         """The row with the maps' quality, where it is known where the evidence lies."""
         return row if self.masks is None else replace(row, quality=self.masks.measure(self.storage, row))
 
-    def _drawn(self, number: int, address: str, row: Row) -> Row:
+    def _draw_picture(self, number: int, address: str, row: Row) -> Row:
         """The image's picture, from the files of its results; the last row says where that fails."""
         folder = write_result.name_folder(number, address)
         try:

@@ -49,7 +49,7 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     methods, visualize = saliency_methods(interpreter, settings.seed), visualization(interpreter)
     targets = visualization_targets(interpreter)
     device = device_name(config.get("device"))
-    image, notes = _image(config.get("image"), settings.seed)
+    image, notes = _read_picture(config.get("image"), settings.seed)
     with full_precision():
         classifier = load_on_device(model, device, settings.seed)
         methods = _fit_window(methods, classifier.preprocessing.size, asked.overrides)
@@ -57,7 +57,9 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     if terminal.as_json(asked.views):
         terminal.print_objects([vars(finding) for finding in found])
     else:
-        terminal.print_table(HEADER, [row(finding) for finding in found], asked.views, right=("seconds", "memory"))
+        terminal.print_table(
+            HEADER, [format_row(finding) for finding in found], asked.views, right=("seconds", "memory")
+        )
 
 
 def _examine(
@@ -88,7 +90,7 @@ def _examine(
     channels = _channels(targets, classifier, x, layers) if visualize else {}
     check_finite(classifier.model(x)[0].detach().cpu(), classifier)
     console = terminal.console(views)
-    _tell_layers(classifier, layers, notes, console.print if terminal.as_json(views) else own_stdout.say)
+    _print_layers(classifier, layers, notes, console.print if terminal.as_json(views) else own_stdout.say)
     return examine(
         classifier,
         x,
@@ -106,7 +108,7 @@ def _examine(
 def _fit_window(
     methods: dict[str, Callable[..., object]], size: int, overrides: Sequence[str]
 ) -> dict[str, Callable[..., object]]:
-    """Occlusion's square as a quarter of a picture smaller than its usual one, unless a size was typed."""
+    """For a small picture, occlusion's square is a quarter of its side, unless a size was typed."""
     typed = any(word.lstrip("+").startswith("interpreter.occlusion.") for word in overrides)
     if typed or "occlusion" not in methods or size >= USUAL_SIZE:
         return methods
@@ -114,7 +116,7 @@ def _fit_window(
     return methods | {"occlusion": partial(methods["occlusion"], window=side, stride=side)}
 
 
-def _image(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
+def _read_picture(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
     """The picture asked for, or patches of random colours: uint8 (3, H, W); and what there is to know of it."""
     import torch
     from torchvision.transforms.functional import resize
@@ -145,7 +147,7 @@ def _channels(
     return find_channels([target, *middle], classifier, x)
 
 
-def _tell_layers(
+def _print_layers(
     classifier: "Classifier", layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]
 ) -> None:
     """One line of counts, a line for each reason that leaves layers out, and one for each note."""
@@ -167,7 +169,7 @@ def _tell_layers(
         say(f"  note: {note}")
 
 
-def row(finding: "Finding") -> tuple[str, ...]:
+def format_row(finding: "Finding") -> tuple[str, ...]:
     """A finding as the cells of a table."""
     checks = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in finding.checks.items())
     memory = "" if finding.memory is None else f"{finding.memory / 2**20:.0f} MiB"

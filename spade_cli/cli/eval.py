@@ -22,7 +22,7 @@ EXAMPLES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Compose the configuration and evaluate, or go on with an evaluation that was stopped."""
+    """Compose the configuration and evaluate, or resume an evaluation that was stopped."""
     resumed, rest = split_resume(arguments)
     if resumed:
         return _resume(expand_path(resumed), rest)

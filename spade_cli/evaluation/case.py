@@ -1,4 +1,4 @@
-"""One image of an evaluation, and what is computed of it once for all conditions."""
+"""One image of an evaluation, and what all conditions share of it: its answer, samples and statistics."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,7 +43,7 @@ class Case:
     def _load_other(self, index: int) -> Example:
         try:
             return self.plan.data.load(index)
-        except UserError as error:  # of that picture; this one's other measures go on
+        except UserError as error:  # the other picture's fault: the rest of this one is still measured
             raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
 
     def calibrate_on(self, model: nn.Module) -> CalibratedImage:

@@ -35,12 +35,12 @@ class Condition:
     of_other: bool = False
 
 
-def dense() -> Condition:
+def dense_condition() -> Condition:
     """The network as it is."""
     return Condition(DENSE, lambda image: image.classifier.model)
 
 
-def trace(name: str, asked: TraceCondition, layers: Sequence[Layer]) -> Condition:
+def trace_condition(name: str, asked: TraceCondition, layers: Sequence[Layer]) -> Condition:
     """A trace with shares from a schedule. Raises UserError where the schedule does not fit the network."""
     try:
         shares = asked.settings.settle_shares(layers)

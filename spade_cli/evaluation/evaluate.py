@@ -20,7 +20,7 @@ from spade_cli.evaluation import tables
 from spade_cli.evaluation.conditions import SPARSE_FC
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.measure_image import measure
+from spade_cli.evaluation.measure_image import measure_image
 from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
@@ -38,8 +38,8 @@ FIT_TROJAN_SHARE = 0.25  # as `spade world` draws them: all classes and all Troj
 def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path:
     """Measure every condition on every example and write the tables; returns the folder.
 
-    A folder that was begun is gone on with, image by image, to the same numbers. Raises UserError before anything is
-    written where the request cannot be met, SpadeError where nothing at all could be measured.
+    Resumes an evaluation that was stopped, image by image, to the same numbers. Raises UserError for a request that
+    cannot be met, before anything is written, and SpadeError where nothing at all was measured.
     """
     stages = Stages(console)
     check_out(request.out)
@@ -52,13 +52,13 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
         )
         for note in plan.classifier.notes:
             stages.console.print(Text(f"flag           {note}"))
-        with _forgotten_after_a_mistake(folder):
-            plan = fitted(plan, stages)
+        with _forget_after_failure(folder):
+            plan = fit_sparse_fc(plan, stages)
             study = concept_study(plan, folder, stages)
             records = measure_all(plan, folder, study, stages)
         with stages.stage("report"):
-            found = report(plan, records, folder)
-    tell(found, records, stages.console)
+            found = write_tables(plan, records, folder)
+    print_results(found, records, stages.console)
     if not any(record.rows for record in records):
         why = records[0].failures[0][2] if records[0].failures else "nothing was asked for"
         raise SpadeError(
@@ -68,7 +68,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
 
 
 def measure_all(plan: EvaluationPlan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
-    """Every example's record, in order: read where it is there, measured and kept where it is not."""
+    """Every example's record, in order: read from the folder, or else measured and written there."""
     records = {index: folder.record(index) for index in range(len(plan.data.names))}
     left = [index for index, record in records.items() if record is None]
     if len(left) < len(records):
@@ -76,7 +76,7 @@ def measure_all(plan: EvaluationPlan, folder: Folder, study: ConceptStudy | None
     with stages.stage("measure", total=len(left) * len(plan.conditions)) as advance:
         started = time.perf_counter()
         for done, index in enumerate(left, 1):
-            records[index] = record = measure(plan, index, study, advance)
+            records[index] = record = measure_image(plan, index, study, advance)
             folder.keep(record)
             if not stages.console.is_terminal:  # a terminal has a bar
                 minutes = (time.perf_counter() - started) / done * (len(left) - done) / 60
@@ -86,7 +86,7 @@ def measure_all(plan: EvaluationPlan, folder: Folder, study: ConceptStudy | None
     return [record for record in records.values() if record is not None]
 
 
-def fitted(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
+def fit_sparse_fc(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     """The plan with Sparse FC's network in its place, if it was asked for."""
     if SPARSE_FC not in [condition.name for condition in plan.conditions]:
         return plan
@@ -126,7 +126,7 @@ def concept_study(plan: EvaluationPlan, folder: Folder, stages: Stages) -> Conce
     return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
 
 
-def report(plan: EvaluationPlan, records: list[Record], folder: Folder) -> tables.Table:
+def write_tables(plan: EvaluationPlan, records: list[Record], folder: Folder) -> tables.Table:
     """The tables and figures, each file whole or not there."""
     found = tables.fill_table(tables.gather_values(records), plan.request.seed)
     missing = tables.find_missing(records)
@@ -174,7 +174,7 @@ def about(plan: EvaluationPlan) -> dict[str, Any]:
     }
 
 
-def tell(found: tables.Table, records: list[Record], console: Console) -> None:
+def print_results(found: tables.Table, records: list[Record], console: Console) -> None:
     """The end of an evaluation on the terminal."""
     for metric, by_method in found.items():
         cells = by_method.get(tables.AVERAGE) or next(iter(by_method.values()))
@@ -187,7 +187,8 @@ def tell(found: tables.Table, records: list[Record], console: Console) -> None:
 
 
 @contextmanager
-def _forgotten_after_a_mistake(folder: Folder) -> Iterator[None]:
+def _forget_after_failure(folder: Folder) -> Iterator[None]:
+    """After an error the folder may be used for another evaluation, if nothing was measured."""
     try:
         yield
     except SpadeError:

@@ -1,4 +1,4 @@
-"""What an evaluation was asked for, and the same with every choice settled before anything is written."""
+"""What an evaluation is asked for, and the same with every choice made, before anything is written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense, trace
+from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense_condition, trace_condition
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.measures.insertion import KINDS
 from spade_cli.evaluation.sparse_fc import check_last_layer
@@ -25,7 +25,7 @@ FIXED, BEST = "fixed", "best"  # aggregations of a map: the table's, or the pape
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What `spade eval` was asked for. Callables are settled by the caller, with their own settings bound."""
+    """What `spade eval` is asked for. Every function comes with its own settings bound."""
 
     data: str  # "world" or a folder
     model: ModelSource
@@ -46,7 +46,7 @@ class EvaluationRequest:
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
     device: str = "auto"
     command: str = ""  # the command line, for the record
-    arguments: tuple[str, ...] = ()  # the same in words, to go on from
+    arguments: tuple[str, ...] = ()  # the same in words, for resume=
     settings: Mapping[str, Any] = field(default_factory=dict)  # the composed configuration, for the record
 
     @property
@@ -85,14 +85,14 @@ def make_conditions(
     asked: Mapping[str, TraceCondition | None], layers: Sequence[Layer], classifier: Classifier
 ) -> tuple[Condition, ...]:
     """Each condition by its name, dense first: everything is compared with it. Sparse FC's network comes later."""
-    conditions = [dense()]
+    conditions = [dense_condition()]
     for name, condition in asked.items():
         if name == SPARSE_FC:
             check_last_layer(classifier)
             conditions.append(Condition(SPARSE_FC, _refuse_unfitted))
         elif condition is not None:
             try_pruner(condition.settings.pruner, f"conditions: {name}")
-            conditions.append(trace(name, condition, layers))
+            conditions.append(trace_condition(name, condition, layers))
     return tuple(conditions)
 
 
@@ -101,7 +101,7 @@ def _refuse_unfitted(_: object) -> NoReturn:
 
 
 def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
-    """The examples, and whether what is to be measured can be measured on them."""
+    """The examples. Raises UserError where one of the metrics cannot be measured on them."""
     of_maps = [name for name in request.metrics if name in ("localisation", "insertion")]
     if of_maps and not request.saliency:
         raise UserError(f"metrics: {of_maps[0]} is measured on saliency maps; give interpreter=all or saliency")

@@ -26,7 +26,7 @@ OF_MAPS = ("localisation", "insertion", "sanity")  # what maps are needed for
 DECIMALS = 4  # of a curve's points
 
 
-def measure(
+def measure_image(
     plan: EvaluationPlan, index: int, study: ConceptStudy | None, on_condition: Callable[[int], None]
 ) -> Record:
     """Everything about one image. What cannot be measured is a failure with its reason.
@@ -60,7 +60,7 @@ def measure(
             maps[condition.name] = measure_maps(case, condition, network, record)
         on_condition(1)
     if "sanity" in plan.request.metrics:
-        randomise(case, maps, record)
+        compare_with_random(case, maps, record)
     record.seconds = time.perf_counter() - started
     return record
 
@@ -163,8 +163,8 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
         record.curves.append(Curve(condition, method, kind, rounded))
 
 
-def randomise(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:
-    """How alike each map is to that of a network whose weights are drawn anew, the trace made of that network."""
+def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:
+    """How similar each map is to the map of a randomised network, or of a trace made from that network."""
     plan = case.plan
     conditions = [c for c in plan.conditions if (c.layers or c.name == DENSE) and not c.of_other and c.name in maps]
     for metric, share in DEPTHS.items():

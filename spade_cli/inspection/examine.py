@@ -1,4 +1,4 @@
-"""One network examined: a trace, every method with its own checks, visualizations: what works, and what it costs."""
+"""Try everything on one network, a trace, every method, visualizations: what works, and what it costs."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -170,7 +170,7 @@ def _try_visualization(
 
 @contextmanager
 def measure_cost(device: torch.device, finding: Finding) -> Iterator[Finding]:
-    """Time what is done inside, and its memory at the peak, into the finding."""
+    """Measure the seconds and the peak memory of the block, for the finding."""
     before = _start_of_memory(device)
     started = time.perf_counter()
     try:

@@ -14,7 +14,7 @@ from spade_cli.records import LayerRecord, Trial
 
 
 class Draft:
-    """A trace of which nothing is settled yet. The dense network is untouched."""
+    """A trace whose shares can still change. The dense network is untouched."""
 
     def __init__(
         self, model: nn.Module, layers: Sequence[Layer], statistics: Statistics, pruner: Pruner, damping: float

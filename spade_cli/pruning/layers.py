@@ -75,7 +75,7 @@ def find_layers(model: nn.Module, image: Tensor | None = None) -> list[Layer]:
         layers.append(
             Layer(name, _kind(module), tuple(module.weight.shape), reason, supported, block_name(model, name), tied)
         )
-    return layers if image is None else _reached(model, layers, image)
+    return layers if image is None else _find_reached(model, layers, image)
 
 
 def _kind(module: nn.Module) -> str:
@@ -110,20 +110,20 @@ def layer_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def _reached(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer]:
+def _find_reached(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer]:
     """The layers, those not supported that a run on the image does not multiply with as they are."""
     modules = layer_modules(model)
     whole: set[int] = set()  # weights that were used
     parts: set[int] = set()  # memory of weights
     called: set[nn.Module] = set()
 
-    def seen(weight: Tensor, call: Call) -> None:
+    def note_call(weight: Tensor, call: Call) -> None:
         whole.add(id(weight))
         parts.add(weight.untyped_storage().data_ptr())
 
     hooks = [module.register_forward_pre_hook(lambda module, _: called.add(module)) for module in model.modules()]
     try:
-        with eval_mode(model), watch_calls(seen):
+        with eval_mode(model), watch_calls(note_call):
             model(image.clone())
     finally:
         for hook in hooks:

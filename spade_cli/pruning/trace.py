@@ -131,7 +131,7 @@ class Pruning:
 
 
 def order_records(layers: Sequence[Layer], found: Mapping[str, LayerRecord]) -> tuple[LayerRecord, ...]:
-    """The records in the order of `layers`; one whose weight another layer holds says what became of that."""
+    """The records in the order of `layers`; a layer that shares a weight has the record of the layer that holds it."""
     return tuple(
         found[layer.name]
         if layer.tied is None

@@ -37,7 +37,7 @@ class SampleBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         device = device_of(self.classifier.model)
-        for batch in self.samples.split(self.batch_size):
+        for batch in torch.split(self.samples, self.batch_size):
             yield self.classifier.preprocessing.normalise(batch.to(device).float() / 255)
 
 
@@ -116,7 +116,7 @@ def calibrate(
 
 
 def split_passes(model: nn.Module, names: Sequence[str], memory: float) -> list[list[str]]:
-    """The names in order, in parts whose Hessians fit into `memory` bytes together; one that never fits is alone."""
+    """The names in order, in parts whose Hessians fit into `memory` bytes; a layer that never fits is alone."""
     modules = layer_modules(model)
     parts: list[list[str]] = [[]]
     used = 0

@@ -51,7 +51,7 @@ def run(request: RunRequest, console: Console | None = None) -> Path:
 
 @contextmanager
 def _local_image(request: RunRequest) -> Iterator[RunRequest]:
-    """The request with a local copy of the picture that its URL names; the copy is gone after the block."""
+    """The request with a local copy of an image from a URL; the copy is deleted after the block."""
     if not request.source:
         yield request
         return

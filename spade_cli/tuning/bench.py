@@ -48,7 +48,7 @@ class Trial:
 
 
 class Bench:
-    """Measures settings on images by index; what was measured is kept in the folder, whole or not at all."""
+    """Measures settings on images by index; each result is one file of the folder, written whole."""
 
     def __init__(self, plan: TuningPlan, folder: Folder) -> None:
         self.plan, self.folder = plan, folder
@@ -58,11 +58,11 @@ class Bench:
         """What the dense network's maps of an image measure; a failure of the whole image is one in the record."""
         record = self.folder.record(index)
         if record is None:
-            record = self._dense(index)
+            record = self._measure_dense(index)
             self.folder.keep(record)
         return record
 
-    def _dense(self, index: int) -> Record:
+    def _measure_dense(self, index: int) -> Record:
         plan = self.plan.evaluation
         record = Record(index, plan.data.names[index])
         try:
@@ -79,7 +79,7 @@ class Bench:
             return record
         record.target = case.target
         measure_maps(case, plan.conditions[0], plan.classifier.model, record)
-        return self._essential(record)
+        return self._keep_tuned_measures(record)
 
     def trial(
         self,
@@ -88,13 +88,13 @@ class Bench:
         allowed: float = math.inf,
         on_image: Callable[[int], None] = lambda _: None,
     ) -> Trial:
-        """Measure a setting on these images, or read what was measured; broken off once more than `allowed` are lost.
+        """Measure a setting on these images, or read it; it is broken off once more than `allowed` images are lost.
 
         An image is lost where its top-1 changes or the setting has no map of a method that the dense network has.
         """
         asked = {"shares": shares, "images": list(indices), "allowed": None if allowed == math.inf else allowed}
-        file = self.folder.path / TRIALS / f"{_name(asked)}.json"
-        found = _read(file)
+        file = self.folder.path / TRIALS / f"{_hash_settings(asked)}.json"
+        found = _read_trial(file)
         if found is None:
             found = self._trial(shares, indices, allowed, on_image)
             text = json.dumps({**asked, **found.to_json()}, ensure_ascii=False, allow_nan=False) + "\n"
@@ -103,7 +103,7 @@ class Bench:
 
     def trials(self, indices: Sequence[int]) -> list[Trial]:
         """Every setting but the dense network that was measured on these images, by whatever process."""
-        found = [_read(file) for file in sorted((self.folder.path / TRIALS).glob("*.json"))]
+        found = [_read_trial(file) for file in sorted((self.folder.path / TRIALS).glob("*.json"))]
         pruned = [one for one in found if one is not None and one.shares and one.records]
         return [one for one in pruned if {record.index for record in one.records} <= set(indices)]
 
@@ -126,7 +126,7 @@ class Bench:
         tuned = self.plan.evaluation.conditions[-1]
         record = Record(index, self.plan.evaluation.data.names[index])
         try:
-            case, draft = self._at_hand(index)
+            case, draft = self._open_image(index)
             network = draft.set({layer: share for name, share in shares.items() for layer in self.plan.blocks[name]})
             with torch.no_grad():
                 same = bool(self.plan.evaluation.classifier.output.same_answer(case.logits, network(case.x)[0]))
@@ -137,15 +137,15 @@ class Bench:
             raise
         except SpadeError as error:
             record.fail(tuned.name, "", error)
-        return self._essential(record)
+        return self._keep_tuned_measures(record)
 
-    def _essential(self, record: Record) -> Record:
+    def _keep_tuned_measures(self, record: Record) -> Record:
         """Without the measures that are not tuned by, and without curves."""
         record.rows = [row for row in record.rows if row.metric in (self.plan.request.metric, SAME)]
         record.curves = []
         return record
 
-    def _at_hand(self, index: int) -> tuple[Case, Draft]:
+    def _open_image(self, index: int) -> tuple[Case, Draft]:
         """An image and its draft: the first ones stay in memory, as many as fit; the others are made for each trial."""
         if index in self._kept:
             return self._kept[index]
@@ -160,7 +160,7 @@ class Bench:
 
     @cached_property
     def _bytes(self) -> int:
-        """What an image's draft comes to: its statistics, each layer at each share, and a copy of the network."""
+        """The size of an image's draft: its statistics, each layer at each share, and a copy of the network."""
         plan = self.plan.evaluation
         modules = layer_modules(plan.classifier.model)
         tuned = [modules[name] for name in plan.conditions[-1].layers]
@@ -185,7 +185,7 @@ def is_lost(dense: Record, tuned: Record, metric: str) -> bool:
 
 
 def score(trial: Trial, dense: Mapping[int, Record], metric: str) -> Score:
-    """What a tuner is told of a trial."""
+    """How a trial did, for the tuner."""
     gains = [gain(dense[record.index], record, metric) for record in trial.records]
     found = [value for value in gains if value is not None]
     so_far = mean(found) if found else 0.0
@@ -197,11 +197,11 @@ def _by_method(record: Record, metric: str) -> dict[str, float]:
     return {method: value for _, method, name, value in record.rows if name == metric}
 
 
-def _name(asked: Mapping[str, object]) -> str:
+def _hash_settings(asked: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(file: Path) -> Trial | None:
+def _read_trial(file: Path) -> Trial | None:
     if not file.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a tuner searches: a share of the ladder for each block, and what it is told of a setting that was tried."""
+"""What a tuner searches: a share of the ladder for each block; and what it learns about a setting."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

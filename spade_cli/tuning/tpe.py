@@ -1,6 +1,6 @@
 """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) over the shares of all blocks at once.
 
-The study is an SQLite file: it is gone on with after a stop, and several processes may work on it.
+The study is an SQLite file: it can be resumed, and several processes may work on it.
 """
 
 import os
@@ -38,21 +38,21 @@ def tpe(space: Space, attempt: Try, *, trials: int, seed: int, folder: Path) -> 
     was broken off counts as worse than all that were not, and the better the longer it lasted. What is proposed depends
     on the seed and the trials that are finished alone, so that a stop changes nothing.
     """
-    study = _open(folder / STUDY)
+    study = _open_study(folder / STUDY)
     _release_dead(study)
-    while _count(study, failed=False) < trials:
+    while _count_trials(study, failed=False) < trials:
         trial = study.ask()
         trial.set_user_attr(OWNER, _own_name())
-        number = trial.number - _count(study, failed=True, before=trial.number)
+        number = trial.number - _count_trials(study, failed=True, before=trial.number)
         study.sampler = _sampler(space, number, seed)
         steps = {block: trial.suggest_int(block, 0, len(space.ladder)) for block in space.blocks}
-        _tell(study, trial, attempt(space.shares(steps)))
+        _report_score(study, trial, attempt(space.shares(steps)))
     gained = [trial for trial in study.trials if trial.state.name == "COMPLETE" and trial.value > 0]
     best = max(gained, key=lambda trial: (trial.value, -trial.number), default=None)
     return {} if best is None else space.shares(best.params)
 
 
-def _tell(study: Any, trial: Any, score: Score) -> None:
+def _report_score(study: Any, trial: Any, score: Score) -> None:
     import optuna
 
     if score.gain is not None:
@@ -74,7 +74,7 @@ def _sampler(space: Space, number: int, seed: int) -> Any:
         return PartialFixedSampler(dict.fromkeys(space.blocks, len(space.ladder) - number), sampler)
 
 
-def _open(file: Path) -> Any:
+def _open_study(file: Path) -> Any:
     """The study in the file; a new one appears whole, since two processes may be the first."""
     import optuna
 
@@ -101,22 +101,22 @@ def _storage(file: Path) -> Any:
 
 
 def _release_dead(study: Any) -> None:
-    """Trials of processes of this machine that are gone will not come to an end: they count no more."""
+    """Trials of processes of this machine that have ended count as failed: nobody will finish them."""
     for trial in study.get_trials(deepcopy=False):
         host, _, process = trial.user_attrs.get(OWNER, "").rpartition(":")
-        if trial.state.name == "RUNNING" and host == socket.gethostname() and not _alive(int(process)):
-            study.tell(trial.number, state=_failed())
+        if trial.state.name == "RUNNING" and host == socket.gethostname() and not _is_alive(int(process)):
+            study.tell(trial.number, state=_failed_state())
 
 
-def _failed() -> Any:
+def _failed_state() -> Any:
     import optuna
 
     return optuna.trial.TrialState.FAIL
 
 
-def _alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     if process == os.getpid():
-        return False  # it was another process of this number: this one has not begun
+        return False  # an older process had the same number: this one has not begun a trial
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -130,7 +130,7 @@ def _own_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _count(study: Any, *, failed: bool, before: int | None = None) -> int:
-    """How many trials failed, or did not, of those with a smaller number than `before`."""
+def _count_trials(study: Any, *, failed: bool, before: int | None = None) -> int:
+    """How many trials failed, or did not, among those numbered below `before`."""
     trials = study.get_trials(deepcopy=False)[:before]
     return sum((trial.state.name == "FAIL") == failed for trial in trials)

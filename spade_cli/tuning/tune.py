@@ -40,8 +40,8 @@ class Images:
 def tune(request: TuningRequest, console: Console | None = None) -> Path:
     """Find shares, measure them on images that had no say, and write schedule.yaml; returns the folder.
 
-    A folder that was begun is gone on with, and others may be at work on it at the same time. Raises UserError before
-    anything is written where the request cannot be met, SpadeError where too few images can be measured.
+    Resumes a tuning that was stopped; other processes may work in the folder at the same time. Raises UserError for a
+    request that cannot be met, before anything is written, and SpadeError where too few images can be measured.
     """
     stages = Stages(console)
     out = request.evaluation.out
@@ -55,11 +55,11 @@ def tune(request: TuningRequest, console: Console | None = None) -> Path:
         for note in plan.evaluation.classifier.notes:
             stages.console.print(Text(f"flag           {note}"))
         bench = Bench(plan, folder)
-        images = split(plan, bench, stages)
-        best = search(plan, folder, bench, images, stages)
+        images = split_images(plan, bench, stages)
+        best = search_shares(plan, folder, bench, images, stages)
         with stages.stage("held out", total=len(images.held_out)) as advance:
             held_out = bench.trial(best, images.held_out, on_image=advance)
-            tuned = bench.trial(best, images.tuning, allowed(plan, images))
+            tuned = bench.trial(best, images.tuning, most_lost(plan, images))
         tried = tuple(bench.trials(images.tuning))
         found = Found(best, tuned, held_out, images.dense, images.left_out, tried)
         for line in write(plan, found, folder):
@@ -67,8 +67,8 @@ def tune(request: TuningRequest, console: Console | None = None) -> Path:
     return out
 
 
-def split(plan: TuningPlan, bench: Bench, stages: Stages) -> Images:
-    """Dense maps of every image; those that have the measure are dealt to the two sets at random, by the seed."""
+def split_images(plan: TuningPlan, bench: Bench, stages: Stages) -> Images:
+    """Dense maps of every image; the images that have the measure are split at random, by the seed."""
     names, request = plan.evaluation.data.names, plan.request
     with stages.stage("dense maps", total=len(names)) as advance:
         dense = {}
@@ -93,13 +93,13 @@ def folder_of(plan: TuningPlan) -> Path:
     return plan.request.evaluation.out
 
 
-def allowed(plan: TuningPlan, images: Images) -> int:
+def most_lost(plan: TuningPlan, images: Images) -> int:
     """How many of the tuning images may be lost."""
     return int(plan.request.lost * len(images.tuning))
 
 
-def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stages: Stages) -> BlockShares:
-    """The best setting of all that were tried, here or by whoever was or is at work on the folder."""
+def search_shares(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stages: Stages) -> BlockShares:
+    """The best setting of all that were tried, in this process or in others that work in the folder."""
     request, space = plan.request, plan.space
     total = request.trials if request.tuner == "tpe" else len(space.blocks) * len(space.ladder)
     done = count(1)
@@ -108,11 +108,11 @@ def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stage
         def attempt(shares: BlockShares) -> Score:
             if not shares:
                 return Score(0.0, 0.0, len(images.tuning), 0)  # the dense network itself
-            trial = bench.trial(shares, images.tuning, allowed(plan, images))
+            trial = bench.trial(shares, images.tuning, most_lost(plan, images))
             found = score(trial, images.dense, request.metric)
             advance(1)
             if not stages.console.is_terminal:  # a terminal has a bar
-                stages.console.print(Text(f"{next(done):>4} of {total}  {_told(found)}"))
+                stages.console.print(Text(f"{next(done):>4} of {total}  {_describe_score(found)}"))
             return found
 
         tuners: dict[str, Callable[[Space, Try], BlockShares]] = {
@@ -122,7 +122,7 @@ def search(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stage
         return tuners[request.tuner](space, attempt)
 
 
-def _told(found: Score) -> str:
+def _describe_score(found: Score) -> str:
     if found.gain is None:
         return f"broken off after {found.seen} images: {found.lost} lost their top-1"
     return f"gain {100 * found.gain:+.2f} points, {found.lost} images lost"

@@ -1,11 +1,11 @@
-"""What a tuning was asked for, and the same with every choice settled before anything is written."""
+"""What a tuning is asked for, and the same with every choice made, before anything is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from spade_cli.errors import UserError
-from spade_cli.evaluation.conditions import Condition, dense
+from spade_cli.evaluation.conditions import Condition, dense_condition
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.pruning import body
 from spade_cli.run.request import try_pruner
@@ -23,7 +23,7 @@ MEASURED = {  # metric -> the family of `spade eval` that measures it
 
 @dataclass(frozen=True)
 class TuningRequest:
-    """What `spade tune` was asked for; pictures, network, methods and samples as an evaluation has them."""
+    """What `spade tune` is asked for; pictures, network, methods and samples as an evaluation has them."""
 
     evaluation: EvaluationRequest  # of one metric's family, without conditions; it has the pruner
     metric: str
@@ -61,7 +61,7 @@ def plan_tuning(request: TuningRequest) -> TuningPlan:
     blocks = {name: found[name] for name in list(found)[: request.blocks]}
     tuned = Condition(TUNED, _refuse_network, tuple(name for block in blocks.values() for name in block))
     space = Space(tuple(blocks), tuple(sorted(set(request.ladder))))
-    return TuningPlan(request, replace(plan, conditions=(dense(), tuned)), blocks, space)
+    return TuningPlan(request, replace(plan, conditions=(dense_condition(), tuned)), blocks, space)
 
 
 def _refuse_network(_: object) -> NoReturn:

@@ -93,11 +93,11 @@ def asked_for(**changes):
 def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
     layers = find_layers(small())
     wide, narrow = (
-        made.trace("wide", asked_for(), layers),
-        made.trace("head", asked_for(layer_shares={"conv*": 0}), layers),
+        made.trace_condition("wide", asked_for(), layers),
+        made.trace_condition("head", asked_for(layer_shares={"conv*": 0}), layers),
     )
     assert wide.layers == ("conv1", "conv2", "head") and narrow.layers == ("head",)
-    shared = calibration([made.dense(), wide, narrow])
+    shared = calibration([made.dense_condition(), wide, narrow])
     for condition in (wide, narrow):
         own = calibration([condition])
         for name, value in condition.make(shared).state_dict().items():
@@ -106,11 +106,11 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
     statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
     expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
     assert wide.make(shared).head.weight.equal(expected.head.weight)
-    assert made.dense().make(shared) is model
+    assert made.dense_condition().make(shared) is model
 
 
 def test_making_a_trace_leaves_the_dense_network_alone():
-    shared = calibration([wide := made.trace("wide", asked_for(), find_layers(small()))])
+    shared = calibration([wide := made.trace_condition("wide", asked_for(), find_layers(small()))])
     before = {name: value.clone() for name, value in shared.classifier.model.state_dict().items()}
     assert (wide.make(shared).head.weight == 0).sum() == 20
     assert all(value.equal(before[name]) for name, value in shared.classifier.model.state_dict().items())
@@ -119,7 +119,9 @@ def test_making_a_trace_leaves_the_dense_network_alone():
 
 def test_auto_searches_with_the_calibration_that_all_conditions_share():
     layers = find_layers(small())
-    auto = made.trace("auto", asked_for(level=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers)
+    auto = made.trace_condition(
+        "auto", asked_for(level=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers
+    )
     assert auto.layers == ("conv1", "conv2"), "the head is no candidate"
     shared = calibration([auto])
     classifier = shared.classifier

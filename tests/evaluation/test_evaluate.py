@@ -15,7 +15,7 @@ from scenes import MODEL, QUICK, write_scenes
 from spade_cli.cli import main
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.case import open_case
-from spade_cli.evaluation.conditions import dense
+from spade_cli.evaluation.conditions import dense_condition
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest
 from spade_cli.models import ModelSource, load_model
 from spade_cli.pruning import find_layers
@@ -180,7 +180,7 @@ def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
         str(source), ModelSource(None), out, TraceSettings(sample_count=6), {}, held_out=6, saliency={}
     )
     data = datasets.folder(source, out, None, 0, classifier)
-    plan = EvaluationPlan(request, classifier, find_layers(classifier.model), (dense(),), data)
+    plan = EvaluationPlan(request, classifier, find_layers(classifier.model), (dense_condition(),), data)
     case = open_case(plan, 0, data.load(0))
     samples, held = case.calibration(0).samples, case.held_out.samples
     assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)

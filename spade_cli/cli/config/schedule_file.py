@@ -13,7 +13,7 @@ FORM = "write shares: and under it a line NAME: SHARE for each block or layer"
 
 
 def with_shares(settings: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's settings; where it is a table, what its file says in the file's place."""
+    """A schedule's settings; for a table, with the shares from its file."""
     if settings.get("_target_") != TABLE:
         return settings
     file = _file(settings)

@@ -47,7 +47,7 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> RunRequest:
         visualization_targets=visualization_targets(interpreter),
         target=text("target", config.get("target"), "predicted"),
         device=device_name(config.get("device")),
-        keep=_kept(config.get("keep", list(KEPT))),
+        keep=_read_keep(config.get("keep", list(KEPT))),
         command=asked.command,
         config=asked.yaml,
     )
@@ -83,7 +83,7 @@ def trace_settings(
     )
 
 
-def _kept(asked: Any) -> tuple[str, ...]:
+def _read_keep(asked: Any) -> tuple[str, ...]:
     if not isinstance(asked, list) or not all(name in KEPT for name in asked):
         raise UserError(f"keep={asked}: give a list of {' and '.join(KEPT)}, such as keep=[report], or keep=[]")
     return tuple(asked)

@@ -24,7 +24,7 @@ from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
 from spade_cli.evaluation.conditions import Condition
-from spade_cli.evaluation.evaluate import about, fitted
+from spade_cli.evaluation.evaluate import about, fit_sparse_fc
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
 from spade_cli.evaluation.study.scorecam import score_cam
@@ -60,7 +60,7 @@ def build_study(request: EvaluationRequest, out: Path, console: Console | None =
         if request.visualize is None:
             raise UserError(f"study={out} shows feature visualizations; give interpreter=all or visualization")
         with new_folder(out, f"study={out}") as folder:
-            plan = fitted(plan, stages)
+            plan = fit_sparse_fc(plan, stages)
             tasks, shown, skipped = _make_tasks(plan, stages)
             if not tasks:
                 why = "; ".join(sorted({reason for _, reason in skipped}))
