@@ -104,7 +104,8 @@ def reached(*_: Any, **__: Any) -> None:
 def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where work would begin, every command ends; an empty folder but for one picture."""
     for place in (
-        *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.run.request.load_on_device"),
+        *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.models.load_model"),
+        "spade_cli.run.request.load_on_device",
         *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study.build_study"),
         *(
             "spade_cli.evaluation.study.score_answers.score",

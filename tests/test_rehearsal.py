@@ -303,7 +303,7 @@ def _x(classifier: Classifier) -> Tensor:
         (lambda: wrap(small(), size=(32, 40)), "side of a square"),
         (lambda: wrap(small(), size=0), "side of a square"),
         (lambda: wrap(small(), size=32, mean=[123, 117, 104]), "divide"),
-        (lambda: wrap(small(), size=32, std=0), "0..1"),
+        (lambda: wrap(small(), size=32, std=0), "std=0 is not a number from 1e-06 to 1"),
         (lambda: wrap(small(), size=32, mean=[0.5, 0.5]), "one number or three"),
         (lambda: wrap(small(), size=32, labels="abcde"), "1 given"),
         (lambda: spade_cli.trace(wrapped(small()), photograph(), target="cat"), "cat"),

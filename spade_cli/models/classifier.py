@@ -18,7 +18,8 @@ from spade_cli.models.labels import find_class
 from spade_cli.networks.scores import Output
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MOST_MEAN = 1.0  # images are in 0..1; a mean of 123 is for images in 0..255
+MIN_STD = 1e-6  # networks that want values of 16 bits divide by 1/65535
+BRIGHTEST = 255.0  # of pictures in whole numbers
 AUTO = "auto"  # the meaning of the outputs is found out
 COLOURS, GREY = 3, 1  # channels of a network's input
 
@@ -122,13 +123,21 @@ def assume_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str,
 
 
 def read_colour(key: str, value: Any) -> tuple[float, ...]:
-    """A mean or a deviation: one number for all colours, or three. Raises UserError for others, and beyond 0..1."""
+    """`mean` or `std`: one number for all colours, or three. Raises UserError for others, and beyond 0..1."""
     parts = tuple(value) if isinstance(value, list | tuple) else (value, value, value)
     good = [isinstance(part, int | float) and not isinstance(part, bool) and math.isfinite(part) for part in parts]
     if len(parts) != COLOURS or not all(good):
-        raise UserError(f"{key}={value} is not one number or three; write for example {key}=(0.5, 0.5, 0.5)")
-    if max(map(abs, parts)) > MOST_MEAN or (key == "std" and min(parts) <= 0):
-        raise UserError(f"{key}={value} is not for pictures in 0..1; divide what is meant for 0..255 by 255")
+        raise UserError(f"{key}={value} is not one number or three; write for example {key}=[0.5,0.5,0.5]")
+    if 1 < max(parts) <= BRIGHTEST and min(parts) >= 0:
+        divided = ",".join(f"{part / BRIGHTEST:.3g}" for part in parts)
+        raise UserError(
+            f"{key}={value} is for pictures from 0 to 255, and here they are from 0 to 1: divide by 255, "
+            f"{key}=[{divided}]"
+        )
+    low = MIN_STD if key.endswith("std") else 0
+    for part in parts:
+        if not low <= part <= 1:
+            raise UserError(f"{key}={part} is not a number from {low:g} to 1; give one")
     return tuple(float(part) for part in parts)
 
 

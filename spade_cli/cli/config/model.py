@@ -1,21 +1,18 @@
 """The group `model` of the configuration -> a ModelSource: checked and plain."""
 
 import inspect
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spade_cli.cli.config.compose import import_from_here
-from spade_cli.cli.config.values import MISSING, number, one_of, section, text, whole
+from spade_cli.cli.config.values import MISSING, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
-from spade_cli.models.classifier import AUTO, COLOURS, GREY
+from spade_cli.models.classifier import AUTO, COLOURS, GREY, read_colour
 from spade_cli.networks.scores import Output
 
 MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
-MIN_STD = 1e-6  # networks that want values of 16 bits divide by 1/65535
-BRIGHTEST = 255.0  # of pictures in whole numbers
 
 
 def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSource:
@@ -38,8 +35,8 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         weights=text("model.weights", model.get("weights"), "default"),
         labels=None if labels is None else text("model.labels", labels, "PATH"),
         size=None if size is None else whole("model.size", size, 1, MAX_SIZE),
-        mean=_colour("model.mean", model.get("mean"), 0),
-        std=_colour("model.std", model.get("std"), MIN_STD),
+        mean=_read_colour("model.mean", model.get("mean")),
+        std=_read_colour("model.std", model.get("std")),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
         channels=None if model.get("channels") is None else _channels(model["channels"]),
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
@@ -61,22 +58,11 @@ def source_of_run(run: Path) -> ModelSource:
     return model_source(section(config if isinstance(config, dict) else {}, "model"))
 
 
-def _colour(key: str, value: Any, low: float) -> tuple[float, ...] | None:
-    """Three numbers of pictures whose values lie in [0, 1]."""
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 3:
+def _read_colour(key: str, value: Any) -> tuple[float, ...] | None:
+    """Three numbers of images whose values lie in [0, 1], or None."""
+    if value is not None and not isinstance(value, list):
         raise UserError(f"{key}={value} is not three numbers; write for example {key}=[0.5,0.5,0.5]")
-    for part in value:
-        number(key, part, -math.inf)
-    parts: list[float] = value
-    if 1 < max(parts) <= BRIGHTEST and min(parts) >= 0:
-        divided = ",".join(f"{part / BRIGHTEST:.3g}" for part in parts)
-        raise UserError(
-            f"{key}={value} is for pictures from 0 to 255, and here they are from 0 to 1: divide by 255, "
-            f"{key}=[{divided}]"
-        )
-    return tuple(number(key, part, low, 1) for part in parts)
+    return None if value is None else read_colour(key, value)
 
 
 def _channels(value: Any) -> int:

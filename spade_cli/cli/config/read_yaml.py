@@ -67,14 +67,16 @@ def read_options(file: Path, prefix: str = "") -> list[Option]:
     """Every key of a file and of the files it is composed of; a later file's default and meaning win."""
     text, root = _read(file)
     found: dict[str, Option] = {}
-    for neighbour, choice in _defaults(root):
+    parts = list(_defaults(root))
+    for neighbour, choice in parts if ("_self_", "") in parts else [*parts, ("_self_", "")]:
         # A user's file may be composed of spade's own, as in Hydra's search path.
         places = (file.parent / f"{neighbour}.yaml", CONFIGS / file.parent.name / f"{neighbour}.yaml")
         part = next((place for place in places if place.is_file()), None)
+        options = list(_own_options(root, text, prefix)) if neighbour == "_self_" else []
         if not choice and neighbour != "_self_" and part:
-            found |= {option.key: option for option in read_options(part, prefix)}
-    for option in _own_options(root, text, prefix):
-        found[option.key] = option if option.meaning or option.key not in found else found[option.key]
+            options = read_options(part, prefix)
+        for option in options:
+            found[option.key] = option if option.meaning or option.key not in found else found[option.key]
     return list(found.values())
 
 
