@@ -15,7 +15,7 @@ def test_defaults_are_those_of_the_yaml_files():
     for name in ("augmentation", "pruner", "schedule"):
         assert getattr(read, name).func is getattr(plain, name), name
     rest = [name for name in TraceSettings.__dataclass_fields__ if name not in ("augmentation", "pruner", "schedule")]
-    for name in rest[: rest.index("calibration")] + ["seed"]:
+    for name in [*rest[: rest.index("calibration")], "seed"]:
         assert getattr(read, name) == getattr(plain, name), name
     assert read.calibration.rows_per_column == plain.calibration.rows_per_column
     assert read.calibration.batch_size == plain.calibration.batch_size
