@@ -5,14 +5,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spade_cli.errors import SpadeError, UserError
+from spade_cli.records import read_record
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on every file system in use
 SHOWN = 60  # characters of a path that is too long
 PART = ".part"  # ends the name of a file that is not written to its end yet
-COUNTED = ("batch", "sweep")  # folders that note how many images they are of
 
 
 def expand_path(path: str | Path) -> Path:
@@ -92,33 +92,24 @@ class About:
 
     folder: str  # where the command was given
     command: str
-    arguments: tuple[str, ...]  # the same in words, to resume from
+    arguments: tuple[str, ...]  # the same as words, to resume with
     identity: Mapping[str, Any]  # all that the results depend on
-    images: int  # of a batch or a sweep
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any], what: str) -> "About":
-        """Raises KeyError, TypeError or ValueError where it is of nothing that spade wrote."""
-        words = [content["folder"], content["command"], *content["arguments"]]
-        if not isinstance(content["identity"], dict) or not isinstance(content["arguments"], list):
-            raise ValueError(f"it is not of {name_one(what)}")
-        if not all(isinstance(word, str) for word in words):
-            raise ValueError("its command is not a text")
-        images = int(content["images"]) if what in COUNTED else 0
-        return cls(words[0], words[1], tuple(words[2:]), content["identity"], images)
 
 
-def read_about(read: Callable[[str], bytes], out: str, what: str) -> About:
+AboutKind = TypeVar("AboutKind", bound=About)
+
+
+def read_about(kind: type[AboutKind], read: Callable[[str], bytes], out: str, what: str) -> AboutKind:
     """What a folder `out` of a `what` says of itself. Raises UserError where it is no such folder.
 
     read: the bytes of one of its files, by name.
     """
     file = f"{what}.json"
     try:
-        return About.from_json(json.loads(read(file).decode("utf-8")), what)
+        return read_record(kind, json.loads(read(file).decode("utf-8")))
     except FileNotFoundError:
         raise UserError(f"{out} holds no {what} ({file} is not there); give the folder of one") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{out}: its {file} cannot be read ({error}); give another folder") from None
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from spade_cli.files import About, check_folder, compare_settings, read_about
 LIST = "images.jsonl"
 LOCK = ".lock"
 RESULTS = "images"  # below it are the results
+
+
+@dataclass(frozen=True)
+class AboutBatch(About):
+    """What the folder of a batch or a sweep says of itself."""
+
+    images: int
 
 
 class Folder:
@@ -124,6 +132,6 @@ def _lock(path: Path, out: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def about_folder(out: str, kind: str) -> About:
+def about_folder(out: str, kind: str) -> AboutBatch:
     """What the folder of a batch or a sweep says of it. Raises UserError where there is no such folder."""
-    return read_about(open_storage(out).read, out, kind)
+    return read_about(AboutBatch, open_storage(out).read, out, kind)

@@ -42,7 +42,7 @@ def collect_panels(rows: Iterable[Row], axes: Axes) -> list[Panel]:
         add("same prediction", where, found.same_prediction)
         add("agreement on the samples", where, found.agreement)
         add("KL(dense || trace), nats", where, found.kl)
-        target = [found.prediction[network].target_probability for network in ("trace", "dense")]
+        target = [network.target_probability for network in (found.prediction.trace, found.prediction.dense)]
         add("probability of the explained class", where, *target)
         for method, aucs in (row.quality or {}).items():
             if "trace" in aucs:

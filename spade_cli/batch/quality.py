@@ -41,7 +41,7 @@ class Masks:
         except SpadeError:
             return None
         summary = parse_summary(storage.read(f"{row.folder}/{LAST}"), row.folder)
-        answer = row.result.prediction["dense"].index
+        answer = row.result.prediction.dense.index
         if example.mask is None or not answer == summary.target.index == example.target:
             return None
         mask = datasets.network_mask(example.mask, self.classifier)

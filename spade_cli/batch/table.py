@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.report.summary import Prediction, Summary
+from spade_cli.records import read_record
+from spade_cli.report.summary import Predictions, Summary
 
 JSONL = "index.jsonl"
 ABSENT = -1
@@ -45,12 +46,12 @@ class Result:
     """What one result's summary.json says, in the figures that people sort and filter by."""
 
     target: str
-    prediction: Mapping[str, Prediction]  # "dense" and "trace"
+    prediction: Predictions
     same_prediction: bool
     agreement: float
     kl: float
     sparsity: float
-    flags: Sequence[str]
+    flags: tuple[str, ...]
     seconds: float
 
     @classmethod
@@ -59,7 +60,7 @@ class Result:
         fidelity = summary.fidelity
         return cls(
             target=summary.target.label,
-            prediction={"dense": summary.prediction.dense, "trace": summary.prediction.trace},
+            prediction=summary.prediction,
             same_prediction=fidelity.same_prediction,
             agreement=fidelity.agreement,
             kl=fidelity.kl,
@@ -115,13 +116,9 @@ class Row:
         """The other way round. Raises KeyError, TypeError or ValueError for any other line."""
         if line["status"] not in (DONE, FAILED):
             raise ValueError(f"its status is {line['status']!r}")
-        item = Item(line["number"], line["image"], line.get("job"), line.get("options", {}))
-        result = None
-        if line["status"] == DONE:
-            figures = {name: line[name] for name in Result.__dataclass_fields__}
-            answers = {network: Prediction(**answer) for network, answer in line["prediction"].items()}
-            result = Result(**{**figures, "prediction": answers})
-        return cls(item, line["folder"], line["reason"], result, line.get("traceback"), line.get("quality"))
+        result = read_record(Result, line) if line["status"] == DONE else None
+        own = (line["folder"], line["reason"], result, line.get("traceback"), line.get("quality"))
+        return cls(read_record(Item, line), *own)
 
     def to_csv(self, options: Sequence[str]) -> str:
         """One line of the CSV file, its end included; `options` are a sweep's, by name."""
@@ -172,7 +169,7 @@ class Table:
             if not 0 <= self._key(row.item) < len(self.starts):
                 raise ValueError("it is of another batch")
             return row
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.jsonl} cannot be read ({error}); delete it, and it is made anew from the results"
             ) from None

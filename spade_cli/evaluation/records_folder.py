@@ -143,4 +143,4 @@ def check_out(out: Path, what: str = EVALUATION) -> None:
 
 def about_folder(out: Path, what: str = EVALUATION) -> About:
     """What an evaluation's folder says of it. Raises UserError where there is no such folder."""
-    return read_about(lambda name: (out / name).read_bytes(), str(out), what)
+    return read_about(About, lambda name: (out / name).read_bytes(), str(out), what)

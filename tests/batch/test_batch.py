@@ -185,7 +185,7 @@ def test_images_solved_together_are_the_same(here):
 
 
 def test_size_is_the_quicker_one(here):
-    size = Size(None, request("out"), BatchWork(request("out"), "out", None).open().setting)
+    size = Size(None, request("out"), BatchWork(request("out"), "out", None).open().plan)
     assert (size.together, size.next()) == (8, 1)
     size.took(1, 9.0)  # warms up
     assert size.next() == 1

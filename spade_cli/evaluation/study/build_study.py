@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,14 @@ class Task:
     neuron: str
     other: str
     right_side: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """What key.json holds to score answers."""
+
+    study: str
+    tasks: Mapping[str, Task]  # by number
 
 
 def build_study(request: EvaluationRequest, out: Path, console: Console | None = None) -> Path:

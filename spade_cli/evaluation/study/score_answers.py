@@ -9,7 +9,8 @@ from typing import Any
 from spade_cli.errors import UserError
 from spade_cli.evaluation.conditions import DENSE
 from spade_cli.evaluation.measures.intervals import Cell, Estimate, fill_cell
-from spade_cli.evaluation.study.build_study import KEY, SIDES
+from spade_cli.evaluation.study.build_study import KEY, SIDES, Key
+from spade_cli.records import read_record
 
 UNDECIDED = ("both", "none")
 ROWS = {  # of the table, and which way is better
@@ -44,24 +45,24 @@ def score(path: Path, study: Path | None, seed: int = 0) -> Scores:
     files = sorted(file for file in path.glob("*.json") if file.name != KEY) if path.is_dir() else [path]
     if not files:
         raise UserError(f"answers={path} holds no JSON file; give the file that the page saved, or a folder of them")
-    key = _read(_key_file(path, study), "tasks")
+    key = _read_key(_key_file(path, study))
     raters = [_read(file, "answers") for file in files]
     values: dict[str, dict[str, dict[tuple[int, str], float]]] = {row: {} for row in ROWS}
     for number, (file, rater) in enumerate(zip(files, raters, strict=True)):
-        if rater.get("study") != key["study"]:
+        if rater.get("study") != key.study:
             raise UserError(
-                f"answers={file} is of study {rater.get('study')}, the key of {key['study']}; give its own study="
+                f"answers={file} is of study {rater.get('study')}, the key of {key.study}; give its own study="
             )
         for entry in rater["answers"]:
-            task = key["tasks"].get(entry.get("task"))
+            task = key.tasks.get(entry.get("task"))
             if task is None or entry.get("answer") not in (*SIDES, *UNDECIDED):
                 raise UserError(
                     f"answers={file}: {entry} is no answer of this study; save the file from the page again"
                 )
-            for row, value in _score_one(entry["answer"], task["right_side"]).items():
-                values[row].setdefault(task["condition"], {})[number, task["image"]] = value
+            for row, value in _score_one(entry["answer"], task.right_side).items():
+                values[row].setdefault(task.condition, {})[number, task.image] = value
     rows = {row: _fill_row(values[row], larger_is_better, seed) for row, larger_is_better in ROWS.items()}
-    return Scores(key["study"], len(files), sum(len(rater["answers"]) for rater in raters), rows)
+    return Scores(key.study, len(files), sum(len(rater["answers"]) for rater in raters), rows)
 
 
 def _score_one(answer: str, right_side: str) -> dict[str, float]:
@@ -93,6 +94,15 @@ def _key_file(path: Path, study: Path | None) -> Path:
             f"answers={path}: the study's {KEY} is not beside it; add study=FOLDER, the one spade eval wrote"
         )
     return folder / KEY
+
+
+def _read_key(file: Path) -> Key:
+    try:
+        return read_record(Key, _read(file, "tasks"))
+    except ValueError as error:
+        raise UserError(
+            f"{file} is no key of a study ({error}); give the folder that spade eval study= wrote"
+        ) from None
 
 
 def _read(file: Path, part: str) -> dict[str, Any]:
