@@ -61,12 +61,26 @@ class Overlap:
         return p * q / (p + q - p * q) if p + q else 1.0
 
 
+@dataclass(frozen=True)
+class Card:
+    """A channel as a page shows it; figures and pictures, as data URIs, by network."""
+
+    name: str
+    channel: int
+    label: str | None  # of the class, where the channel is the target's own
+    share: dict[str, float]
+    rank: dict[str, int]
+    has_places: bool  # whether `where` is more than a single value
+    where: dict[str, str]
+    pictures: dict[str, str]
+
+
 def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image, command: str) -> Path:
     """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
     summary = read_summary(run)
-    layers: dict[str, list[dict[str, Any]]] = {}
+    layers: dict[str, list[Card]] = {}
     for one in neurons:
-        layers.setdefault(one.layer, []).append(describe_channel(one, dict.fromkeys(one.where, photograph), summary))
+        layers.setdefault(one.layer, []).append(make_card(one, dict.fromkeys(one.where, photograph), summary))
     page = render(
         "neurons.html",
         title=f"What carries {summary.target.label}",
@@ -103,9 +117,7 @@ def write_difference(
         sentences=sentences,
         photographs={name: inline_picture(photograph, 448) for name, photograph in photographs.items()},
         overlaps=overlaps,
-        only={
-            name: [describe_channel(one, photographs, runs[name]) for one in neurons] for name, neurons in only.items()
-        },
+        only={name: [make_card(one, photographs, runs[name]) for one in neurons] for name, neurons in only.items()},
         bar=bar,
         command=command,
     )
@@ -113,21 +125,21 @@ def write_difference(
     return out
 
 
-def describe_channel(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> dict[str, Any]:
-    """One channel for a template: its figures and its pictures as data URIs; `photographs` by network."""
+def make_card(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> Card:
+    """One channel as a page shows it; `photographs` by network."""
     enlarged = {name: _enlarge(where, photographs[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
     is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
-    return {
-        "name": neuron.name,
-        "channel": neuron.channel,
-        "label": summary.target.label if is_class else None,
-        "share": neuron.share,
-        "rank": neuron.rank,
-        "placed": any(where.numel() > 1 for where in neuron.where.values()),
-        "where": {name: inline_picture(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
-        "pictures": {name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
-    }
+    return Card(
+        name=neuron.name,
+        channel=neuron.channel,
+        label=summary.target.label if is_class else None,
+        share=neuron.share,
+        rank=neuron.rank,
+        has_places=any(where.numel() > 1 for where in neuron.where.values()),
+        where={name: inline_picture(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
+        pictures={name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
+    )
 
 
 def _enlarge(where: Tensor, size: tuple[int, int]) -> Any:

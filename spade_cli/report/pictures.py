@@ -50,7 +50,8 @@ def overlay(pixels: Pixels, top: float, photograph: Image.Image) -> Image.Image:
 
 def _steps(pixels: Pixels, top: float) -> NDArray[np.uint8]:
     """Values as steps of a colour map: 0 to 255 from 0 to `top`."""
-    return (np.clip(pixels / top, 0, 1) * 255).astype(np.uint8)
+    steps: NDArray[np.uint8] = (np.clip(pixels / top, 0, 1) * 255).astype(np.uint8)
+    return steps
 
 
 @cache
