@@ -20,7 +20,7 @@ from spade_cli.models import Classifier
 from spade_cli.progress import Stages
 from spade_cli.pruning import Trace
 from spade_cli.run.calibrate import calibrate, find_store, split_passes
-from spade_cli.run.explain import Known
+from spade_cli.run.explain import DenseResults
 from spade_cli.run.make_trace import CalibratedImage, make_trace
 from spade_cli.run.request import RunPlan, RunRequest
 
@@ -127,8 +127,8 @@ class SweepWorker:
                     shared = _Shared(first, [self.plans[one.number] for one in jobs])
                 image = shared.first.ask(job.request, plan, item, folder)
                 trace = shared.trace(image)
-                known = shared.known.setdefault(job.explanations, {})
-                found.append(self._measure(write_result.write_result(self.storage, image, trace, known)))
+                dense_results = shared.dense_results.setdefault(job.explanations, {})
+                found.append(self._measure(write_result.write_result(self.storage, image, trace, dense_results)))
             yield found.pop()
         if shared is not None:
             shared.close()
@@ -166,7 +166,7 @@ class _Shared:
     """An image's samples, its statistics for all jobs, and what was made of the dense network."""
 
     def __init__(self, first: OpenImage, plans: Sequence[RunPlan]) -> None:
-        self.known = dict[str, Known]()
+        self.dense_results = dict[str, DenseResults]()
         stages = Stages()
         self.kept: tempfile.TemporaryDirectory[str] | None = None
         request, classifier = first.question.request, first.question.classifier

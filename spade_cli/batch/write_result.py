@@ -20,7 +20,7 @@ from spade_cli.progress import Stages, log, log_to_file
 from spade_cli.pruning import Trace
 from spade_cli.report.run_folder import NAME_LENGTH, slug
 from spade_cli.report.summary import parse_summary
-from spade_cli.run.explain import Known
+from spade_cli.run.explain import DenseResults
 from spade_cli.run.make_trace import make_traces
 from spade_cli.run.pipeline import write_run
 from spade_cli.run.request import Question, RunPlan, RunRequest, ask_question
@@ -121,13 +121,13 @@ def _traces(images: list[OpenImage]) -> list[Trace]:
     return traces
 
 
-def write_result(storage: Storage, image: OpenImage, trace: Trace, known: Known | None = None) -> Row:
+def write_result(storage: Storage, image: OpenImage, trace: Trace, dense_results: DenseResults | None = None) -> Row:
     """The image's folder, whole; returns its row."""
     stages = Stages.after(image.seconds)
     with storage.result(image.folder) as partial, log_to_file(partial / "run.log"):
         for stage, seconds in image.seconds.items():
             log.info("%s: %.1f s", stage, seconds)
-        summary = write_run(image.question, image.samples, trace, partial, stages, known)
+        summary = write_run(image.question, image.samples, trace, partial, stages, dense_results)
     return Row(image.item, image.folder, result=Result.from_summary(summary))
 
 

@@ -21,7 +21,7 @@ from spade_cli.report.run_folder import slugs
 from spade_cli.report.summary import SaliencyRecord, Skipped, VisualizationRecord
 from spade_cli.run.request import Question
 
-Known = dict[tuple[str, str], Any]  # what was made of the dense network before, by method, and the seconds it took
+DenseResults = dict[tuple[str, str], tuple[Any, float]]  # by network and method: what was made of it, and the seconds
 
 
 class Note(NamedTuple):
@@ -33,7 +33,7 @@ class Note(NamedTuple):
 
 
 @dataclass
-class Result:
+class Explanations:
     """What a stage adds to the report: records of the summary, flags, and pairs for the overview."""
 
     saliency: list[SaliencyRecord] = field(default_factory=list)
@@ -48,29 +48,29 @@ class Result:
         self.pairs.append(Pair(method.replace("_", " "), maps.get("dense"), maps.get("trace"), note))
 
 
-def explain(
+def explain_networks(
     methods: Mapping[str, Callable[..., Any]],
     networks: Mapping[str, nn.Module],
     question: Question,
     photograph: Image.Image,
     folder: Path,
     stages: Stages,
-    known: Known | None = None,
-) -> Result:
+    dense_results: DenseResults | None = None,
+) -> Explanations:
     """Every saliency method on every network; a method that cannot explain one is skipped, with its reason.
 
-    What is `known` of the dense network is not made again, and what is made of it is put there: several traces of one
-    image share it. Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view
+    What is in `dense_results` is not made again, and what is made of the dense network is put there: several traces of
+    one image share it. Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view
     of the image.
     """
-    result = Result()
+    result = Explanations()
     if not methods:
         return result
     notes: list[Note] = []
     reasons: list[Note] = []
     with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
         rewritten = {
-            name: _make_once(known, name, "explainable", partial(explainable, network, question.x))[0]
+            name: _make_once(dense_results, name, "explainable", partial(explainable, network, question.x))[0]
             for name, network in networks.items()
         }
         for method, function in methods.items():
@@ -78,7 +78,7 @@ def explain(
             for name in networks:
                 try:
                     make = partial(function, rewritten[name], question.x, question.target)
-                    explained[name] = _make_once(known, name, method, make)
+                    explained[name] = _make_once(dense_results, name, method, make)
                 except SpadeError as error:  # one method's end is not the run's
                     reasons.append(Note(str(error), method, name))
                 advance(1)
@@ -91,16 +91,16 @@ def explain(
     return result
 
 
-def visualize(
+def visualize_channels(
     function: Callable[..., Tensor] | None,
     networks: Mapping[str, nn.Module],
     question: Question,
     folder: Path,
     stages: Stages,
-    known: Known | None = None,
-) -> Result:
+    dense_results: DenseResults | None = None,
+) -> Explanations:
     """What each channel responds to most, on each network: its channels in one batch, from the same noise."""
-    result = Result()
+    result = Explanations()
     if function is None or not question.channels:
         return result
     own = question.classifier.preprocessing
@@ -113,14 +113,14 @@ def visualize(
             channels = list(question.channels.values())
             make = partial(function, network, channels, on_step=_count_percents(advance), **settings)
             try:
-                made[name] = _make_once(known, name, "visualization", make)
+                made[name] = _make_once(dense_results, name, "visualization", make)
             except SpadeError as error:
                 reasons.append(Note(str(error), "visualization", name))
                 continue
             for (target, channel), values in zip(question.channels.items(), made[name][0], strict=True):
                 if is_blank(values):
                     ask = partial(why_blank, network, channel, **settings)
-                    why, _ = _make_once(known, name, f"why {target} is blank", ask)
+                    why, _ = _make_once(dense_results, name, f"why {target} is blank", ask)
                     blank.append(Note(why, target, name))
         _write_visualizations(result, list(question.channels), made, folder)
     result.skipped += _list_skipped(merge_notes(reasons, [], networks))
@@ -131,7 +131,7 @@ def visualize(
 
 
 def _write_visualizations(
-    result: Result, targets: Sequence[str], made: Mapping[str, tuple[Tensor, float]], folder: Path
+    result: Explanations, targets: Sequence[str], made: Mapping[str, tuple[Tensor, float]], folder: Path
 ) -> None:
     """Write every network's pictures, and put their records and pairs into the result."""
     files = slugs(targets)
@@ -145,15 +145,16 @@ def _write_visualizations(
         result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
 
 
-def _make_once(known: Known | None, network: str, what: str, make: Callable[[], Any]) -> tuple[Any, float]:
-    """What `make` returns and the seconds it took; of the dense network from what is known."""
-    if known is not None and (network, what) in known:
-        earlier: tuple[Any, float] = known[network, what]
-        return earlier
+def _make_once(
+    dense_results: DenseResults | None, network: str, what: str, make: Callable[[], Any]
+) -> tuple[Any, float]:
+    """What `make` returns and the seconds it took; of the dense network from `dense_results`."""
+    if dense_results is not None and (network, what) in dense_results:
+        return dense_results[network, what]
     started = time.perf_counter()
     made = (make(), time.perf_counter() - started)
-    if known is not None and network == "dense":
-        known[network, what] = made
+    if dense_results is not None and network == "dense":
+        dense_results[network, what] = made
     return made
 
 

@@ -29,8 +29,8 @@ from spade_cli.report.run_folder import run_folder
 from spade_cli.report.run_page import write_report
 from spade_cli.report.runs import OVERVIEW, REPORT
 from spade_cli.report.summary import VIEW, Summary, write_summary
-from spade_cli.run import explain
 from spade_cli.run.calibrate import Calibration, run_samples
+from spade_cli.run.explain import DenseResults, explain_networks, visualize_channels
 from spade_cli.run.make_trace import make_traces, read_answer
 from spade_cli.run.request import Question, RunRequest, prepare_question
 from spade_cli.run.summarize import print_summary, summarize, write_headline
@@ -80,18 +80,18 @@ def write_run(
     trace: Trace,
     folder: Path,
     stages: Stages,
-    known: explain.Known | None = None,
+    dense_results: DenseResults | None = None,
 ) -> Summary:
     """trace -> explanations -> report: every file of a run but its log; returns the summary.
 
-    `known` is what was made of the dense network before, for other traces of this image.
+    `dense_results` is what was made of the dense network before, for other traces of this image.
     """
     with seed_generators(question.request.seed, question.x.device):  # a network may draw random numbers itself
-        return _write_run(question, samples, trace, folder, stages, known)
+        return _write_run(question, samples, trace, folder, stages, dense_results)
 
 
 def _write_run(
-    question: Question, samples: Tensor, trace: Trace, folder: Path, stages: Stages, known: explain.Known | None
+    question: Question, samples: Tensor, trace: Trace, folder: Path, stages: Stages, dense_results: DenseResults | None
 ) -> Summary:
     request, classifier = question.request, question.classifier
     with stages.stage("fidelity", total=len(samples)) as advance:
@@ -100,8 +100,8 @@ def _write_run(
     networks = {"dense": classifier.model, "trace": trace.model}
     photograph = picture(question.view[0].cpu())
     explanations = [
-        explain.explain(request.saliency, networks, question, photograph, folder, stages, known),
-        explain.visualize(request.visualize, networks, question, folder, stages, known),
+        explain_networks(request.saliency, networks, question, photograph, folder, stages, dense_results),
+        visualize_channels(request.visualize, networks, question, folder, stages, dense_results),
     ]
     with stages.stage("report"):
         summary = summarize(question, trace, trace_logits, explanations)

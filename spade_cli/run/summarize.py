@@ -31,7 +31,7 @@ from spade_cli.report.summary import (
     Target,
     versions,
 )
-from spade_cli.run.explain import Result
+from spade_cli.run.explain import Explanations
 from spade_cli.run.request import Question
 from spade_cli.version import __version__
 
@@ -39,7 +39,7 @@ LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops th
 ADVICE = "use schedule=auto, lower pruner.sparsity or prune fewer layers"
 
 
-def summarize(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Result]) -> Summary:
+def summarize(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Explanations]) -> Summary:
     """The summary but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
     request, classifier, target = question.request, question.classifier, question.target
     with torch.no_grad():
@@ -108,7 +108,11 @@ def count_weights(trace: Trace, level: float | None) -> SparsityRecord:
 
 
 def list_flags(
-    question: Question, trace: Trace, predictions: Predictions, fidelity: FidelityRecord, results: Sequence[Result]
+    question: Question,
+    trace: Trace,
+    predictions: Predictions,
+    fidelity: FidelityRecord,
+    results: Sequence[Explanations],
 ) -> Iterator[str]:
     """What a reader of the pictures has to know, most important first; one line each."""
     unfaithful = flag_unfaithful(question, trace, predictions, fidelity)
