@@ -60,8 +60,8 @@ def explain_networks(
     """Every saliency method on every network; a method that cannot explain one is skipped, with its reason.
 
     What is in `dense_results` is not made again, and what is made of the dense network is put there: several traces of
-    one image share it. Raw maps and pictures are written into `folder`, the overlays upon `photograph`, the network's view
-    of the image.
+    one image share it. Raw maps and pictures are written into `folder`. The overlays lie upon `photograph`, the
+    network's view of the image.
     """
     result = Explanations()
     if not methods:
