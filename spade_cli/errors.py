@@ -17,6 +17,6 @@ class UserError(SpadeError):
     exit_code = 2
 
 
-def error_line(error: BaseException, longest: int | None = 200) -> str:
+def error_line(error: BaseException | str, longest: int | None = 200) -> str:
     """An error's message in one line, cut after `longest` characters; the error's type where there is no message."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

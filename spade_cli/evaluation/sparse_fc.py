@@ -1,4 +1,4 @@
-"""Sparse FC, the baseline of Wong, Santurkar and Madry 2021: only the last linear layer is made sparse, once for all.
+"""Sparse FC, the baseline of Wong, Santurkar and Madry 2021: only the last linear layer is sparse, for all pictures.
 
 n: pictures; f: features, inputs of the last layer; k: classes.
 """
@@ -18,15 +18,15 @@ from spade_cli.networks.copies import copy_for_eval
 from spade_cli.networks.scores import Output
 from spade_cli.pruning import find_layers
 
-# The elastic net is nearly a lasso, and the path is walked until accuracy has lost 5 %: both as in the paper (its
-# appendix A.2 and section 3.1).
+# As in the paper (appendix A.2 and section 3.1), the elastic net is nearly a lasso, and the sparsest fit is taken whose
+# accuracy is at most 5 % lower.
 L1_RATIO = 0.99
 ALLOWED_LOSS = 0.05  # of the agreement with the dense network that the densest fit reaches, on held-out pictures
-# Of the mean loss of features of deviation 1: the first leaves next to nothing, the last fits all there is to fit.
+# Penalties on the mean loss, for features of deviation 1: the first leaves almost no weight, the last hardly binds.
 PENALTIES = tuple(np.geomspace(0.1, 5e-4, 10).tolist())
 HELD_OUT = 0.2  # of the pictures, to choose the penalty on
-ITERATIONS = 300  # of SAGA; the coefficients that matter are settled long before
-UNSEEN = -1e4  # bias of a class that no picture shows: never the answer
+ITERATIONS = 300  # of SAGA; the important coefficients settle long before
+UNSEEN = -1e4  # bias of a class that is no picture's answer: it never becomes the answer
 
 
 def check_last_layer(classifier: Classifier) -> str:
@@ -61,26 +61,28 @@ def check_last_layer(classifier: Classifier) -> str:
 def sparse_fc(classifier: Classifier, batches: Iterable[Tensor], seed: int) -> nn.Module:
     """A copy of the network with its last layer refitted by an elastic-net logistic regression on its own answers.
 
-    `batches` yields normalised pictures (N, 3, H, W). What is explained is the network, and a folder need not have
-    labels: the fit is to what the dense network answers. Of a path of penalties the strongest is taken that agrees with
-    the dense network nearly as often as the weakest. Raises SpadeError where the answers are all alike.
+    `batches` yields normalised pictures (N, 3, H, W). The fit is to the dense network's answers: the network is what is
+    explained, and a folder may have no labels. It takes the strongest penalty that agrees with the dense network nearly
+    as often as the weakest. Raises SpadeError where all answers are the same.
     """
     name = check_last_layer(classifier)
-    features, answers = _features(classifier.model, name, batches)  # (n, f), (n,)
+    features, answers = _collect_features(classifier.model, name, batches)  # (n, f), (n,)
     if len(np.unique(answers)) < 2:
         raise SpadeError(f"sparse_fc: the network gives one answer to all {len(answers)} pictures; give more of them")
     network = copy_for_eval(classifier.model)
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    weight, bias = _fit(features, answers, classifier.classes, seed)
+    weight, bias = _fit_layer(features, answers, classifier.classes, seed)
     layer.weight = nn.Parameter(torch.from_numpy(weight).to(layer.weight), requires_grad=False)
     layer.bias = nn.Parameter(torch.from_numpy(bias).to(layer.weight), requires_grad=False)
     return network
 
 
 @torch.no_grad()
-def _features(model: nn.Module, name: str, batches: Iterable[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Inputs of a layer and the network's answers."""
+def _collect_features(
+    model: nn.Module, name: str, batches: Iterable[Tensor]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Inputs of a layer, (n, f), and the network's answers, (n,)."""
     rows: list[Tensor] = []
     answers: list[Tensor] = []
     hook = lambda module, args: rows.append(args[0].double().cpu())  # noqa: E731
@@ -93,7 +95,7 @@ def _features(model: nn.Module, name: str, batches: Iterable[Tensor]) -> tuple[N
     return torch.cat(rows).numpy(), torch.cat(answers).numpy()
 
 
-def _fit(
+def _fit_layer(
     features: NDArray[np.float64], answers: NDArray[np.int64], classes: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weight (k, f) and bias (k,) for raw features: the sparsest of the path within the allowed loss."""
@@ -102,8 +104,8 @@ def _fit(
     standard = (features - mean) / deviation  # one penalty for all features, as in the paper
     held = np.random.default_rng(seed).permutation(len(answers)) < max(1, round(HELD_OUT * len(answers)))
     if len(np.unique(answers[~held])) < 2:
-        held = np.zeros(len(answers), bool)  # so few pictures that holding some out leaves one answer
-    path = _path(standard[~held], answers[~held], seed)
+        held = np.zeros(len(answers), bool)  # with some held out, too few pictures would leave one answer
+    path = _fit_path(standard[~held], answers[~held], seed)
     judged = held if held.any() else ~held
     agreement = [
         float((classes_[(standard[judged] @ w.T + b).argmax(1)] == answers[judged]).mean()) for classes_, w, b in path
@@ -116,7 +118,7 @@ def _fit(
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _path(
+def _fit_path(
     features: NDArray[np.float64], answers: NDArray[np.int64], seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
     """(classes seen, coefficients, intercept) for each penalty; each fit starts from the one before."""
@@ -129,7 +131,9 @@ def _path(
     path = []
     for penalty in PENALTIES:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the path is judged by its agreement, not by its end
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # fits are judged by their agreement, not by convergence
             model.set_params(C=1 / (penalty * len(answers))).fit(features, answers)
         coefficients, intercept = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes

@@ -42,33 +42,33 @@ def paper(
             v2.RandomErasing(erase),
         ]
     )
-    copies = _room(samples, preprocessing)
+    views = _make_room(samples, preprocessing)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPU's as well
-        # One call a sample: torchvision draws one crop and one hue a call, and every sample needs its own.
-        for copy in copies:
-            copy.copy_(transform(image))
-    return copies
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU as well
+        # One call a sample: torchvision draws one crop and one hue a call.
+        for row in views:
+            row.copy_(transform(image))
+    return views
 
 
 def none(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int) -> Tensor:
-    """The picture as the network sees it, `samples` times."""
-    return _room(samples, preprocessing).copy_((preprocessing.view(image) * 255).round())
+    """The image as the network sees it, `samples` times."""
+    return _make_room(samples, preprocessing).copy_((preprocessing.view(image) * 255).round())
 
 
 def noise(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, *, std: float = 0.1) -> Tensor:
-    """The picture as the network sees it under Gaussian noise; `std` as a share of the range from black to white."""
+    """The image as the network sees it, with Gaussian noise; `std` is a share of the range from black to white."""
     generator = torch.Generator().manual_seed(seed)
     view = preprocessing.view(image)[0]  # (3, size, size) in [0, 1]
-    copies = _room(samples, preprocessing)
-    for copy in copies:
+    views = _make_room(samples, preprocessing)
+    for row in views:
         noisy = view + std * torch.randn(view.shape, generator=generator)
-        copy.copy_((noisy * 255).round().clamp(0, 255))
-    return copies
+        row.copy_((noisy * 255).round().clamp(0, 255))
+    return views
 
 
 NAMED = {augmentation.__name__: augmentation for augmentation in (paper, none, noise)}
 
 
-def _room(samples: int, preprocessing: Preprocessing) -> Tensor:
+def _make_room(samples: int, preprocessing: Preprocessing) -> Tensor:
     return torch.empty((samples, 3, preprocessing.size, preprocessing.size), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A URL -> a local copy of the picture behind it, or one line that says why not."""
+"""A URL -> a local copy of the picture, or one line that says why there is none."""
 
 import contextlib
 import http.client
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from spade_cli.errors import UserError
+from spade_cli.errors import UserError, error_line
 from spade_cli.files import shorten_name
 from spade_cli.version import __version__
 
 URL = re.compile(r"[a-zA-Z][\w+.-]*(::|://)")
-WEB = ("http://", "https://")  # read by Python itself: fsspec would need one more library
+WEB = ("http://", "https://")  # read by Python: fsspec would need one more library
 PATIENCE = 20.0  # seconds without a byte from a server
 MAX_BYTES = 600_000_000  # a picture of 100 million pixels, uncompressed, with 16 bits a colour
-CHUNK = 1_000_000  # bytes read at a time: where a file is too large, at most this much more is fetched
-NAME_BYTES, SUFFIX_BYTES = 150, 20  # of the copy's name: addresses have no limit, file names have
+CHUNK = 1_000_000  # bytes read at a time, and the most that is fetched of a file beyond MAX_BYTES
+NAME_BYTES, SUFFIX_BYTES = 150, 20  # of the copy's name: file names have a limit, addresses have none
 
 
 def is_url(address: str) -> bool:
-    """Whether an address names something behind a protocol, and no file on this machine.
+    """Whether an address has a protocol, and is not a file on this machine.
 
     >>> [is_url(address) for address in ("s3://bucket/a.jpg", "memory://a", "C:/a.jpg", "a b.jpg")]
     [True, True, False, False]
@@ -33,16 +33,17 @@ def is_url(address: str) -> bool:
 
 
 def is_web(address: str) -> bool:
-    """Whether an address is of the web, where one file can be read and no folder can be listed."""
+    """Whether an address is on the web, where files can be read and folders cannot be listed."""
     return address.lower().startswith(WEB)
 
 
 def open_filesystem(url: str, key: str) -> tuple[Any, str]:
-    """fsspec's file system and path of a URL. Raises UserError where its library is not installed or it is unknown."""
+    """fsspec's file system and path of a URL. Raises UserError for one that is unknown or needs a library."""
     import fsspec
 
     try:
-        return fsspec.url_to_fs(url)
+        fs, path = fsspec.url_to_fs(url)
+        return fs, str(path)
     except ImportError as error:
         raise UserError(f"{key}={url}: {error}; install it beside spade") from None
     except Exception as error:  # whatever the store's own library raises
@@ -50,7 +51,7 @@ def open_filesystem(url: str, key: str) -> tuple[Any, str]:
 
 
 def name_file(address: str) -> str:
-    """A file name for what an address holds: its last part, without a web address's query.
+    """A file name for an address: its last part, without a web address's query.
 
     >>> name_file("https://example.org/photos/my%20cat.jpg?size=3&sign=ab/c")
     'my cat.jpg'
@@ -62,25 +63,25 @@ def name_file(address: str) -> str:
 
 
 def copy_to_folder(address: str, folder: Path) -> Path:
-    """The picture as a local file: itself, or a copy in `folder` of what a URL holds.
+    """The picture as a local file: a path as it is, or a copy in `folder` of what the URL holds.
 
-    Raises UserError where the URL cannot be read, or holds more than any picture does.
+    Raises UserError where the URL cannot be read, or holds more than any picture.
     """
     if not is_url(address):
         return Path(address)
     copy = folder / name_file(address)
     try:
-        with _opened(address) as source, copy.open("wb") as target:
-            _copy(source, target, address)
+        with _open_address(address) as source, copy.open("wb") as target:
+            _copy_bytes(source, target, address)
     except UserError:
         raise
     except Exception as error:  # whatever the store's own library raises
-        raise UserError(f"image={address} cannot be fetched: {_reason(error)}") from error
+        raise UserError(f"image={address} cannot be fetched: {_find_reason(error)}") from error
     return copy
 
 
 @contextlib.contextmanager
-def _opened(address: str) -> Iterator[IO[bytes]]:
+def _open_address(address: str) -> Iterator[IO[bytes]]:
     if is_web(address):
         asked = urllib.request.Request(address, headers={"User-Agent": f"spade/{__version__}"})
         with urllib.request.urlopen(asked, timeout=PATIENCE) as source:
@@ -93,7 +94,7 @@ def _opened(address: str) -> Iterator[IO[bytes]]:
             yield source
 
 
-def _copy(source: IO[bytes], target: IO[bytes], address: str) -> None:
+def _copy_bytes(source: IO[bytes], target: IO[bytes], address: str) -> None:
     total = 0
     while chunk := source.read(CHUNK):
         total += len(chunk)
@@ -102,11 +103,11 @@ def _copy(source: IO[bytes], target: IO[bytes], address: str) -> None:
         target.write(chunk)
 
 
-def _reason(error: Exception) -> str:
-    """Why a URL could not be read, and what to do about it."""
+def _find_reason(error: Exception) -> str:
+    """Why a URL could not be read, and what to do."""
     if isinstance(error, urllib.error.HTTPError):
-        told = f"the server answers {error.code} {error.reason}".rstrip()
-        return f"{told}; check the URL in a browser, or give a file"
+        answer = f"the server answers {error.code} {error.reason}".rstrip()
+        return f"{answer}; check the URL in a browser, or give a file"
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, FileNotFoundError):
         return "nothing is there; check the URL"
@@ -114,7 +115,7 @@ def _reason(error: Exception) -> str:
         return "no server of that name can be reached; check the URL and the network, or give a file"
     if isinstance(cause, TimeoutError):
         return f"no answer for {PATIENCE:g} seconds; check the network, or give a file"
-    said = getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(cause).__name__
+    said = getattr(cause, "strerror", None) or error_line(cause, None)
     if isinstance(cause, OSError | http.client.HTTPException | str):
         return f"{said}; check the URL and the network, or give a file"
     return f"{type(cause).__name__}: {said}; check the URL, or give a file"

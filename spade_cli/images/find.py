@@ -1,4 +1,4 @@
-"""images=FOLDER|GLOB|LIST|PICTURE -> the addresses of pictures, in a fixed order; paths or URLs."""
+"""images=FOLDER|GLOB|LIST|PICTURE -> paths or URLs of pictures, in a fixed order."""
 
 import glob
 import os
@@ -13,17 +13,17 @@ from spade_cli.images.download import is_url, is_web, open_filesystem
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".avif", ".mpo")
 WILD = "*?["
 LISTS = (".txt", ".lst", ".list")
-# A folder that holds one of these was written by spade: its pictures are results, not images.
+# spade wrote a folder that holds one of these: its pictures are results, not images.
 RESULTS = ("summary.json", "batch.json", "sweep.json", "evaluation.json", "trojans.json")
 
 
 def find_images(images: str, out: str) -> Iterator[str]:
-    """Addresses, sorted by name and folder by folder; those of a list in its own order, each once.
+    """Paths or URLs, sorted by name, folder by folder; those of a list in its own order, each once.
 
-    A folder is searched with its sub-folders, but for hidden ones, for `out`, and for what spade wrote. Raises
-    UserError where there is nothing.
+    A folder is searched with its sub-folders, except hidden ones, `out`, and what spade wrote. Raises UserError where
+    there are no pictures.
     """
-    found = _in_url(images) if is_url(images) else _in_path(images, out)
+    found = _find_in_url(images) if is_url(images) else _find_in_path(images, out)
     try:
         first = next(found)
     except StopIteration:
@@ -35,34 +35,34 @@ def find_images(images: str, out: str) -> Iterator[str]:
 
 
 def find_pictures(folder: Path, out: Path) -> list[Path]:
-    """Every picture in a folder and below, sorted by path; what lies in `out` is left out.
+    """Every picture in a folder and below, sorted by path; without those in `out`.
 
-    Raises UserError where the folder is not there, or holds none.
+    Raises UserError where the folder is missing or holds none.
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "is not there"
         raise UserError(f"images={folder} {found}; give a folder of pictures")
-    pictures = sorted(Path(path) for path in _walk(folder, out.resolve()))
+    pictures = sorted(Path(path) for path in _walk_folder(folder, out.resolve()))
     if not pictures:
         raise UserError(f"images={folder} holds no pictures; give a folder with files such as cat.jpg")
     return pictures
 
 
-def _in_path(images: str, out: str) -> Iterator[str]:
+def _find_in_path(images: str, out: str) -> Iterator[str]:
     path = expand_path(images)
     if path.is_dir():
-        return _walk(path, Path(out).resolve())
+        return _walk_folder(path, Path(out).resolve())
     if path.is_file():
-        return _listed(path) if path.suffix.lower() in LISTS else iter([str(path)])
+        return _read_list(path) if path.suffix.lower() in LISTS else iter([str(path)])
     if any(sign in images for sign in WILD):
         matches = sorted(glob.iglob(str(path), recursive=True))  # noqa: PTH207 (an absolute pattern is one as well)
         return (match for match in matches if _is_picture(match) and Path(match).is_file())
     raise UserError(f"images={images} is not there; give a folder, a pattern, or a text file with a path a line")
 
 
-def _walk(root: Path, out: Path) -> Iterator[str]:
+def _walk_folder(root: Path, out: Path) -> Iterator[str]:
     if (root / "labels.json").is_file() and (root / "images").is_dir():
-        root = root / "images"  # as spade world and spade implant write it: masks are no images
+        root = root / "images"  # written by spade world or spade implant: the masks beside are not images
     for folder, below, files in os.walk(root):
         here = Path(folder)
         below[:] = sorted(name for name in below if not name.startswith(".") and (here / name).resolve() != out)
@@ -77,8 +77,8 @@ def _is_picture(name: str) -> bool:
     return base.lower().endswith(SUFFIXES) and not base.startswith(".")
 
 
-def _listed(path: Path) -> Iterator[str]:
-    """One path or URL a line; they start in the caller's folder, as everywhere."""
+def _read_list(path: Path) -> Iterator[str]:
+    """One path or URL a line, each once; relative paths start in the current folder."""
     seen = set()
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -91,8 +91,8 @@ def _listed(path: Path) -> Iterator[str]:
         raise UserError(f"images={path} cannot be read as a list ({error}); write a path a line, in UTF-8") from None
 
 
-def _in_url(images: str) -> Iterator[str]:
-    if is_web(images):  # one picture: the web has no folders to search
+def _find_in_url(images: str) -> Iterator[str]:
+    if is_web(images):  # one picture: folders of the web cannot be listed
         return iter([images])
     fs, path = open_filesystem(images, "images")
     try:

@@ -1,4 +1,4 @@
-"""A path or URL of an image: file -> uint8 tensor (3, H, W), or one line that says why not."""
+"""A path or URL of an image -> uint8 tensor (3, H, W), or one line that says why it cannot be read."""
 
 import os
 import stat
@@ -9,36 +9,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from spade_cli.errors import UserError
+from spade_cli.errors import UserError, error_line
 from spade_cli.files import expand_path
 from spade_cli.images.download import copy_to_folder, is_url
 
-# Formats that Pillow decodes by itself; others would start helper programs (EPS) or are no photographs.
+# Formats that Pillow decodes by itself; others start a program (EPS) or are not for photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
-MIN_SIDE = 16  # at 224 px each pixel of a smaller picture is a block of 14 px and more: a map of the resizing
-MAX_PIXELS = 100_000_000  # 0.3 GB as RGB, and more than networks of 224 px can look at
-MAX_ASPECT = 50  # the centre crop of a longer strip shows less than 2 % of it, and resizing it fills the memory
-FEWER_BITS = (8, 10, 12, 14)  # what cameras, microscopes and scanners write into files of 16 bits a pixel
-MOST_DIM = 63  # of 255: the upper byte of 14 bits, which is all that Pillow keeps of 16 bits a colour
-LEAST_VISIBLE = 0.05  # of a picture; with less, its maps show the white that was laid under it
+MIN_SIDE = 16  # smaller pictures become blocks of 14 px and more at 224 px: maps would show the resizing
+MAX_PIXELS = 100_000_000  # 0.3 GB as RGB, and far more than networks see
+MAX_ASPECT = 50  # the centre crop of a longer strip shows less than 2 % of it, and its resizing takes too much memory
+FEWER_BITS = (8, 10, 12, 14)  # that cameras, microscopes and scanners write into files of 16 bits a pixel
+MOST_DIM = 63  # of 255: white in 14 bits, of which Pillow keeps the upper byte of 16 bits a colour
+LEAST_VISIBLE = 0.05  # share of a picture; with less, maps show the white behind it
 CHANNELS = (1, 3, 4)  # grey, colours, colours with transparency
 ACCEPTED = "give a path, a Pillow image, a uint8 tensor (3, H, W) or a uint8 array (H, W, 3)"
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
 
 
 def load_image(path: str | Path) -> Tensor:
-    """Read a picture as uint8 (3, H, W), upright, on white where transparent; a UserError says why it can't be.
+    """Read a picture from a path or URL as uint8 (3, H, W), upright, on white where it is transparent.
 
-    A path or a URL. Greys of fewer than 16 bits in a file of 16 are scaled to white; `read_image` says where.
+    Greys of fewer than 16 bits in a file of 16 are scaled to white; `read_image` notes it. Raises UserError for a
+    picture that cannot be read.
     """
     return read_image(path)[0]
 
 
 def read_image(path: str | Path, source: str = "") -> tuple[Tensor, tuple[str, ...]]:
-    """The picture as `load_image` reads it, and what its reader should know of it, a line each.
+    """The picture as `load_image` reads it, and notes that the user should know, a line each.
 
     `source` is the URL that the file at `path` was copied from, for errors.
     """
@@ -49,23 +50,23 @@ def read_image(path: str | Path, source: str = "") -> tuple[Tensor, tuple[str, .
     asked = f"image={source or path}"
     _check_file(path, asked)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns where this file refuses or converts
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused or converted below
         try:
             opened = Image.open(path, formats=_formats())
         except Image.DecompressionBombError:
-            raise UserError(_too_large(asked)) from None
-        except Image.UnidentifiedImageError:
+            raise UserError(_describe_size(asked)) from None
+        except UnidentifiedImageError:
             raise UserError(
                 f"{asked} is not a picture that can be read (PNG, JPEG, WebP, TIFF and BMP can be); save it as PNG"
             ) from None
         except DAMAGE as error:
-            raise UserError(_damaged(asked, error)) from None
+            raise UserError(_describe_damage(asked, error)) from None
         with opened as picture:
             return _convert(picture, asked)
 
 
 def as_image(image: "str | Path | Image.Image | Tensor | np.ndarray") -> Tensor:
-    """What a notebook holds of a picture as uint8 (3, H, W).
+    """An image in a notebook as uint8 (3, H, W).
 
     A path, a URL or a Pillow image; a uint8 tensor or array (3, H, W), (H, W, 3) or (H, W), with transparency
     as a fourth channel, or a batch of one. Raises UserError for anything else.
@@ -73,13 +74,13 @@ def as_image(image: "str | Path | Image.Image | Tensor | np.ndarray") -> Tensor:
     if isinstance(image, str | os.PathLike):
         return load_image(image if isinstance(image, str) else Path(image))
     if isinstance(image, Tensor | np.ndarray):
-        image = _from_values(image)
+        image = _convert_values(image)
     if not isinstance(image, Image.Image):
         raise UserError(f"image: an object of type {type(image).__name__} is not an image; {ACCEPTED}")
     return _convert(image, "image")[0]
 
 
-def _from_values(values: "Tensor | np.ndarray") -> Image.Image:
+def _convert_values(values: "Tensor | np.ndarray") -> Image.Image:
     """A tensor or an array of bytes as a Pillow image."""
     shape = tuple(values.shape)
     found = f"image: {'a tensor' if isinstance(values, Tensor) else 'an array'} of {values.dtype} {shape}"
@@ -107,10 +108,10 @@ def _from_values(values: "Tensor | np.ndarray") -> Image.Image:
 def _check_file(path: Path, asked: str) -> None:
     try:
         str(path.resolve()).encode()
-    except UnicodeEncodeError:  # the records of a run are UTF-8, and name its picture
+    except UnicodeEncodeError:  # a run's records are UTF-8, and name its picture
         shown = asked.encode("utf-8", "replace").decode()
         raise UserError(f"{shown} has a name, or lies in a folder, that is not UTF-8 text: rename it") from None
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a null byte: the next lines say so
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a null byte: refused below
         pass
     try:
         mode = path.stat().st_mode
@@ -135,9 +136,9 @@ def _formats() -> list[str]:
 
 
 def _check_size(width: int, height: int, asked: str) -> None:
-    """Looks at the header only: nothing is decoded yet."""
+    """Raise UserError for a picture that is too large, too small or too long. Nothing is decoded yet."""
     if width * height > MAX_PIXELS:
-        raise UserError(_too_large(f"{asked} ({width} x {height})"))
+        raise UserError(_describe_size(f"{asked} ({width} x {height})"))
     if min(width, height) < MIN_SIDE:
         raise UserError(
             f"{asked} is {width} x {height} pixels: too small to explain; give one of at least {MIN_SIDE} x {MIN_SIDE}"
@@ -146,18 +147,17 @@ def _check_size(width: int, height: int, asked: str) -> None:
         raise UserError(f"{asked} is {width} x {height} pixels: a strip longer than {MAX_ASPECT} to 1; crop it")
 
 
-def _too_large(found: str) -> str:
+def _describe_size(found: str) -> str:
     limit = f"more than {MAX_PIXELS // 1_000_000} million"
     return f"{found} has {limit} pixels; make it smaller, networks look at a few hundred pixels a side"
 
 
-def _damaged(asked: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{asked} is truncated or damaged ({reason}); get the picture again"
+def _describe_damage(asked: str, error: Exception) -> str:
+    return f"{asked} is truncated or damaged ({error_line(error, None)}); get the picture again"
 
 
 def _convert(picture: Image.Image, asked: str) -> tuple[Tensor, tuple[str, ...]]:
-    # A camera's MPO holds previews behind the picture; everything else with frames is a film or a document.
+    # A camera's MPO has previews behind the picture; any other file with frames is a film or a document.
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
         raise UserError(f"{asked} has {frames} frames: save the one to explain as a picture of its own")
@@ -167,10 +167,10 @@ def _convert(picture: Image.Image, asked: str) -> tuple[Tensor, tuple[str, ...]]
     try:
         picture.load()
         picture = ImageOps.exif_transpose(picture)
-        rgb, notes = (_from_greys if greys else _from_colours)(picture, asked)
+        rgb, notes = (_convert_greys if greys else _convert_colours)(picture, asked)
         pixels = np.array(rgb)  # (H, W, 3)
     except DAMAGE as error:
-        raise UserError(_damaged(asked, error)) from None
+        raise UserError(_describe_damage(asked, error)) from None
     if halved and 0 < pixels.max() <= MOST_DIM:
         raise UserError(
             f"{asked} has 16 bits a colour, and its brightest value is {pixels.max() / 255:.0%} of white: save it with "
@@ -182,17 +182,17 @@ def _convert(picture: Image.Image, asked: str) -> tuple[Tensor, tuple[str, ...]]
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """How the file keeps its pixels, such as "RGB;16B"; empty for a picture that is decoded already."""
+    """How the file stores its pixels, such as "RGB;16B"; empty for a picture that is decoded already."""
     tiles = getattr(picture, "tile", None)
     kept = tiles[0][3] if tiles else ""
     return str(kept[0] if isinstance(kept, tuple) and kept else kept)
 
 
-def _from_greys(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[str, ...]]:
+def _convert_greys(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[str, ...]]:
     grey = np.asarray(picture)  # (H, W)
     if grey.min() < 0 or grey.max() > 65535:
         raise UserError(f"{asked} has 32 bits a pixel: save it with 8 or 16")
-    clear = picture.info.get("transparency")  # PNG's one grey that stands for nothing
+    clear = picture.info.get("transparency")  # PNG's one grey that means transparent
     opaque = grey != clear if isinstance(clear, int) else np.ones(grey.shape, bool)
     notes = _check_visible(float(opaque.mean()), asked)
     top = int(grey[opaque].max())
@@ -204,12 +204,12 @@ def _from_greys(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[st
     return Image.fromarray(values.astype(np.uint8)).convert("RGB"), notes
 
 
-def _from_colours(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[str, ...]]:
+def _convert_colours(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[str, ...]]:
     if picture.mode == "F":
         raise UserError(
             f"{asked} holds floating-point numbers, whose white is not known: save it with 8 or 16 bits a pixel"
         )
-    if picture.mode == "La":  # Pillow takes this detour to RGB by itself for all other modes
+    if picture.mode == "La":  # the only mode that Pillow cannot convert to RGB in one step
         picture = picture.convert("LA")
     if not picture.has_transparency_data:
         try:
@@ -222,7 +222,7 @@ def _from_colours(picture: Image.Image, asked: str) -> tuple[Image.Image, tuple[
 
 
 def _check_visible(share: float, asked: str) -> tuple[str, ...]:
-    """Refuse a picture of which nothing is opaque, and say so where it is little."""
+    """Refuse a picture that is transparent everywhere; a note where little of it is opaque."""
     if share == 0:
         raise UserError(f"{asked} is fully transparent, so there is nothing to explain: save it without transparency")
     if share >= LEAST_VISIBLE:

@@ -65,7 +65,7 @@ def test_the_fit_minimises_the_elastic_net(monkeypatch):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(120, 5))
     answers = (features @ rng.normal(size=(5, 3))).argmax(1)
-    ((classes, weight, _),) = module._path(features, answers, 0)
+    ((classes, weight, _),) = module._fit_path(features, answers, 0)
     w, b = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     x, y = torch.from_numpy(features), torch.from_numpy(answers)
     penalty, ratio, step = 0.02, module.L1_RATIO, 0.2
@@ -80,9 +80,9 @@ def test_the_fit_minimises_the_elastic_net(monkeypatch):
 
 def test_features_are_standardised_and_put_back():
     dense = classifier()
-    features, answers = module._features(dense.model, "head", batches())
-    weight, bias = module._fit(features, answers, 4, 0)
-    scaled, shift = features * 100 + 7, module._fit(features * 100 + 7, answers, 4, 0)
+    features, answers = module._collect_features(dense.model, "head", batches())
+    weight, bias = module._fit_layer(features, answers, 4, 0)
+    scaled, shift = features * 100 + 7, module._fit_layer(features * 100 + 7, answers, 4, 0)
     first, second = features @ weight.T + bias, scaled @ shift[0].T + shift[1]
     assert np.abs((first - second)[:, :3]).max() < 1e-2
 
