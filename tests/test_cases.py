@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-import cases_zoo as zoo
 import numpy as np
 import pytest
+import user_networks
+import user_outputs
 from networks import photograph
 
 import spade_cli
@@ -37,8 +38,9 @@ def _picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(name: str) -> list[str]:
-    keys = {"size": zoo.SIZE, "mean": "[0.5,0.5,0.5]", "std": "[0.25,0.25,0.25]"}
-    return ["model=python", f"model.factory=cases_zoo:{name}", *(f"model.{key}={value}" for key, value in keys.items())]
+    home = "user_outputs" if hasattr(user_outputs, name) else "user_networks"
+    keys = {"size": user_networks.SIZE, "mean": "[0.5,0.5,0.5]", "std": "[0.25,0.25,0.25]"}
+    return ["model=python", f"model.factory={home}:{name}", *(f"model.{key}={value}" for key, value in keys.items())]
 
 
 def run(name: str, *options: str) -> Path:
@@ -108,7 +110,9 @@ def test_labels_that_stand_alone_are_told_with_their_own_probabilities(capsys: p
     """softmax over labels would say a few percent of each; every label above 0.5 is the answer."""
     folder = run("many_labels", "model.output=sigmoid")
     found = summary(folder)
-    classifier = spade_cli.wrap(zoo.many_labels(), size=zoo.SIZE, mean=0.5, std=0.25, output="sigmoid")
+    classifier = spade_cli.wrap(
+        user_outputs.many_labels(), size=user_networks.SIZE, mean=0.5, std=0.25, output="sigmoid"
+    )
     image = spade_cli.load_image("picture.png")
     scores = classifier.model(classifier.preprocessing.normalise(classifier.preprocessing.view(image)))[0]
     target = int(scores.argmax())

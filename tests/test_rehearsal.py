@@ -3,9 +3,10 @@
 import copy
 from collections.abc import Callable
 
-import cases_zoo as zoo
 import pytest
 import torch
+import user_networks as nets
+import user_outputs as outs
 from networks import photograph, small
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from spade_cli.pruning import find_layers
 
 
 def wrapped(network: nn.Module, **settings: object) -> Classifier:
-    return wrap(network, size=zoo.SIZE, mean=0.5, std=0.25, **settings)
+    return wrap(network, size=nets.SIZE, mean=0.5, std=0.25, **settings)
 
 
 def refusal(network: nn.Module, **settings: object) -> str:
@@ -30,31 +31,31 @@ def refusal(network: nn.Module, **settings: object) -> str:
 
 
 def picture() -> Tensor:
-    return torch.rand(1, 3, zoo.SIZE, zoo.SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    return torch.rand(1, 3, nets.SIZE, nets.SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (zoo.forward_replaced, ["forward, which was replaced on the instance", "runs the original's layers"]),
-        (zoo.part_replaced, ["conv1.forward, which was replaced", "conv1.weight"]),
-        (zoo.hook_with_a_layer, ["a hook on stem that holds layers", "conv.weight"]),
-        (zoo.with_a_lock, ["conv.lock", "lock"]),
-        (zoo.with_a_file, ["log", "TextIOWrapper"]),
-        (zoo.ignores_the_picture, ["every picture the same answer"]),
-        (zoo.one_picture_at_a_time, ["two pictures at once"]),
-        (zoo.scripted_part, ["its part conv is TorchScript"]),
-        (zoo.exported_part, ["its part conv is an exported graph"]),
+        (nets.forward_replaced, ["forward, which was replaced on the instance", "runs the original's layers"]),
+        (nets.part_replaced, ["conv1.forward, which was replaced", "conv1.weight"]),
+        (nets.hook_with_a_layer, ["a hook on stem that holds layers", "conv.weight"]),
+        (nets.with_a_lock, ["conv.lock", "lock"]),
+        (nets.with_a_file, ["log", "TextIOWrapper"]),
+        (outs.ignores_the_picture, ["every picture the same answer"]),
+        (outs.one_picture_at_a_time, ["two pictures at once"]),
+        (nets.scripted_part, ["its part conv is TorchScript"]),
+        (nets.exported_part, ["its part conv is an exported graph"]),
         (lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), ["it is TorchScript"]),
-        (zoo.four_channels, ["torch.cat([x, x[:, :1]], 1)"]),
-        (zoo.takes_a_dict, ["return self.net({'image': x})"]),
-        (zoo.ends_in_functional_softmax, ["ends in a softmax", "return what goes into the softmax"]),
-        (zoo.one_probability, ["ends in a sigmoid", " output=sigmoid"]),
-        (zoo.mean_of_softmaxes, ["answers with probabilities"]),
-        (zoo.clamped_probabilities, ["ends in a sigmoid"]),
-        (zoo.clamped_probability, ["ends in a sigmoid"]),
-        (zoo.probabilities_by_tanh, ["lie between 0 and 1", " output=sigmoid"]),
-        (zoo.two_inputs, ["takes two inputs", "self.net(x, torch.zeros_like(x))"]),
+        (nets.four_channels, ["torch.cat([x, x[:, :1]], 1)"]),
+        (nets.takes_a_dict, ["return self.net({'image': x})"]),
+        (outs.ends_in_functional_softmax, ["ends in a softmax", "return what goes into the softmax"]),
+        (outs.one_probability, ["ends in a sigmoid", " output=sigmoid"]),
+        (outs.mean_of_softmaxes, ["answers with probabilities"]),
+        (outs.clamped_probabilities, ["ends in a sigmoid"]),
+        (outs.clamped_probability, ["ends in a sigmoid"]),
+        (outs.probabilities_by_tanh, ["lie between 0 and 1", " output=sigmoid"]),
+        (nets.two_inputs, ["takes two inputs", "self.net(x, torch.zeros_like(x))"]),
     ],
 )
 def test_what_cannot_be_explained_is_refused_with_its_cause(make: Callable[[], nn.Module], words: list[str]) -> None:
@@ -64,7 +65,7 @@ def test_what_cannot_be_explained_is_refused_with_its_cause(make: Callable[[], n
 
 def test_a_layer_that_is_no_part_of_the_network_is_no_layer() -> None:
     """The copy still runs on its own layers: the global one is not listed, and nothing claims that it was pruned."""
-    assert [layer.name for layer in find_layers(wrapped(zoo.global_layer()).model, picture()) if layer.supported] == [
+    assert [layer.name for layer in find_layers(wrapped(nets.global_layer()).model, picture()) if layer.supported] == [
         "stem",
         "conv",
     ]
@@ -73,10 +74,13 @@ def test_a_layer_that_is_no_part_of_the_network_is_no_layer() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (zoo.active_dropout, ["differently from call to call", "random numbers in eval mode"]),
-        (zoo.trains_in_forward, ["differently from call to call", "to training mode"]),
-        (zoo.global_state, ["differently from call to call", "its own state (calls)"]),
-        (zoo.batch_statistics, ["alone and beside another", "norm normalises by the statistics of each batch"]),
+        (outs.active_dropout, ["differently from call to call", "random numbers in eval mode"]),
+        (outs.trains_in_forward, ["differently from call to call", "to training mode"]),
+        (outs.global_state, ["differently from call to call", "its own state (calls)"]),
+        (
+            outs.batch_statistics,
+            ["alone and beside another", "norm normalises by the statistics of each batch"],
+        ),
     ],
 )
 def test_answers_that_change_are_flagged_with_the_reason(make: Callable[[], nn.Module], words: list[str]) -> None:
@@ -94,7 +98,7 @@ def test_a_rehearsal_asks_no_more_than_it_needs() -> None:
 
 
 def test_the_rehearsal_leaves_state_and_random_numbers_as_they_were() -> None:
-    network, before = zoo.global_state(), torch.random.get_rng_state()
+    network, before = outs.global_state(), torch.random.get_rng_state()
     classifier = wrapped(network)
     assert network.calls == 0 and classifier.model.calls == 0
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -106,7 +110,13 @@ def test_a_sound_network_has_nothing_to_note() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [zoo.old_weight_norm, zoo.old_spectral_norm, zoo.new_weight_norm, zoo.new_spectral_norm, zoo.pruned_by_torch],
+    [
+        nets.old_weight_norm,
+        nets.old_spectral_norm,
+        nets.new_weight_norm,
+        nets.new_spectral_norm,
+        nets.pruned_by_torch,
+    ],
 )
 def test_weights_computed_at_each_call_are_baked_in(make: Callable[[], nn.Module]) -> None:
     """The baked copy answers as the network does, its layers can be pruned, and the user's network is untouched."""
@@ -122,7 +132,7 @@ def test_weights_computed_at_each_call_are_baked_in(make: Callable[[], nn.Module
     assert [layer.achieved for layer in trace.layers if layer.name == "conv"] == [pytest.approx(0.5, abs=0.15)]
 
 
-@pytest.mark.parametrize("make", [zoo.compiled, zoo.data_parallel])
+@pytest.mark.parametrize("make", [nets.compiled, nets.data_parallel])
 def test_wrappers_are_taken_off(make: Callable[[], nn.Module]) -> None:
     classifier = wrapped(make())
     assert type(classifier.model).__name__ == "Small" and classifier.name == "Small"
@@ -130,11 +140,11 @@ def test_wrappers_are_taken_off(make: Callable[[], nn.Module]) -> None:
 
 
 def test_modes_that_return_nothing() -> None:
-    trace = spade_cli.trace(wrapped(zoo.modes_that_return_nothing()), photograph(), samples=4)
+    trace = spade_cli.trace(wrapped(nets.modes_that_return_nothing()), photograph(), samples=4)
     assert not trace.model.training
 
 
-@pytest.mark.parametrize(("make", "dtype"), [(zoo.half_inside, torch.float16), (zoo.double_inside, torch.float64)])
+@pytest.mark.parametrize(("make", "dtype"), [(nets.half_inside, torch.float16), (nets.double_inside, torch.float64)])
 def test_a_network_that_computes_in_types_of_its_own_keeps_them(make: Callable[[], nn.Module], dtype: object) -> None:
     network = make()
     classifier = wrapped(network)
@@ -150,7 +160,7 @@ def test_a_network_in_half_precision_becomes_float32() -> None:
 
 def test_a_grey_network_sees_the_luminance() -> None:
     """(N, 3, H, W) -> what the network says of 0.299 red + 0.587 green + 0.114 blue; its layers keep their names."""
-    network, x = zoo.grey(), picture()
+    network, x = nets.grey(), picture()
     classifier = wrapped(network)
     grey = sum(share * x[:, channel : channel + 1] for channel, share in enumerate((0.299, 0.587, 0.114)))
     assert torch.allclose(classifier.model(x), network(grey), atol=1e-6)
@@ -160,7 +170,7 @@ def test_a_grey_network_sees_the_luminance() -> None:
         wrapped(network, channels=1).model(x), classifier.model(x)
     )
     assert torch.equal(copy.deepcopy(classifier.model)(x), classifier.model(x))
-    assert refusal(zoo.four_channels(), channels=4).startswith("channels=4") and "leave it out" in refusal(
+    assert refusal(nets.four_channels(), channels=4).startswith("channels=4") and "leave it out" in refusal(
         small(), channels=1
     )
 
@@ -170,12 +180,12 @@ def test_a_grey_network_sees_the_luminance() -> None:
     [
         (small, "auto", Output.SOFTMAX),
         (small, "sigmoid", Output.SIGMOID),
-        (zoo.one_logit, "auto", Output.SIGMOID),
-        (zoo.frozen_logit, "auto", Output.SIGMOID),
-        (zoo.one_probability_of_a_module, "auto", Output.SIGMOID),
-        (zoo.many_labels, "sigmoid", Output.SIGMOID),
-        (zoo.many_probabilities, "auto", Output.SIGMOID),
-        (zoo.ends_in_softmax, "auto", Output.SOFTMAX),
+        (outs.one_logit, "auto", Output.SIGMOID),
+        (outs.frozen_logit, "auto", Output.SIGMOID),
+        (outs.one_probability_of_a_module, "auto", Output.SIGMOID),
+        (outs.many_labels, "sigmoid", Output.SIGMOID),
+        (outs.many_probabilities, "auto", Output.SIGMOID),
+        (outs.ends_in_softmax, "auto", Output.SOFTMAX),
     ],
 )
 def test_what_scores_mean(make: Callable[[], nn.Module], asked: str, found: Output) -> None:
@@ -184,7 +194,7 @@ def test_what_scores_mean(make: Callable[[], nn.Module], asked: str, found: Outp
 
 @pytest.mark.parametrize(
     "make",
-    [zoo.one_probability_of_a_module, zoo.many_probabilities, zoo.ends_in_softmax],
+    [outs.one_probability_of_a_module, outs.many_probabilities, outs.ends_in_softmax],
     ids=lambda make: make.__name__,
 )
 def test_a_last_step_is_taken_out(make: Callable[[], nn.Module]) -> None:
@@ -200,11 +210,11 @@ def test_a_last_step_is_taken_out(make: Callable[[], nn.Module]) -> None:
 @pytest.mark.parametrize(
     ("make", "asked", "words"),
     [
-        (zoo.one_logit, "softmax", "set output=sigmoid"),
-        (zoo.many_probabilities, "softmax", "ends in a sigmoid"),
-        (zoo.ends_in_softmax, "sigmoid", "ends in a softmax"),
+        (outs.one_logit, "softmax", "set output=sigmoid"),
+        (outs.many_probabilities, "softmax", "ends in a sigmoid"),
+        (outs.ends_in_softmax, "sigmoid", "ends in a softmax"),
         (small, "logits", "there are auto, softmax and sigmoid"),
-        (lambda: nn.Sequential(zoo.one_logit(), nn.Softmax(1)), "auto", "always 1"),
+        (lambda: nn.Sequential(outs.one_logit(), nn.Softmax(1)), "auto", "always 1"),
     ],
 )
 def test_meanings_that_do_not_fit_are_refused(make: Callable[[], nn.Module], asked: str, words: str) -> None:
@@ -257,7 +267,7 @@ def test_extreme_scores_of_labels_have_a_finite_divergence() -> None:
 
 def test_auto_keeps_every_label() -> None:
     """Independent labels: the trace gives the same set of labels, and the target's own probability stays."""
-    classifier = wrapped(zoo.many_labels(), output="sigmoid")
+    classifier = wrapped(outs.many_labels(), output="sigmoid")
     image = as_image(photograph())
     trace = spade_cli.trace(classifier, image, samples=16)
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(image))
@@ -270,7 +280,7 @@ def test_auto_keeps_every_label() -> None:
 def test_lime_of_one_score_is_not_flat() -> None:
     from spade_cli.interpretation import METHODS, explainable
 
-    classifier = wrapped(zoo.one_probability_of_a_module())
+    classifier = wrapped(outs.one_probability_of_a_module())
     x = _x(classifier)
     found = METHODS["lime"](explainable(classifier.model, x), x, 0, samples=60)
     assert found.map.abs().max() > 0 and len(found.map.unique()) > 1
@@ -298,7 +308,7 @@ def _x(classifier: Classifier) -> Tensor:
         (lambda: wrap("resnet50"), "load_model('resnet50')"),
         (lambda: load_model(small()), "spade_cli.wrap"),
         (lambda: wrap(small), "not function; call it and wrap what it returns: spade_cli.wrap(small())"),
-        (lambda: wrap(zoo.Net), "not a class; call it and wrap what it returns: spade_cli.wrap(Net())"),
+        (lambda: wrap(nets.Net), "not a class; call it and wrap what it returns: spade_cli.wrap(Net())"),
         (lambda: load_model("resnet18", wieghts="none"), "did you mean weights"),
         (lambda: wrap(small(), size=(32, 40)), "side of a square"),
         (lambda: wrap(small(), size=0), "side of a square"),
@@ -324,7 +334,7 @@ def test_mistakes_in_python_are_user_errors(call: Callable[[], object], words: s
         (lambda: load_model("resnet18", library="keras"), "library=keras is unknown"),
         (lambda: load_model("demo", labels="nowhere.txt"), "labels=nowhere.txt: no such file"),
         (lambda: wrap(small(), size=32, output="logits"), "output=logits is unknown"),
-        (lambda: wrap(zoo.four_channels(), size=32, channels=4), "channels=4: "),
+        (lambda: wrap(nets.four_channels(), size=32, channels=4), "channels=4: "),
     ],
 )
 def test_mistakes_in_python_speak_of_arguments_and_not_of_the_command_line(
@@ -337,6 +347,6 @@ def test_mistakes_in_python_speak_of_arguments_and_not_of_the_command_line(
 
 def test_a_factory_passes_the_same_rehearsal() -> None:
     with pytest.raises(UserError, match="replaced on the instance"):
-        load_model(ModelSource(None, factory="cases_zoo:forward_replaced", size=zoo.SIZE))
-    assert load_model(ModelSource(None, factory="cases_zoo:one_logit", size=zoo.SIZE)).output is Output.SIGMOID
-    assert load_model(ModelSource(None, factory="cases_zoo:grey", size=zoo.SIZE, channels=1)).classes == 5
+        load_model(ModelSource(None, factory="user_networks:forward_replaced", size=nets.SIZE))
+    assert load_model(ModelSource(None, factory="user_outputs:one_logit", size=nets.SIZE)).output is Output.SIGMOID
+    assert load_model(ModelSource(None, factory="user_networks:grey", size=nets.SIZE, channels=1)).classes == 5

@@ -164,7 +164,7 @@ def test_failed_run_leaves_nothing(picture, tmp_path, error):
         (dict(visualization_targets=("conv9:1",)), "conv9"),
         (dict(visualization_targets=("conv2:8",)), "0 to 7|8 channels"),
         (dict(layer_shares={"conv1": 1.5}), "1.5 is not a share"),
-        (dict(model=ModelSource(None, factory="cases_zoo:ends_in_functional_softmax", size=32)), "softmax"),
+        (dict(model=ModelSource(None, factory="user_outputs:ends_in_functional_softmax", size=32)), "softmax"),
         (dict(device="tpu"), "device=tpu"),
         (dict(device="cuda:99"), "device=cuda:99"),
     ],

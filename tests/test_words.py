@@ -19,7 +19,7 @@ from spade_cli.run.request import RunRequest
 
 IMAGE = "image=cat.jpg"
 ROOT = Path(__file__).parents[1]
-LOUD = ["model=python", "model.factory=cases_zoo:loud", "model.size=32", "augmentation.samples=4"]
+LOUD = ["model=python", "model.factory=user_networks:loud", "model.size=32", "augmentation.samples=4"]
 QUICK = ["interpreter=saliency", "interpreter.methods=saliency"]
 
 
@@ -33,7 +33,7 @@ def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
     Image.radial_gradient("L").convert("RGB").save(tmp_path / "cat.png")
     commands = [
         ["run", "image=cat.png", *LOUD, *QUICK],
-        ["neurons", "top=1", "steps=1", "layers=body.3"],
+        ["neurons", "top=1", "steps=1", "layers=body.conv1"],
         ["layers", *LOUD[:3]],
         ["batch", "images=cat.png", "out=many", "workers=2", *LOUD, *QUICK],
         ["batch", "resume=many"],

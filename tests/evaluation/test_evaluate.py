@@ -219,7 +219,7 @@ MISTAKES = [
     (["out=labels.txt"], "is a file"),
     (["out=my scenes"], "holds other files"),
     (["resume=my scenes"], "resume=my scenes goes on with its own command"),
-    (["model.factory=cases_zoo:mean_of_softmaxes"], "answers with probabilities"),
+    (["model.factory=user_outputs:mean_of_softmaxes"], "answers with probabilities"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases_zoo import SwitchedOff
+from map_networks import SwitchedOff
 from zoo import small_convolutional
 
 from spade_cli.interpretation import Channel, is_blank, visualize, why_blank

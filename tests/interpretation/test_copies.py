@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases_zoo import (
+from map_networks import (
     COMPUTED_WEIGHTS,
     DRAWN,
     Draws,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases_zoo import ENLARGING, LARGEST, Between
+from map_networks import ENLARGING, LARGEST, Between
 from torch import nn
 from zoo import FOUND_AT, picture
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from cases_zoo import MadeInForward, WeightsInAList, WeightsMadeInForward
+from map_networks import MadeInForward, WeightsInAList, WeightsMadeInForward
 from torch import nn
 from zoo import FOUND_AT, Flagged, Named, Variadic, picture, randomised
 
