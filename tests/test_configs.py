@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from spade_cli.cli.config.bind_functions import bind_function
 from spade_cli.cli.config.compose import compose_config, read_settings
 from spade_cli.cli.config.read_yaml import CONFIGS, describe, read_command, read_options
 from spade_cli.cli.config.settings import GIVEN
-from spade_cli.cli.config.values import bound
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
 
@@ -33,18 +33,18 @@ def test_every_choice_composes_and_its_function_takes_its_settings(group: str, c
     if group in ("augmentation", "pruner", "schedule", "engine"):
         for key in ("samples", "sparsity", "damping", "layers", "file"):
             settings.pop(key, None)
-        function, _ = bound(group, settings, taken=GIVEN[group])
+        function, _ = bind_function(group, settings, taken=GIVEN[group])
         assert function.__name__ == choice
 
 
 def test_a_sequence_may_have_any_length_and_a_pair_may_not() -> None:
     settings = composed("schedule=auto", "schedule.ladder=[0.8,0.5]", "augmentation.scale=[1]")
     settings["schedule"].pop("layers")
-    function, kept = bound("schedule", settings["schedule"], taken=GIVEN["schedule"])
+    function, kept = bind_function("schedule", settings["schedule"], taken=GIVEN["schedule"])
     assert function([], None, **kept).ladder == (0.8, 0.5)
     settings["augmentation"].pop("samples")
     with pytest.raises(UserError, match="wrong kind"):
-        bound("augmentation", settings["augmentation"], taken=GIVEN["augmentation"])
+        bind_function("augmentation", settings["augmentation"], taken=GIVEN["augmentation"])
 
 
 @pytest.mark.parametrize("command", ["run", "batch", "sweep", "eval", "tune"])

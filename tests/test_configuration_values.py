@@ -14,11 +14,10 @@ from networks import photograph
 from omegaconf import OmegaConf
 
 from spade_cli.cli import _verb, main
+from spade_cli.cli.config.bind_functions import LIMITS, check_limits, find_function
 from spade_cli.cli.config.check_keys import check_keys
 from spade_cli.cli.config.compose import Asked, compose_config
-from spade_cli.cli.config.limits import LIMITS, check_limits
 from spade_cli.cli.config.read_yaml import CONFIGS, read_command
-from spade_cli.cli.config.values import find_function
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
 
@@ -105,14 +104,10 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where work would begin, every command ends; an empty folder but for one picture."""
     for place in (
         *("spade_cli.run.pipeline.run", "spade_cli.batch.batch.batch", "spade_cli.models.load_model"),
-        "spade_cli.run.request.load_on_device",
         *("spade_cli.evaluation.evaluate.evaluate", "spade_cli.evaluation.study.build_study.build_study"),
-        *(
-            "spade_cli.evaluation.study.score_answers.score",
-            "spade_cli.tuning.tune.tune",
-            "spade_cli.world.toy.train_network",
-        ),
-        "spade_cli.report.run_folder.new_folder",
+        *("spade_cli.evaluation.study.score_answers.score", "spade_cli.tuning.tune.tune"),
+        *("spade_cli.world.toy.train_network", "spade_cli.report.run_folder.new_folder"),
+        "spade_cli.run.request.load_on_device",  # the last: the modules above import it
     ):
         module, _, name = place.rpartition(".")
         monkeypatch.setattr(import_module(module), name, reached)

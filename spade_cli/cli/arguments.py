@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
+from spade_cli.cli.config.check_values import whole
 from spade_cli.cli.config.help import line
-from spade_cli.cli.config.values import whole
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 
@@ -52,7 +52,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Takes:
+class Command:
     """What a command takes."""
 
     verb: str
@@ -69,7 +69,7 @@ class Takes:
 
 
 @dataclass
-class Given:
+class Arguments:
     """What was typed."""
 
     words: list[str] = field(default_factory=list)
@@ -82,12 +82,12 @@ class Given:
         return str(expand_path(self.words[number])) if number < len(self.words) else None
 
 
-def parsed(takes: Takes, arguments: Sequence[str]) -> Given | None:
+def read_arguments(takes: Command, arguments: Sequence[str]) -> Arguments | None:
     """What was asked, defaults filled in; None where it was for help, which is printed. Raises UserError."""
     if {"-h", "--help"} & set(arguments):
         own_stdout.say(_manual(takes))
         return None
-    given, older, flags = Given(), list[str](), list[str]()
+    given, older, flags = Arguments(), list[str](), list[str]()
     left = list(arguments)
     while left:
         argument = left.pop(0)
@@ -115,7 +115,7 @@ def parsed(takes: Takes, arguments: Sequence[str]) -> Given | None:
     return given
 
 
-def _take(takes: Takes, argument: str, given: Given) -> None:
+def _take(takes: Command, argument: str, given: Arguments) -> None:
     match = KEY.fullmatch(argument)
     setting = takes.setting(match["key"]) if match else None
     if match and setting:
@@ -135,7 +135,7 @@ def _values(setting: Setting, left: list[str]) -> Iterator[str]:
         yield left.pop(0)
 
 
-def _known(takes: Takes, key: str) -> str:
+def _known(takes: Command, key: str) -> str:
     keys, flags = [one.key for one in takes.settings if one.meaning], [flag for flag, _ in takes.flags]
     if near := get_close_matches(key, keys, n=1):
         return f"did you mean {near[0]}=VALUE?"
@@ -145,11 +145,11 @@ def _known(takes: Takes, key: str) -> str:
     return f"{settings}see spade {takes.verb} --help"
 
 
-def _words(takes: Takes) -> str:
+def _words(takes: Command) -> str:
     return " and ".join(name for name, _ in takes.words) or "no bare word"
 
 
-def _manual(takes: Takes) -> str:
+def _manual(takes: Command) -> str:
     summary = (takes.doc or "").splitlines()[0]
     parts = [summary, f"usage: {takes.usage}"]
     rows = [line(*word) for word in dict.fromkeys(takes.words) if word[1]]

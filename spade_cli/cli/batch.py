@@ -52,7 +52,7 @@ def resume(verb: str, arguments: list[str], again: Callable[[list[str]], int]) -
 
 def _batch(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.batch.explain_images import BatchWork
-    from spade_cli.cli.config.values import section
+    from spade_cli.cli.config.check_values import section
 
     shared = shared_request(config, asked)
     out = find_out(config.get("out"), "batch", config.get("images"))
@@ -91,8 +91,8 @@ def batch_request(
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.batch_request import BatchRequest
+    from spade_cli.cli.config.check_values import path, section, switch, text
     from spade_cli.cli.config.settings import function_of
-    from spade_cli.cli.config.values import path, section, switch, text
     from spade_cli.images.download import is_url
 
     how = section(config, "batch")
@@ -115,14 +115,14 @@ def batch_request(
 
 def count_or_auto(name: str, value: Any) -> int | None:
     """A whole number from 1, or auto as None."""
-    from spade_cli.cli.config.values import whole
+    from spade_cli.cli.config.check_values import whole
 
     return None if value == "auto" else whole(f"{name} (or auto)", value, 1, MOST)
 
 
 def find_out(value: Any, kind: str, images: Any) -> str:
     """The folder to write: as told, or a new one."""
-    from spade_cli.cli.config.values import path, text
+    from spade_cli.cli.config.check_values import path, text
     from spade_cli.images.download import is_url
     from spade_cli.report.run_folder import free_path
 

@@ -4,14 +4,14 @@ import shlex
 from pathlib import Path
 
 from spade_cli.cli import terminal
-from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
+from spade_cli.cli.arguments import Command, Setting, read_arguments, read_path
 from spade_cli.cli.neurons import drawing_settings
 from spade_cli.errors import UserError
 from spade_cli.report.runs import find_run
 
 TOP = 2  # channels of each layer and run: the page is to be read, and every picture takes seconds
 RUN = ("RUN", "folder of a run, or a part of its name; FOLDER/PART where the runs are not in outputs")
-TAKES = Takes(
+COMMAND = Command(
     "diff",
     __doc__,
     "spade diff RUN RUN [KEY=VALUE ...]",
@@ -28,7 +28,7 @@ TAKES = Takes(
 
 def main(arguments: list[str]) -> int:
     """Compare, write the page and print its path."""
-    asked = parsed(TAKES, arguments)
+    asked = read_arguments(COMMAND, arguments)
     if asked is None:
         return 0
     if len(asked.words) < 2:

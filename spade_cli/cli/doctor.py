@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _doctor(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.cli.config.check_values import section
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import (
         device_name,
@@ -39,7 +40,6 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
         visualization,
         visualization_targets,
     )
-    from spade_cli.cli.config.values import section
     from spade_cli.devices import full_precision
     from spade_cli.run.request import load_on_device
 
@@ -121,7 +121,7 @@ def _read_picture(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":
     import torch
     from torchvision.transforms.functional import resize
 
-    from spade_cli.cli.config.values import path, text
+    from spade_cli.cli.config.check_values import path, text
     from spade_cli.images.download import is_url
     from spade_cli.images.load import read_image
     from spade_cli.models.rehearsal import PATCHES

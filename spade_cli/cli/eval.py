@@ -62,16 +62,16 @@ def _eval(config: dict[str, Any], asked: Asked) -> None:
 
 
 def _path(key: str, value: Any) -> Path | None:
-    from spade_cli.cli.config.values import path
+    from spade_cli.cli.config.check_values import path
 
     return None if value is None else path(key, value, "PATH")
 
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
+    from spade_cli.cli.config.check_values import number, section, whole
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, visualization
-    from spade_cli.cli.config.values import number, section, whole
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
 
     shared = shared_settings(config, asked, "eval")
@@ -96,9 +96,9 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
 
 def shared_settings(config: dict[str, Any], asked: Asked, verb: str, without: Collection[str] = ()) -> dict[str, Any]:
     """What `spade eval` and `spade tune` both take: pictures, network, folder, samples and methods."""
+    from spade_cli.cli.config.check_values import path, section, text, whole
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import device_name, saliency_methods, trace_settings
-    from spade_cli.cli.config.values import path, section, text, whole
 
     model = model_source(section(config, "model"), asked.choices.get("model"))
     data = text("data", config.get("data"), "world")
@@ -124,7 +124,7 @@ def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def out_folder(value: Any, data: str, verb: str) -> Path:
     """`out`, or a new folder in outputs/ that is named after the moment, the command and the data."""
-    from spade_cli.cli.config.values import path
+    from spade_cli.cli.config.check_values import path
 
     if value not in (None, ""):
         return path("out", value, "FOLDER")

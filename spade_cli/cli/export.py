@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from spade_cli.cli import terminal
-from spade_cli.cli.arguments import Given, Setting, Takes, parsed, read_path
+from spade_cli.cli.arguments import Arguments, Command, Setting, read_arguments, read_path
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 from spade_cli.report.runs import find_run
@@ -12,7 +12,7 @@ from spade_cli.report.runs import find_run
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TRACE = "trace.safetensors"
 RUNS = Path("outputs")  # where a run is looked for by a part of its name
-TAKES = Takes(
+COMMAND = Command(
     "export",
     __doc__,
     "spade export [RUN] out=FILE",
@@ -28,7 +28,7 @@ TAKES = Takes(
 
 def main(arguments: list[str]) -> int:
     """Check the arguments and export."""
-    asked = parsed(TAKES, arguments)
+    asked = read_arguments(COMMAND, arguments)
     if asked is None:
         return 0
     out = _out(asked)
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _out(asked: Given) -> Path:
+def _out(asked: Arguments) -> Path:
     """The file to write: `out`, or what older command lines had as their second word."""
     if len(asked.words) == 2 and "out" not in asked.settings:
         terminal.hint(f"write out={asked.words[1]}; a bare file is an older way")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import terminal
+from spade_cli.cli.config.check_values import number, path, section, share_inside, whole
 from spade_cli.cli.config.compose import Asked, run_command
-from spade_cli.cli.config.values import number, path, section, share_inside, whole
 from spade_cli.errors import UserError
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _layers(config: dict[str, Any], asked: Asked) -> None:
+    from spade_cli.cli.config.check_values import section
     from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.values import section
     from spade_cli.models import load_model
     from spade_cli.pruning.layers import find_layers
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
+from spade_cli.cli.arguments import Command, Setting, read_arguments, read_path
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 from spade_cli.report.runs import find_runs, key_figures
@@ -11,7 +11,7 @@ from spade_cli.report.summary import Summary, read_summary
 
 HEADER = ("run", "target", "dense", "trace", "agreement", "sparsity", "seconds", "flags")
 NUMBERS = ("dense", "trace", "agreement", "sparsity", "seconds", "flags")
-TAKES = Takes(
+COMMAND = Command(
     "list",
     __doc__,
     "spade list [out=FOLDER]",
@@ -23,7 +23,7 @@ TAKES = Takes(
 
 def main(arguments: list[str]) -> int:
     """Print a line for each run, the latest last; with --json one object a line."""
-    asked = parsed(TAKES, arguments)
+    asked = read_arguments(COMMAND, arguments)
     if asked is None:
         return 0
     if asked.words:

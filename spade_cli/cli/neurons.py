@@ -3,7 +3,7 @@
 import shlex
 
 from spade_cli.cli import terminal
-from spade_cli.cli.arguments import Setting, Takes, parsed, read_count, read_list, read_path
+from spade_cli.cli.arguments import Command, Setting, read_arguments, read_count, read_list, read_path
 from spade_cli.report.runs import find_run
 
 TOP, STEPS = 4, 256  # half of spade run's steps: there are many pictures, and channels need fewer than classes
@@ -19,7 +19,7 @@ def drawing_settings(top: int) -> tuple[Setting, ...]:
     )
 
 
-TAKES = Takes(
+COMMAND = Command(
     "neurons",
     __doc__,
     "spade neurons [RUN] [KEY=VALUE ...]",
@@ -34,7 +34,7 @@ TAKES = Takes(
 
 def main(arguments: list[str]) -> int:
     """Rank the channels, draw them, write the page and print its path."""
-    asked = parsed(TAKES, arguments)
+    asked = read_arguments(COMMAND, arguments)
     if asked is None:
         return 0
     run = find_run(asked.word(0), asked.settings["out"])

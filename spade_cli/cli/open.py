@@ -3,10 +3,10 @@
 import sys
 
 from spade_cli.cli import terminal
-from spade_cli.cli.arguments import Setting, Takes, parsed, read_path
+from spade_cli.cli.arguments import Command, Setting, read_arguments, read_path
 from spade_cli.report.runs import find_page
 
-TAKES = Takes(
+COMMAND = Command(
     "open",
     __doc__,
     "spade open [RUN] [out=FOLDER]",
@@ -19,7 +19,7 @@ TAKES = Takes(
 
 def main(arguments: list[str]) -> int:
     """Find the page, print its path and open it."""
-    asked = parsed(TAKES, arguments)
+    asked = read_arguments(COMMAND, arguments)
     if asked is None:
         return 0
     import webbrowser  # it looks for browsers at import

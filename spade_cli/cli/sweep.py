@@ -83,7 +83,7 @@ def _sweep(
 ) -> None:
     from spade_cli.batch.curves import draw_curves
     from spade_cli.batch.sweep_image import SweepWork
-    from spade_cli.cli.config.values import path
+    from spade_cli.cli.config.check_values import path
 
     jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(combinations))
     out = find_out(config.get("out"), "sweep", config.get("images"))

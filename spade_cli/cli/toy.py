@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _toy(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.config.values import path, whole
+    from spade_cli.cli.config.check_values import path, whole
     from spade_cli.errors import UserError
     from spade_cli.files import write_whole
     from spade_cli.progress import Stages

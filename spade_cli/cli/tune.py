@@ -32,7 +32,7 @@ def _tune(config: dict[str, Any], asked: Asked) -> None:
 
 def _request(config: dict[str, Any], asked: Asked) -> Any:
     """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.config.values import number, section, share_inside, whole
+    from spade_cli.cli.config.check_values import number, section, share_inside, whole
     from spade_cli.cli.eval import some_of
     from spade_cli.tuning.tuning_plan import MEASURED, TUNERS, TuningRequest
 
@@ -56,8 +56,8 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
 
 def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
     """The pictures, the network and what is measured, as `spade eval` takes them."""
+    from spade_cli.cli.config.check_values import number, section, whole
     from spade_cli.cli.config.settings import visualization
-    from spade_cli.cli.config.values import number, section, whole
     from spade_cli.cli.eval import shared_settings
     from spade_cli.evaluation.evaluation_plan import EvaluationRequest
     from spade_cli.tuning.tuning_plan import MEASURED

@@ -25,7 +25,7 @@ def _with_out(arguments: list[str]) -> list[str]:
 
 
 def _world(config: dict[str, Any], asked: Asked) -> None:
-    from spade_cli.cli.config.values import number, path, whole
+    from spade_cli.cli.config.check_values import number, path, whole
     from spade_cli.progress import Stages
     from spade_cli.report.run_folder import new_folder
     from spade_cli.world.dataset import write_world

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli.config.check_values import MISSING, one_of, section, text, whole
 from spade_cli.cli.config.compose import import_from_here
-from spade_cli.cli.config.values import MISSING, one_of, section, text, whole
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
 from spade_cli.models.classifier import AUTO, COLOURS, GREY, read_colour

@@ -66,17 +66,16 @@ def read_keys(name: str, folders: list[Path]) -> list[str]:
 def read_options(file: Path, prefix: str = "") -> list[Option]:
     """Every key of a file and of the files it is composed of; a later file's default and meaning win."""
     text, root = _read(file)
+    own = {option.key: option for option in _own_options(root, text, prefix)}
+    parts = [name for name, choice in _defaults(root) if not choice]
     found: dict[str, Option] = {}
-    parts = list(_defaults(root))
-    for neighbour, choice in parts if ("_self_", "") in parts else [*parts, ("_self_", "")]:
+    for name in parts if "_self_" in parts else [*parts, "_self_"]:
         # A user's file may be composed of spade's own, as in Hydra's search path.
-        places = (file.parent / f"{neighbour}.yaml", CONFIGS / file.parent.name / f"{neighbour}.yaml")
-        part = next((place for place in places if place.is_file()), None)
-        options = list(_own_options(root, text, prefix)) if neighbour == "_self_" else []
-        if not choice and neighbour != "_self_" and part:
-            options = read_options(part, prefix)
-        for option in options:
-            found[option.key] = option if option.meaning or option.key not in found else found[option.key]
+        places = (file.parent / f"{name}.yaml", CONFIGS / file.parent.name / f"{name}.yaml")
+        place = next((place for place in places if place.is_file()), None)
+        options = {option.key: option for option in read_options(place, prefix)} if place else {}
+        for key, option in (own if name == "_self_" else options).items():
+            found[key] = option if option.meaning or key not in found else found[key]
     return list(found.values())
 
 
@@ -121,12 +120,11 @@ def _own_options(node: yaml.Node | None, text: str, prefix: str) -> Iterator[Opt
 
 
 def _comment(text: str, end: yaml.Mark, column: int) -> str:
-    """The comment behind a key or value that ends there, and the lines of comment below it that are indented more."""
-    first, *below = text[end.index :].splitlines() or [""]
-    if not first.lstrip(": ").startswith("#"):
-        return ""
+    """The comment behind a key or value that ends there, and below it where it is indented more than the key."""
+    behind, *below = text[end.index :].splitlines() or [""]
+    behind = behind.lstrip(": ")
     more = takewhile(lambda line: line.lstrip().startswith("#") and line.index("#") > column, below)
-    return " ".join(line.lstrip(": #").rstrip() for line in (first, *more))
+    return " ".join(line.lstrip(" #").rstrip() for line in (behind, *more) if line.lstrip().startswith("#"))
 
 
 def _defaults(root: yaml.Node | None) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.config.values import path, shares
+from spade_cli.cli.config.check_values import path, shares
 from spade_cli.errors import UserError
 from spade_cli.pruning import schedule
 

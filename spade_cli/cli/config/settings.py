@@ -11,11 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cli.config.bind_functions import (
+    MAX_DAMPING,
+    MAX_MEMORY,
+    MAX_RATE,
+    MAX_SEED,
+    bind_function,
+    check_limits,
+    check_settings,
+)
+from spade_cli.cli.config.check_values import level, number, path, section, shares, text, whole
 from spade_cli.cli.config.compose import Asked
-from spade_cli.cli.config.limits import MAX_DAMPING, MAX_MEMORY, MAX_RATE, MAX_SEED, check_limits
 from spade_cli.cli.config.model import model_source
 from spade_cli.cli.config.schedule_file import schedule_name, with_shares
-from spade_cli.cli.config.values import bound, fitting, level, number, path, section, shares, text, whole
 from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
 from spade_cli.interpretation import METHODS, OwnMethod, check_window, own_method, own_objective, visualize
@@ -107,7 +115,7 @@ def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
 def function_of(group: str, settings: dict[str, Any]) -> Callable[..., Any]:
     """A group's function with its settings bound."""
     target = settings.get("_target_")
-    function, keywords = bound(group, settings, taken=GIVEN[group])
+    function, keywords = bind_function(group, settings, taken=GIVEN[group])
     check_limits(str(target), group, keywords)
     return partial(function, **keywords)
 
@@ -169,7 +177,7 @@ def saliency_methods(
 def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:
     """A method of the user's with the settings of the section that has its function's name."""
     method = own_method(path)
-    keywords = fitting(
+    keywords = check_settings(
         f"interpreter.{method.name}", method.function, interpreter.get(method.name) or {}, GIVEN["method"]
     )
     if "seed" in inspect.signature(method.function).parameters:
@@ -180,7 +188,7 @@ def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:
 def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
     function = METHODS[name]
     key = f"interpreter.{name}"
-    keywords = fitting(key, function, settings, GIVEN["method"])
+    keywords = check_settings(key, function, settings, GIVEN["method"])
     for setting, value in keywords.items():
         if isinstance(inspect.signature(function).parameters[setting].default, int):  # samples, steps, pixels
             whole(f"{key}.{setting}", value, 1)

@@ -1,13 +1,10 @@
 """Checks of single values: what was asked, what was found, what to do."""
 
-import inspect
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
@@ -19,18 +16,18 @@ MAX_WHOLE = 2**31 - 1  # torch counts no further in places
 
 def number(key: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
     """A finite number within bounds; `above`: more than `low`."""
-    if not _is_number(value) or not low <= value <= high or (above and value == low):
-        raise UserError(f"{key}={shown(value)} is not {_bounds(low, high, above)}; give one")
+    if not is_number(value) or not low <= value <= high or (above and value == low):
+        raise UserError(f"{key}={show_value(value)} is not {_bounds(low, high, above)}; give one")
     return float(value)
 
 
-def shown(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value as YAML has it, cut off where nobody would read on."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether it is a finite number; `true` is none, and a whole number may be too long for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -48,9 +45,9 @@ def _bounds(low: float, high: float, above: bool) -> str:
 
 def share_inside(key: str, value: Any) -> float:
     """A share that is neither nothing nor all: above 0 and below 1."""
-    if not _is_number(value) or not 0 < value < 1:
-        percent = f", such as {value / 100:g}" if _is_number(value) and 1 < value < 100 else ""
-        raise UserError(f"{key}={shown(value)} is not a share between 0 and 1; give one{percent}")
+    if not is_number(value) or not 0 < value < 1:
+        percent = f", such as {value / 100:g}" if is_number(value) and 1 < value < 100 else ""
+        raise UserError(f"{key}={show_value(value)} is not a share between 0 and 1; give one{percent}")
     return float(value)
 
 
@@ -59,13 +56,13 @@ def one_of(key: str, value: Any, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in known:
         near = get_close_matches(str(value), known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"{key}={shown(value)} is unknown; {hint}there are {', '.join(known)}")
+        raise UserError(f"{key}={show_value(value)} is unknown; {hint}there are {', '.join(known)}")
     return value
 
 
 def level(value: Any) -> float | None:
     """`pruner.sparsity`: a share, or null for the schedule's own."""
-    if _is_number(value) and 1 < value <= 100:
+    if is_number(value) and 1 < value <= 100:
         raise UserError(
             f"pruner.sparsity={value} is not a number from 0 to 1; {value} % is pruner.sparsity={value / 100:g}"
         )
@@ -78,7 +75,7 @@ def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
         known = high is not None or (isinstance(value, int) and value > top)
         bounds = f"from {low} to {top}" if known else f"of at least {low}"
-        raise UserError(f"{key}={shown(value)} is not a whole number {bounds}; give one")
+        raise UserError(f"{key}={show_value(value)} is not a whole number {bounds}; give one")
     return value
 
 
@@ -139,68 +136,3 @@ def _as_number(written: str) -> float | str:
         return float(written)
     except ValueError:
         return written
-
-
-def bound(group: str, settings: dict[str, Any], *, taken: int) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function that a group's `_target_` names, and its settings, checked; `taken` arguments are the pipeline's."""
-    function = find_function(group, settings.pop("_target_", None))
-    return function, fitting(group, function, settings, taken)
-
-
-def find_function(group: str, target: Any) -> Callable[..., Any]:
-    """Import `package.module.function`."""
-    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
-        raise UserError(
-            f"{group}: _target_ is {target!r}; write the function as package.module.function in the YAML file"
-        )
-    module, _, name = target.rpartition(".")
-    try:
-        function = getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{group}: _target_ {target} cannot be imported (no module {error.name}); check it in the YAML file"
-        ) from None
-    except AttributeError:
-        raise UserError(f"{group}: _target_ {target}: {module} has no {name}; check it in the YAML file") from None
-    if not callable(function):
-        raise UserError(
-            f"{group}: _target_ {target} is {type(function).__name__} and no function; check it in the YAML file"
-        )
-    return function
-
-
-def fitting(group: str, function: Callable[..., Any], settings: Mapping[str, Any], taken: int) -> dict[str, Any]:
-    """Settings that the function takes, of the kinds that its defaults have."""
-    parameters = list(inspect.signature(function).parameters.values())[taken:]
-    known = {parameter.name: parameter for parameter in parameters}
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    for name, value in settings.items():
-        if name not in known and not open_ended:
-            listed = ", ".join(known) or "none"
-            raise UserError(f"{group}.{name} is no setting of {function.__name__}; its settings: {listed}")
-        default = known[name].default if name in known else None
-        if default in (None, inspect.Parameter.empty):
-            continue
-        if not _same_kind(default, value, any_length=get_origin(known[name].annotation) is Sequence):
-            raise UserError(
-                f"{group}.{name}={value} is of the wrong kind; write it like the default, {_shown(default)}"
-            )
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-
-
-def _shown(default: Any) -> str:
-    return str(list(default)) if isinstance(default, tuple) else str(default)
-
-
-def _same_kind(default: Any, value: Any, any_length: bool = False) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return _is_number(value)
-    if isinstance(default, tuple | list):
-        if not isinstance(value, tuple | list):
-            return False
-        if any_length:  # a sequence of one kind of thing
-            return not default or all(_same_kind(default[0], v) for v in value)
-        return len(value) == len(default) and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
-    return isinstance(value, type(default))

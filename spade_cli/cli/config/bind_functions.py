@@ -1,9 +1,12 @@
-"""What the settings of spade's own functions may be, beyond the kind that their defaults have."""
+"""A group's function, which its `_target_` names, and its settings: of the right kind, and within their limits."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, get_origin
 
-from spade_cli.cli.config.values import number, one_of, share_inside, whole
+from spade_cli.cli.config.check_values import is_number, number, one_of, share_inside, whole
 from spade_cli.errors import UserError
 from spade_cli.interpretation import occlusion
 
@@ -134,3 +137,68 @@ def check_limits(function: str, prefix: str, settings: Mapping[str, Any]) -> Non
             check(f"{prefix}.{name}", settings[name])
     if function in TOGETHER:
         TOGETHER[function](prefix, settings)
+
+
+def bind_function(group: str, settings: dict[str, Any], *, taken: int) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that a group's `_target_` names, and its settings, checked; `taken` arguments are the pipeline's."""
+    function = find_function(group, settings.pop("_target_", None))
+    return function, check_settings(group, function, settings, taken)
+
+
+def find_function(group: str, target: Any) -> Callable[..., Any]:
+    """Import `package.module.function`."""
+    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
+        raise UserError(
+            f"{group}: _target_ is {target!r}; write the function as package.module.function in the YAML file"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        function = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{group}: _target_ {target} cannot be imported (no module {error.name}); check it in the YAML file"
+        ) from None
+    except AttributeError:
+        raise UserError(f"{group}: _target_ {target}: {module} has no {name}; check it in the YAML file") from None
+    if not callable(function):
+        raise UserError(
+            f"{group}: _target_ {target} is {type(function).__name__} and no function; check it in the YAML file"
+        )
+    return function
+
+
+def check_settings(group: str, function: Callable[..., Any], settings: Mapping[str, Any], taken: int) -> dict[str, Any]:
+    """Settings that the function takes, of the kinds that its defaults have."""
+    parameters = list(inspect.signature(function).parameters.values())[taken:]
+    known = {parameter.name: parameter for parameter in parameters}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for name, value in settings.items():
+        if name not in known and not open_ended:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"{group}.{name} is no setting of {function.__name__}; its settings: {listed}")
+        default = known[name].default if name in known else None
+        if default in (None, inspect.Parameter.empty):
+            continue
+        if not _same_kind(default, value, any_length=get_origin(known[name].annotation) is Sequence):
+            raise UserError(
+                f"{group}.{name}={value} is of the wrong kind; write it like the default, {_show_default(default)}"
+            )
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+
+
+def _show_default(default: Any) -> str:
+    return str(list(default)) if isinstance(default, tuple) else str(default)
+
+
+def _same_kind(default: Any, value: Any, any_length: bool = False) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return is_number(value)
+    if isinstance(default, tuple | list):
+        if not isinstance(value, tuple | list):
+            return False
+        if any_length:  # a sequence of one kind of thing
+            return not default or all(_same_kind(default[0], v) for v in value)
+        return len(value) == len(default) and all(_same_kind(d, v) for d, v in zip(default, value, strict=True))
+    return isinstance(value, type(default))
