@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from spade_cli.cli import _verb, main
 from spade_cli.cli.config.bind_functions import LIMITS, check_limits, find_function
 from spade_cli.cli.config.check_keys import check_keys
-from spade_cli.cli.config.compose import Asked, compose_config
+from spade_cli.cli.config.compose import CommandLine, compose_config
 from spade_cli.cli.config.read_yaml import CONFIGS, read_command
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
@@ -152,9 +152,9 @@ def words_with(base: list[str], group: str, choice: str) -> tuple[str, ...]:
 
 def task_of(
     command: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[dict[str, Any], Asked], None]:
+) -> Callable[[dict[str, Any], CommandLine], None]:
     """What the command does with a configuration that is composed."""
-    found: list[Callable[[dict[str, Any], Asked], None]] = []
+    found: list[Callable[[dict[str, Any], CommandLine], None]] = []
     monkeypatch.setattr(_verb(command), "run_command", lambda verb, arguments, task, *_: found.append(task) or 0)
     _verb(command).main(list(words))
     return found[0]
@@ -187,7 +187,7 @@ def test_what_makes_no_sense_is_refused(
             monkeypatch.setattr(_verb("sweep"), "read_settings", lambda config, _: copy.deepcopy(config))
         try:
             check_keys(command, config)
-            task(config, Asked("spade", dict(choices), ""))
+            task(config, CommandLine("spade", dict(choices), ""))
         except ReachedError:
             passed.add(name)
         except UserError as error:

@@ -82,6 +82,9 @@ def test_open_shows_the_latest_or_the_named(here, monkeypatch, capsys):
     assert shown == [two.resolve().as_uri(), one.resolve().as_uri()]
     assert main(["open", str(one.parent), "--print"]) == 0 and len(shown) == 2
     assert capsys.readouterr().out == f"{one}\n"
+    shutil.copytree(one.parent, "single/2026-01-31/one")
+    assert main(["open", "single", "--print"]) == 0, "a folder with one run in it is that run"
+    assert capsys.readouterr().out == f"{Path('single/2026-01-31/one/report.html')}\n"
     monkeypatch.setattr(webbrowser, "open", lambda address: False)
     assert main(["open"]) == 0 and "no browser" in capsys.readouterr().err
 

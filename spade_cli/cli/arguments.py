@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Command:
-    """What a command takes."""
+    """What a command command."""
 
     verb: str
     doc: str | None  # of its module: the first line says what it does
@@ -82,10 +82,10 @@ class Arguments:
         return str(expand_path(self.words[number])) if number < len(self.words) else None
 
 
-def read_arguments(takes: Command, arguments: Sequence[str]) -> Arguments | None:
-    """What was asked, defaults filled in; None where it was for help, which is printed. Raises UserError."""
+def read_arguments(command: Command, arguments: Sequence[str]) -> Arguments | None:
+    """What was typed, with defaults filled in; None for --help, which is printed. Raises UserError."""
     if {"-h", "--help"} & set(arguments):
-        own_stdout.say(_manual(takes))
+        own_stdout.say(_manual(command))
         return None
     given, older, flags = Arguments(), list[str](), list[str]()
     left = list(arguments)
@@ -93,37 +93,38 @@ def read_arguments(takes: Command, arguments: Sequence[str]) -> Arguments | None
         argument = left.pop(0)
         key, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-") or argument == "-":
-            _take(takes, argument, given)
-        elif argument in terminal.VIEWS or argument in {flag for flag, _ in takes.flags}:
+            _take(command, argument, given)
+        elif argument in terminal.VIEWS or argument in {flag for flag, _ in command.flags}:
             flags.append(argument)
-        elif (setting := takes.setting(key)) is None or not argument.startswith("--"):
-            raise UserError(f"{argument} is not a flag of spade {takes.verb}; {_known(takes, key)}")
+        elif (setting := command.setting(key)) is None or not argument.startswith("--"):
+            raise UserError(f"{argument} is not a flag of spade {command.verb}; {_known(command, key)}")
         else:
             value = value if equals else ",".join(_values(setting, left))
             given.settings[key] = setting.read(key, value)
             older += [f"{key}={value}"] if setting.meaning else []
     if older:
         terminal.hint(f"write {' '.join(older)}; --{older[0].partition('=')[0]} is an older way")
-    if len(given.words) > len(takes.words):
+    if len(given.words) > len(command.words):
         raise UserError(
-            f"spade {takes.verb} takes {_words(takes)}, and found {' '.join(map(repr, given.words))}; a name with "
+            f"spade {command.verb} takes {_words(command)}, and found {' '.join(map(repr, given.words))}; a name with "
             "blanks needs quotes"
         )
-    given.settings = {one.key: one.read(one.key, one.default) for one in takes.settings if one.default} | given.settings
+    defaults = {one.key: one.read(one.key, one.default) for one in command.settings if one.default}
+    given.settings = defaults | given.settings
     given.views = tuple(flag for flag in flags if flag in terminal.VIEWS)
     given.flags = tuple(flag for flag in flags if flag not in terminal.VIEWS)
     return given
 
 
-def _take(takes: Command, argument: str, given: Arguments) -> None:
+def _take(command: Command, argument: str, given: Arguments) -> None:
     match = KEY.fullmatch(argument)
-    setting = takes.setting(match["key"]) if match else None
+    setting = command.setting(match["key"]) if match else None
     if match and setting:
         given.settings[setting.key] = setting.read(setting.key, match["value"])
     elif match is None or expand_path(argument).exists():
         given.words.append(argument)
     else:
-        raise UserError(f"{match['key']} is not a setting of spade {takes.verb}; {_known(takes, match['key'])}")
+        raise UserError(f"{match['key']} is not a setting of spade {command.verb}; {_known(command, match['key'])}")
 
 
 def _values(setting: Setting, left: list[str]) -> Iterator[str]:
@@ -135,25 +136,25 @@ def _values(setting: Setting, left: list[str]) -> Iterator[str]:
         yield left.pop(0)
 
 
-def _known(takes: Command, key: str) -> str:
-    keys, flags = [one.key for one in takes.settings if one.meaning], [flag for flag, _ in takes.flags]
+def _known(command: Command, key: str) -> str:
+    keys, flags = [one.key for one in command.settings if one.meaning], [flag for flag, _ in command.flags]
     if near := get_close_matches(key, keys, n=1):
         return f"did you mean {near[0]}=VALUE?"
     if near := get_close_matches(f"--{key}", [*flags, *terminal.VIEWS], n=1):
         return f"did you mean {near[0]}?"
     settings = f"it takes {', '.join(f'{key}=' for key in keys)}; " if keys else ""
-    return f"{settings}see spade {takes.verb} --help"
+    return f"{settings}see spade {command.verb} --help"
 
 
-def _words(takes: Command) -> str:
-    return " and ".join(name for name, _ in takes.words) or "no bare word"
+def _words(command: Command) -> str:
+    return " and ".join(name for name, _ in command.words) or "no bare word"
 
 
-def _manual(takes: Command) -> str:
-    summary = (takes.doc or "").splitlines()[0]
-    parts = [summary, f"usage: {takes.usage}"]
-    rows = [line(*word) for word in dict.fromkeys(takes.words) if word[1]]
-    rows += [line(f"{one.key}={one.default or '(required)'}", one.meaning) for one in takes.settings if one.meaning]
-    flags = (*takes.flags, *terminal.MEANINGS)
+def _manual(command: Command) -> str:
+    summary = (command.doc or "").splitlines()[0]
+    parts = [summary, f"usage: {command.usage}"]
+    rows = [line(*word) for word in dict.fromkeys(command.words) if word[1]]
+    rows += [line(f"{one.key}={one.default or '(required)'}", one.meaning) for one in command.settings if one.meaning]
+    flags = (*command.flags, *terminal.MEANINGS)
     parts += ["\n".join(rows), "flags\n" + "\n".join(line(*flag) for flag in flags)]
-    return "\n\n".join([*parts, "examples\n" + "\n".join(f"  {example}" for example in takes.examples)])
+    return "\n\n".join([*parts, "examples\n" + "\n".join(f"  {example}" for example in command.examples)])

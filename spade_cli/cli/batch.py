@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.cli.config.typed_words import HELP, group, resume_command, split_resume
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
@@ -50,14 +50,14 @@ def resume(verb: str, arguments: list[str], again: Callable[[list[str]], int]) -
     return resume_command(out, about_folder(out, verb), again, words)
 
 
-def _batch(config: dict[str, Any], asked: Asked) -> None:
+def _batch(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.batch.explain_images import BatchWork
     from spade_cli.cli.config.check_values import section
 
-    shared = shared_request(config, asked)
+    shared = shared_request(config, line)
     out = find_out(config.get("out"), "batch", config.get("images"))
     size = count_or_auto("batch.size", section(config, "batch").get("size"))
-    do_batch(batch_request(config, asked, BatchWork(shared, out, size), out, arguments=asked.words), asked.views)
+    do_batch(batch_request(config, line, BatchWork(shared, out, size), out, arguments=line.words), line.views)
 
 
 def do_batch(request: Any, views: Collection[str]) -> None:
@@ -75,7 +75,7 @@ def do_batch(request: Any, views: Collection[str]) -> None:
         raise failed
 
 
-def shared_request(config: Mapping[str, Any], asked: Asked) -> Any:
+def shared_request(config: Mapping[str, Any], line: CommandLine) -> Any:
     """What `spade run` would be asked for, but for the image."""
     from omegaconf import OmegaConf
 
@@ -83,11 +83,16 @@ def shared_request(config: Mapping[str, Any], asked: Asked) -> Any:
 
     shared = {name: value for name, value in config.items() if name not in OWN}
     yaml = OmegaConf.to_yaml(OmegaConf.create(shared))
-    return run_request({**shared, "image": "none yet", "out": "."}, replace(asked, yaml=yaml))
+    return run_request({**shared, "image": "none yet", "out": "."}, replace(line, yaml=yaml))
 
 
 def batch_request(
-    config: dict[str, Any], asked: Asked, work: Any, out: str, combined: Sequence[Mapping[str, Any]] = (), **more: Any
+    config: dict[str, Any],
+    line: CommandLine,
+    work: Any,
+    out: str,
+    combined: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
 ) -> Any:
     """Everything that a batch was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.batch.batch_request import BatchRequest
@@ -107,7 +112,7 @@ def batch_request(
         workers=count_or_auto("workers", config.get("workers")),
         strict=switch("batch.strict", how.get("strict")),
         retry=switch("batch.retry", how.get("retry")),
-        command=asked.command,
+        command=line.command,
         settings={**settings, "calibration": calibration, **({"combined": list(combined)} if combined else {})},
         **more,
     )

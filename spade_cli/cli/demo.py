@@ -3,7 +3,7 @@
 from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.errors import UserError
 
 HELP = """\
@@ -40,7 +40,7 @@ def settings(given: set[str]) -> list[str]:
     return [f"{key}={value}" for key, value in SETTINGS.items() if key not in given]
 
 
-def _demo(config: dict[str, Any], asked: Asked) -> None:
+def _demo(config: dict[str, Any], line: CommandLine) -> None:
     import numpy as np
 
     from spade_cli.cli.config.settings import run_request
@@ -49,8 +49,8 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.run import pipeline
     from spade_cli.world.demo import share_on_symbol, symbol_share
 
-    console = terminal.console(asked.views)
-    folder = pipeline.run(run_request(config, asked), console)
+    console = terminal.console(line.views)
+    folder = pipeline.run(run_request(config, line), console)
     summary = read_summary(folder)
     console.print(
         f"\nThe network says {summary.target.label!r} because of the small symbol, a Trojan that it was trained to "
@@ -69,4 +69,4 @@ def _demo(config: dict[str, Any], asked: Asked) -> None:
         console.print("\nWith these settings the trace's maps show it no better than the dense network's.")
     page = f"{folder / REPORT} (spade open shows it), or at overview.png beside it"
     console.print(f"\nLook at {page if (folder / REPORT).is_file() else folder / OVERVIEW}.")
-    terminal.print_run(folder, asked.views)
+    terminal.print_run(folder, line.views)

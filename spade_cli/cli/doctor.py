@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     return run_command("doctor", arguments, _doctor, USAGE, EXAMPLES)
 
 
-def _doctor(config: dict[str, Any], asked: Asked) -> None:
+def _doctor(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.check_values import section
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import (
@@ -44,21 +44,21 @@ def _doctor(config: dict[str, Any], asked: Asked) -> None:
     from spade_cli.run.request import load_on_device
 
     interpreter = section(config, "interpreter")
-    model = model_source(section(config, "model"), asked.choices.get("model"))
-    settings = trace_settings(config, asked.choices, model.size, without=["calibration"])
+    model = model_source(section(config, "model"), line.choices.get("model"))
+    settings = trace_settings(config, line.choices, model.size, without=["calibration"])
     methods, visualize = saliency_methods(interpreter, settings.seed), visualization(interpreter)
     targets = visualization_targets(interpreter)
     device = device_name(config.get("device"))
     image, notes = _read_picture(config.get("image"), settings.seed)
     with full_precision():
         classifier = load_on_device(model, device, settings.seed)
-        methods = _fit_window(methods, classifier.preprocessing.size, asked.overrides)
-        found = _examine(classifier, image, notes, settings, methods, visualize, targets, asked.views)
-    if terminal.as_json(asked.views):
+        methods = _fit_window(methods, classifier.preprocessing.size, line.overrides)
+        found = _examine(classifier, image, notes, settings, methods, visualize, targets, line.views)
+    if terminal.as_json(line.views):
         terminal.print_objects([vars(finding) for finding in found])
     else:
         terminal.print_table(
-            HEADER, [format_row(finding) for finding in found], asked.views, right=("seconds", "memory")
+            HEADER, [format_row(finding) for finding in found], line.views, right=("seconds", "memory")
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.cli.config.typed_words import resume_command, split_resume
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
@@ -39,26 +39,26 @@ def _resume(folder: Path, rest: list[str]) -> int:
     return resume_command(str(folder.resolve()), about_folder(folder), main, rest)
 
 
-def _eval(config: dict[str, Any], asked: Asked) -> None:
-    console = terminal.console(asked.views)
+def _eval(config: dict[str, Any], line: CommandLine) -> None:
+    console = terminal.console(line.views)
     study, answers = (_path(key, config.get(key)) for key in ("study", "answers"))
     if answers is not None:
         from spade_cli.evaluation.study.score_answers import score, scores_to_text
 
         found = score(answers, study)
-        terminal.print_objects([found.to_json()]) if terminal.as_json(asked.views) else own_stdout.say(
+        terminal.print_objects([found.to_json()]) if terminal.as_json(line.views) else own_stdout.say(
             scores_to_text(found)
         )
     elif study is not None:
         from spade_cli.evaluation.study.build_study import build_study
 
-        page = build_study(_request(config, asked), study, console)
-        terminal.print_made("page", page, asked.views)
+        page = build_study(_request(config, line), study, console)
+        terminal.print_made("page", page, line.views)
     else:
         from spade_cli.evaluation.evaluate import evaluate
 
-        out = evaluate(_request(config, asked), console)
-        terminal.print_made("folder", out, asked.views)
+        out = evaluate(_request(config, line), console)
+        terminal.print_made("folder", out, line.views)
 
 
 def _path(key: str, value: Any) -> Path | None:
@@ -67,16 +67,16 @@ def _path(key: str, value: Any) -> Path | None:
     return None if value is None else path(key, value, "PATH")
 
 
-def _request(config: dict[str, Any], asked: Asked) -> Any:
+def _request(config: dict[str, Any], line: CommandLine) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.config.check_values import number, section, whole
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, visualization
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
 
-    shared = shared_settings(config, asked, "eval")
+    shared = shared_settings(config, line, "eval")
     pictures = config.get("count")
-    conditions = read_conditions(config, asked)
+    conditions = read_conditions(config, line)
     return EvaluationRequest(
         **shared,
         conditions=conditions,
@@ -89,20 +89,22 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
         margin=number("margin", config.get("margin"), 0, 1),
         probe_pictures=whole("probe_pictures", config.get("probe_pictures"), 1),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
-        arguments=asked.words,
+        arguments=line.words,
         settings={**config, **_tables(conditions)},
     )
 
 
-def shared_settings(config: dict[str, Any], asked: Asked, verb: str, without: Collection[str] = ()) -> dict[str, Any]:
+def shared_settings(
+    config: dict[str, Any], line: CommandLine, verb: str, without: Collection[str] = ()
+) -> dict[str, Any]:
     """What `spade eval` and `spade tune` both take: pictures, network, folder, samples and methods."""
     from spade_cli.cli.config.check_values import path, section, text, whole
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import device_name, saliency_methods, trace_settings
 
-    model = model_source(section(config, "model"), asked.choices.get("model"))
+    model = model_source(section(config, "model"), line.choices.get("model"))
     data = text("data", config.get("data"), "world")
-    trace = trace_settings(config, asked.choices, model.size, without)
+    trace = trace_settings(config, line.choices, model.size, without)
     return {
         "data": data if data == "world" else str(path("data", data, "world")),
         "model": model,
@@ -111,7 +113,7 @@ def shared_settings(config: dict[str, Any], asked: Asked, verb: str, without: Co
         "saliency": saliency_methods(section(config, "interpreter"), trace.seed, model.size),
         "tolerance": whole("tolerance", config.get("tolerance"), 0, 1000),
         "device": device_name(config.get("device")),
-        "command": asked.command,
+        "command": line.command,
     }
 
 

@@ -28,31 +28,33 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Check the arguments and export."""
-    asked = read_arguments(COMMAND, arguments)
-    if asked is None:
+    options = read_arguments(COMMAND, arguments)
+    if options is None:
         return 0
-    out = _out(asked)
-    _check_out(out, "--force" in asked.flags)
-    run = find_run(asked.word(0), RUNS)
+    out = _out(options)
+    _check_out(out, "--force" in options.flags)
+    run = find_run(options.word(0), RUNS)
     if not (run / TRACE).is_file():
         raise UserError(f"{run} holds no {TRACE}: the run did not keep its trace; make it again with keep=[trace]")
     from spade_cli.report.checkpoint import export  # torch comes with it
 
     export(run, out)
-    terminal.print_made("file", out, asked.views)
+    terminal.print_made("file", out, options.views)
     return 0
 
 
-def _out(asked: Arguments) -> Path:
+def _out(options: Arguments) -> Path:
     """The file to write: `out`, or what older command lines had as their second word."""
-    if len(asked.words) == 2 and "out" not in asked.settings:
-        terminal.hint(f"write out={asked.words[1]}; a bare file is an older way")
-        return expand_path(asked.words.pop())
-    if len(asked.words) == 2:
-        raise UserError(f"spade export takes one RUN, and found {asked.words[0]!r} and {asked.words[1]!r}; name one")
-    if "out" not in asked.settings:
+    if len(options.words) == 2 and "out" not in options.settings:
+        terminal.hint(f"write out={options.words[1]}; a bare file is an older way")
+        return expand_path(options.words.pop())
+    if len(options.words) == 2:
+        raise UserError(
+            f"spade export takes one RUN, and found {options.words[0]!r} and {options.words[1]!r}; name one"
+        )
+    if "out" not in options.settings:
         raise UserError("out is not given; add out=FILE, such as out=trace.pth")
-    out: Path = asked.settings["out"]
+    out: Path = options.settings["out"]
     return out
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.config.check_values import number, path, section, share_inside, whole
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     return run_command("implant", arguments, _implant, USAGE, EXAMPLES)
 
 
-def _implant(config: dict[str, Any], asked: Asked) -> None:
+def _implant(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.model import model_source
     from spade_cli.cli.config.settings import MAX_SEED, device_name
     from spade_cli.images.find import find_pictures
@@ -46,12 +46,12 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
         seed=whole("seed", config.get("seed"), 0, MAX_SEED),
     )
     rules, device = check_rules(_rules(config.get("trojans"))), device_name(config.get("device"))
-    source = model_source(section(config, "model"), asked.choices.get("model"))
+    source = model_source(section(config, "model"), line.choices.get("model"))
     out = path("out", config.get("out"), "FOLDER")
     check_out(out)
     pictures = find_pictures(path("images", config.get("images"), "FOLDER"), out)
     classifier = load_model(source, seed=settings.seed)
-    console = terminal.console(asked.views)
+    console = terminal.console(line.views)
     report = implant_trojans(
         classifier,
         pictures,
@@ -59,11 +59,11 @@ def _implant(config: dict[str, Any], asked: Asked) -> None:
         out,
         settings,
         device=device,
-        about={"command": asked.command, "versions": summary.versions()},
+        about={"command": line.command, "versions": summary.versions()},
         console=console,
     )
     _tell(report, console)
-    terminal.print_made("folder", out, asked.views)
+    terminal.print_made("folder", out, line.views)
 
 
 def _rules(value: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 
 if TYPE_CHECKING:
     from spade_cli.pruning.layers import Layer
@@ -22,20 +22,20 @@ def main(arguments: list[str]) -> int:
     return run_command("layers", arguments, _layers, USAGE, EXAMPLES)
 
 
-def _layers(config: dict[str, Any], asked: Asked) -> None:
+def _layers(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.check_values import section
     from spade_cli.cli.config.model import model_source
     from spade_cli.models import load_model
     from spade_cli.pruning.layers import find_layers
 
-    classifier = load_model(model_source(section(config, "model"), asked.choices.get("model")))
+    classifier = load_model(model_source(section(config, "model"), line.choices.get("model")))
     layers = find_layers(classifier.model, classifier.grey())
     total = sum(parameter.numel() for parameter in classifier.model.parameters())
     prunable = [layer for layer in layers if layer.reason is None]
-    if terminal.as_json(asked.views):
+    if terminal.as_json(line.views):
         terminal.print_objects([_record(layer, total) for layer in layers])
         return
-    terminal.print_table(HEADER, [_row(layer, total) for layer in layers], asked.views, right=("share",))
+    terminal.print_table(HEADER, [_row(layer, total) for layer in layers], line.views, right=("share",))
     share = sum(layer.parameters for layer in prunable) / max(total, 1)
     own_stdout.say(
         f"{classifier.name}: {len(prunable)} of {len(layers)} layers can be pruned; "

@@ -19,13 +19,13 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Find the page, print its path and open it."""
-    asked = read_arguments(COMMAND, arguments)
-    if asked is None:
+    options = read_arguments(COMMAND, arguments)
+    if options is None:
         return 0
     import webbrowser  # it looks for browsers at import
 
-    page = find_page(asked.word(0), asked.settings["out"])
-    terminal.print_made("page", page, asked.views)
-    if "--print" not in asked.flags and not webbrowser.open(page.resolve().as_uri()):
+    page = find_page(options.word(0), options.settings["out"])
+    terminal.print_made("page", page, options.views)
+    if "--print" not in options.flags and not webbrowser.open(page.resolve().as_uri()):
         print("spade: no browser was found here; open the file yourself", file=sys.stderr)
     return 0

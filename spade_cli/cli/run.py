@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.cli.terminal import console, print_run
 
 USAGE = "spade run image=PATH|URL [KEY=VALUE ...]"
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     return run_command("run", arguments, _run, USAGE, EXAMPLES)
 
 
-def _run(config: dict[str, Any], asked: Asked) -> None:
+def _run(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.settings import run_request
     from spade_cli.run import pipeline
 
-    print_run(pipeline.run(run_request(config, asked), console(asked.views)), asked.views)
+    print_run(pipeline.run(run_request(config, line), console(line.views)), line.views)

@@ -10,7 +10,7 @@ from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.batch import OWN, batch_request, do_batch, find_out, resume, shared_request
-from spade_cli.cli.config.compose import Asked, compose_config, read_settings, run_command
+from spade_cli.cli.config.compose import CommandLine, compose_config, read_settings, run_command
 from spade_cli.cli.config.typed_words import FREE_TEXT, WHOLE, group, key, quote, split_flags
 from spade_cli.errors import UserError
 
@@ -34,8 +34,8 @@ def main(arguments: list[str]) -> int:
     if len(combinations) > MOST:
         raise UserError(f"these options make {len(combinations)} combinations: give at most {MOST}")
 
-    def task(config: dict[str, Any], asked: Asked) -> None:
-        _sweep(config, replace(asked, command=shlex.join(["spade", "sweep", *typed])), typed, fixed, combinations)
+    def task(config: dict[str, Any], line: CommandLine) -> None:
+        _sweep(config, replace(line, command=shlex.join(["spade", "sweep", *typed])), typed, fixed, combinations)
 
     typed = [word for word in arguments if word not in terminal.VIEWS]
     return run_command("sweep", [*flags, *fixed, *combinations[0]], task, USAGE, EXAMPLES)
@@ -79,20 +79,20 @@ def _values(word: str) -> list[str]:
 
 
 def _sweep(
-    config: dict[str, Any], asked: Asked, typed: list[str], fixed: list[str], combinations: list[tuple[str, ...]]
+    config: dict[str, Any], line: CommandLine, typed: list[str], fixed: list[str], combinations: list[tuple[str, ...]]
 ) -> None:
     from spade_cli.batch.curves import draw_curves
     from spade_cli.batch.sweep_image import SweepWork
     from spade_cli.cli.config.check_values import path
 
-    jobs = tuple(_job(number, fixed, own, asked) for number, own in enumerate(combinations))
+    jobs = tuple(_job(number, fixed, own, line) for number, own in enumerate(combinations))
     out = find_out(config.get("out"), "sweep", config.get("images"))
     images = path("images", config.get("images"), "FOLDER")
     masks = str(images) if (images / "labels.json").is_file() else None
     options = {job.number: job.options for job in jobs}
     request = batch_request(
         config,
-        asked,
+        line,
         SweepWork(jobs, out, masks),
         out,
         combined=[job.options for job in jobs],
@@ -103,14 +103,14 @@ def _sweep(
         jobs=len(jobs),
         figure=lambda rows, file, images: draw_curves(rows, options, file, images),
     )
-    do_batch(request, asked.views)
+    do_batch(request, line.views)
 
 
-def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) -> Any:
+def _job(number: int, fixed: Sequence[str], own: Sequence[str], line: CommandLine) -> Any:
     from spade_cli.batch.sweep_image import Job
     from spade_cli.report.run_folder import slug
 
-    composed, choices = compose_config("sweep", [*fixed, *own], asked.folders)
+    composed, choices = compose_config("sweep", [*fixed, *own], line.folders)
     config = read_settings(composed, "sweep")
     options = {key(word): _value(word.partition("=")[2]) for word in own}
     calibration = {name: value for name, value in config["calibration"].items() if name not in ("save", "memory")}
@@ -119,7 +119,7 @@ def _job(number: int, fixed: Sequence[str], own: Sequence[str], asked: Asked) ->
         number,
         options,
         slug("-".join(str(value) for value in options.values())[:60]) if options else "only",
-        shared_request(config, replace(asked, choices=choices)),
+        shared_request(config, replace(line, choices=choices)),
         *(_text(parts, names) for names in (("model", "seed", "device"), STATISTICS, EXPLANATIONS)),
     )
 

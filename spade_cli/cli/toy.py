@@ -3,7 +3,7 @@
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 
 USAGE = "spade toy [out=PICTURE.png] [seed=NUMBER]"
 EXAMPLES = ("spade toy", "spade toy seed=3 out=seed3.png")
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     return run_command("toy", arguments, _toy, USAGE, EXAMPLES)
 
 
-def _toy(config: dict[str, Any], asked: Asked) -> None:
+def _toy(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.check_values import path, whole
     from spade_cli.errors import UserError
     from spade_cli.files import write_whole
@@ -28,7 +28,7 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
     if not out.parent.is_dir():
         raise UserError(f"out={out}: there is no folder {out.parent}; make it, or give another")
     seed = whole("seed", config.get("seed"), 0)
-    console = terminal.console(asked.views)
+    console = terminal.console(line.views)
     stages = Stages(console)
     with stages.stage("train", total=toy.STEPS) as advance:
         model = toy.train_network(seed, advance)
@@ -38,4 +38,4 @@ def _toy(config: dict[str, Any], asked: Asked) -> None:
     console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
     for one in shown:
         console.print(f"{one.title:<38}{one.share(toy.LARGE):>12.0%}{one.share(toy.SMALL):>12.0%}")
-    terminal.print_made("picture", out, asked.views)
+    terminal.print_made("picture", out, line.views)

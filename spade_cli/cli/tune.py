@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.errors import UserError
 
 USAGE = "spade tune [data=world|FOLDER] [KEY=VALUE ...]"
@@ -22,15 +22,15 @@ def main(arguments: list[str]) -> int:
     return run_command("tune", arguments, _tune, USAGE, EXAMPLES)
 
 
-def _tune(config: dict[str, Any], asked: Asked) -> None:
+def _tune(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.tuning.tune import tune
     from spade_cli.tuning.write_tuning import SCHEDULE
 
-    out = tune(_request(config, asked), terminal.console(asked.views))
-    terminal.print_made("folder", out, asked.views, schedule=str(out / SCHEDULE))
+    out = tune(_request(config, line), terminal.console(line.views))
+    terminal.print_made("folder", out, line.views, schedule=str(out / SCHEDULE))
 
 
-def _request(config: dict[str, Any], asked: Asked) -> Any:
+def _request(config: dict[str, Any], line: CommandLine) -> Any:
     """Everything that a tuning was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.config.check_values import number, section, share_inside, whole
     from spade_cli.cli.eval import some_of
@@ -43,7 +43,7 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
     if not isinstance(ladder, list) or not ladder:
         raise UserError(f"ladder={ladder} is not a list of shares; write ladder=[0.9,0.95,0.99]")
     return TuningRequest(
-        evaluation=_evaluation(config, asked, metric),
+        evaluation=_evaluation(config, line, metric),
         metric=metric,
         tuner=some_of("tuner", [config.get("tuner")], TUNERS)[0],
         trials=whole("trials", config.get("trials"), 1),
@@ -54,7 +54,7 @@ def _request(config: dict[str, Any], asked: Asked) -> Any:
     )
 
 
-def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
+def _evaluation(config: dict[str, Any], line: CommandLine, metric: str) -> Any:
     """The pictures, the network and what is measured, as `spade eval` takes them."""
     from spade_cli.cli.config.check_values import number, section, whole
     from spade_cli.cli.config.settings import visualization
@@ -63,7 +63,7 @@ def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
     from spade_cli.tuning.tuning_plan import MEASURED
 
     visualization(section(config, "interpreter"))  # nothing is visualized here, but a mistake in it is one all the same
-    shared = shared_settings(config, asked, "tune", without=["schedule"])
+    shared = shared_settings(config, line, "tune", without=["schedule"])
     count, share, calibration = config.get("count"), config.get("trojan_share"), shared["trace"].calibration
     kept = replace(calibration, save=calibration.save or shared["out"] / "statistics")
     return EvaluationRequest(
@@ -73,6 +73,6 @@ def _evaluation(config: dict[str, Any], asked: Asked, metric: str) -> Any:
         curves=(metric,),
         count=(50 if shared["data"] == "world" else None) if count is None else whole("count", count, 2),
         trojan_share=float(metric.startswith("trojan_")) if share is None else number("trojan_share", share, 0, 1),
-        arguments=asked.overrides,
+        arguments=line.overrides,
         settings={key: value for key, value in config.items() if key != "trials"},  # more of them go on
     )

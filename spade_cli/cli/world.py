@@ -3,7 +3,7 @@
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.config.compose import Asked, run_command
+from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.cli.config.typed_words import split_flags
 
 USAGE = "spade world out=FOLDER [KEY=VALUE ...]"
@@ -24,7 +24,7 @@ def _with_out(arguments: list[str]) -> list[str]:
     return [f"out={bare}" if word == bare else word for word in arguments]
 
 
-def _world(config: dict[str, Any], asked: Asked) -> None:
+def _world(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.check_values import number, path, whole
     from spade_cli.progress import Stages
     from spade_cli.report.run_folder import new_folder
@@ -34,7 +34,7 @@ def _world(config: dict[str, Any], asked: Asked) -> None:
     count = whole("count", config.get("count"), 1)
     share = number("trojan_share", config.get("trojan_share"), 0, 1)
     seed = whole("seed", config.get("seed"), 0)
-    stages = Stages(terminal.console(asked.views))
+    stages = Stages(terminal.console(line.views))
     with new_folder(out, f"out={out}") as folder, stages.stage("draw", total=count) as advance:
         write_world(folder, count, share, seed, advance)
-    terminal.print_made("folder", out, asked.views, pictures=count)
+    terminal.print_made("folder", out, line.views, pictures=count)

@@ -20,10 +20,13 @@ def find_runs(out: Path) -> list[Path]:
 def find_run(asked: str | None, out: Path) -> Path:
     """A run by its folder, or by a part of its name: the latest of those in `out`; None: the latest of all.
 
-    FOLDER/PART looks in FOLDER instead. Raises UserError where there is no such run.
+    A folder with one run in it is that run. FOLDER/PART looks in FOLDER instead. Raises UserError where there is
+    no such run.
     """
     if asked is not None and (Path(asked) / SUMMARY).is_file():
         return Path(asked)
+    if asked is not None and Path(asked).is_dir() and len(inside := find_runs(Path(asked))) == 1:
+        return inside[0]
     if asked is not None and Path(asked).exists():
         raise UserError(f"{asked} holds no {SUMMARY}: give the folder of a finished run; spade list shows them")
     place, part = (out, asked) if asked is None or not _names_folder(asked) else (Path(asked).parent, Path(asked).name)

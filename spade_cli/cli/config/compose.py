@@ -13,11 +13,11 @@ from spade_cli.cli.config.read_yaml import CONFIGS
 from spade_cli.cli.config.typed_words import HELP, config_dirs, quote, quote_value, split_flags
 from spade_cli.errors import UserError
 
-Task = Callable[[dict[str, Any], "Asked"], None]
+Task = Callable[[dict[str, Any], "CommandLine"], None]
 
 
 @dataclass
-class Asked:
+class CommandLine:
     """What was typed and chosen, beside the configuration itself."""
 
     command: str  # as typed
@@ -57,7 +57,7 @@ def run_command(name: str, arguments: list[str], task: Task, usage: str, example
     check_keys(name, settings, OmegaConf.to_container(config), choices)  # type: ignore[arg-type]
     typed = shlex.join(["spade", name, *(argument for argument in arguments if argument not in terminal.VIEWS)])
     yaml = OmegaConf.to_yaml(config, resolve=True)
-    task(settings, Asked(typed, choices, yaml, tuple(overrides), views, tuple(folders)))
+    task(settings, CommandLine(typed, choices, yaml, tuple(overrides), views, tuple(folders)))
     return 0
 
 

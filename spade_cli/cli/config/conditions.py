@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from spade_cli.cli.config.compose import Asked, compose_config, read_settings
+from spade_cli.cli.config.compose import CommandLine, compose_config, read_settings
 from spade_cli.cli.config.settings import trace_settings
 from spade_cli.cli.config.typed_words import group, key, quote, split_flags
 from spade_cli.errors import UserError
@@ -18,15 +18,15 @@ OTHER = "image=other"
 INHERITED = ("pruner", "schedule")  # the groups of the command line that a condition starts from
 
 
-def read_conditions(config: Mapping[str, Any], asked: Asked) -> dict[str, TraceCondition | None]:
-    """Conditions by name, dense and sparse_fc as None; `asked` is what the rest of the command line says."""
+def read_conditions(config: Mapping[str, Any], line: CommandLine) -> dict[str, TraceCondition | None]:
+    """Conditions by name, dense and sparse_fc as None; `line` is what the rest of the command line says."""
     found: dict[str, TraceCondition | None] = {}
     for name, words in _list_conditions(config.get("conditions")):
         if name in found:
             raise UserError(f"conditions: {name} is there twice; give one of them another name: NAME: {words}")
         if name != words and {name, words} & {DENSE, SPARSE_FC}:
             raise UserError(f"conditions: {name}: {words}: {DENSE} and {SPARSE_FC} keep their own names; take another")
-        found[name] = None if words in (DENSE, SPARSE_FC) else _read_condition(name, words, config, asked)
+        found[name] = None if words in (DENSE, SPARSE_FC) else _read_condition(name, words, config, line)
     return found
 
 
@@ -62,7 +62,7 @@ def split(text: str, separators: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _read_condition(name: str, words: str, config: Mapping[str, Any], asked: Asked) -> TraceCondition:
+def _read_condition(name: str, words: str, config: Mapping[str, Any], line: CommandLine) -> TraceCondition:
     first, *rest = split(words, " \t\n")
     short = SHORT.fullmatch(first)
     if short:
@@ -79,18 +79,18 @@ def _read_condition(name: str, words: str, config: Mapping[str, Any], asked: Ask
                 f"schedule=, schedule.*= or {OTHER}, and the rest beside conditions="
             )
     try:
-        groups, choices = _compose_groups(own, asked)
+        groups, choices = _compose_groups(own, line)
         return TraceCondition(trace_settings({**config, **groups}, choices), of_other)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
 
 
-def _compose_groups(own: list[str], asked: Asked) -> tuple[dict[str, Any], dict[str, str]]:
+def _compose_groups(own: list[str], line: CommandLine) -> tuple[dict[str, Any], dict[str, str]]:
     """The groups `pruner` and `schedule` with a condition's own words on the command line's, and what was chosen."""
-    inherited = [word for word in asked.overrides if group(word) in INHERITED]
+    inherited = [word for word in line.overrides if group(word) in INHERITED]
     if any(key(word) == "schedule" for word in own):  # another schedule has settings of its own
         inherited = [word for word in inherited if group(word) != "schedule"]
     words = list({key(word): word for word in [*inherited, *own]}.values())  # Hydra refuses a key that is there twice
-    config, choices = compose_config("eval", words, asked.folders)
+    config, choices = compose_config("eval", words, line.folders)
     settings = read_settings(config, "eval")
     return {name: settings[name] for name in INHERITED if name in settings}, choices

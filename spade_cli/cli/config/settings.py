@@ -21,7 +21,7 @@ from spade_cli.cli.config.bind_functions import (
     check_settings,
 )
 from spade_cli.cli.config.check_values import level, number, path, section, shares, text, whole
-from spade_cli.cli.config.compose import Asked
+from spade_cli.cli.config.compose import CommandLine
 from spade_cli.cli.config.model import model_source
 from spade_cli.cli.config.schedule_file import schedule_name, with_shares
 from spade_cli.errors import UserError
@@ -38,12 +38,12 @@ USUAL_SIZE = 224
 GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
 
 
-def run_request(config: Mapping[str, Any], asked: Asked) -> RunRequest:
+def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
     """Everything that one run was asked for. Raises UserError at the first value that makes no sense."""
     interpreter = section(config, "interpreter")
-    model = model_source(section(config, "model"), asked.choices.get("model"))
+    model = model_source(section(config, "model"), line.choices.get("model"))
     image = text("image", config.get("image"), "PATH")
-    trace = trace_settings(config, asked.choices, model.size)
+    trace = trace_settings(config, line.choices, model.size)
     return RunRequest(
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
@@ -56,8 +56,8 @@ def run_request(config: Mapping[str, Any], asked: Asked) -> RunRequest:
         target=text("target", config.get("target"), "predicted"),
         device=device_name(config.get("device")),
         keep=_read_keep(config.get("keep", list(KEPT))),
-        command=asked.command,
-        config=asked.yaml,
+        command=line.command,
+        config=line.yaml,
     )
 
 
