@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spade_cli.errors import UserError
 from spade_cli.inspection.rank_channels import make_neuron
-from spade_cli.inspection.reopen import Reopened
+from spade_cli.inspection.reopen import OpenRun
 from spade_cli.interpretation.contribution import contributions
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.report.channel_pages import Neuron, Overlap
@@ -17,7 +17,7 @@ from spade_cli.report.channel_pages import Neuron, Overlap
 CARRIED = 0.8  # of what a layer's channels add: the fewest that hold it are those that carry the answer
 
 
-def check_same_network(runs: Mapping[str, Reopened]) -> None:
+def check_same_network(runs: Mapping[str, OpenRun]) -> None:
     """UserError where the layers of two runs are not the same."""
     one, two = ([(layer.name, layer.shape) for layer in run.summary.layers] for run in runs.values())
     if one != two:
@@ -25,7 +25,7 @@ def check_same_network(runs: Mapping[str, Reopened]) -> None:
         raise UserError(f"the runs are of different networks ({names}); give two of the same")
 
 
-def measure_overlaps(runs: Mapping[str, Reopened]) -> list[Overlap]:
+def measure_overlaps(runs: Mapping[str, OpenRun]) -> list[Overlap]:
     """Every layer that was pruned in one of the runs at least."""
     pruned = {layer.name for run in runs.values() for layer in run.summary.layers if layer.left is None}
     found = []
@@ -44,7 +44,7 @@ def _weight(network: nn.Module, layer: str) -> Tensor:
     return weight.detach()
 
 
-def find_own_channels(runs: Mapping[str, Reopened], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:
+def find_own_channels(runs: Mapping[str, OpenRun], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:
     """For each run the channels that carry its answer in its trace and not in the other's, `top` of each layer."""
     sums = {name: contributions(run.trace, run.x, run.target, layers) for name, run in runs.items()}
     found: dict[str, list[Neuron]] = {name: [] for name in runs}

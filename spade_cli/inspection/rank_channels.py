@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import UserError
-from spade_cli.inspection.reopen import Reopened
+from spade_cli.inspection.reopen import OpenRun
 from spade_cli.interpretation import Channel, visualize
 from spade_cli.interpretation.contribution import called_layers, contributions
 from spade_cli.models import Preprocessing
@@ -20,7 +20,7 @@ LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean 
 TOGETHER = 8  # visualizations in one batch: what a laptop's memory holds at 224 pixels
 
 
-def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
+def choose_layers(run: OpenRun, patterns: Sequence[str]) -> list[str]:
     """The layers to look into, in the network's order: those the patterns name, else the last pruned ones.
 
     Layers that the network uses without calling them, as attention does, have no outputs to be seen: none is chosen.
@@ -42,7 +42,7 @@ def choose_layers(run: Reopened, patterns: Sequence[str]) -> list[str]:
     return [one.name for one in known if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)]
 
 
-def rank_channels(run: Reopened, layers: Sequence[str], top: int) -> list[Neuron]:
+def rank_channels(run: OpenRun, layers: Sequence[str], top: int) -> list[Neuron]:
     """The `top` channels of each layer that add most to the answer in the trace, none that adds nothing."""
     sums = {name: contributions(network, run.x, run.target, layers) for name, network in run.networks.items()}
     chosen = []

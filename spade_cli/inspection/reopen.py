@@ -19,7 +19,7 @@ from spade_cli.report.summary import Summary, read_summary
 
 
 @dataclass(frozen=True)
-class Reopened:
+class OpenRun:
     """A finished run, its networks loaded."""
 
     run: Path
@@ -40,7 +40,7 @@ class Reopened:
         return self.summary.target.index
 
 
-def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
+def reopen(run: Path, source: ModelSource, device: str = "auto") -> OpenRun:
     """Load a run; `source` is what its configuration says of the network.
 
     Raises UserError where a file of the run is missing, or the network's weights are no longer those of the run.
@@ -65,7 +65,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> Reopened:
         raise UserError(f"{run / view} cannot be read as a picture ({error}); make the run again") from error
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
     x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
-    return Reopened(run, summary, classifier, trace, photograph, x)
+    return OpenRun(run, summary, classifier, trace, photograph, x)
 
 
 def _read_whole(run: Path) -> Summary:

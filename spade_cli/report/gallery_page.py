@@ -42,7 +42,7 @@ def write_gallery(folder: Path) -> Path:
         "gallery.html",
         title=folder.resolve().name,
         rows=shown,
-        said=_list_figures(shown, unreadable),
+        figures=_list_figures(shown, unreadable),
         classes=sorted({row["target"] for row in shown if row["target"]}),
         extra=extra,
     )
@@ -70,7 +70,7 @@ def _read_rows(index: Path) -> tuple[list[dict[str, Any]], int]:
 def _make_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as the page's script takes it: plain values, None where nothing is known."""
     run = folder / str(row["folder"]) if row.get("folder") else None
-    said = {name: _answer(row.get("prediction"), name) for name in ("dense", "trace")}
+    dense, trace = (_read_answer(row.get("prediction"), name) for name in ("dense", "trace"))
     flags = row.get("flags") or []
     return {
         "image": Path(str(row.get("image") or "?").replace("\\", "/")).name,
@@ -78,11 +78,11 @@ def _make_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "thumbnail": _write_thumbnail(folder, run),
         "status": str(row.get("status") or "done"),
         "reason": row.get("reason"),
-        "target": _label(row.get("target")),
-        "dense": said["dense"],
-        "trace": said["trace"],
-        "dense probability": said["dense"]["probability"],
-        "trace probability": said["trace"]["probability"],
+        "target": _name_class(row.get("target")),
+        "dense": dense,
+        "trace": trace,
+        "dense probability": dense["probability"],
+        "trace probability": trace["probability"],
         "same": row.get("same_prediction"),
         "flagged": flags if isinstance(flags, list) else [str(flags)],
         "flags": len(flags) if isinstance(flags, list) else 1,
@@ -91,13 +91,13 @@ def _make_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answer(prediction: Any, network: str) -> dict[str, Any]:
-    said = prediction.get(network) if isinstance(prediction, dict) else None
-    said = said if isinstance(said, dict) else {}
-    return {"label": _label(said.get("label")), "probability": said.get("probability")}
+def _read_answer(prediction: Any, network: str) -> dict[str, Any]:
+    answer = prediction.get(network) if isinstance(prediction, dict) else None
+    answer = answer if isinstance(answer, dict) else {}
+    return {"label": _name_class(answer.get("label")), "probability": answer.get("probability")}
 
 
-def _label(value: Any) -> str:
+def _name_class(value: Any) -> str:
     """A class as a name; an entry of summary.json has it under `label`."""
     if isinstance(value, dict):
         value = value.get("label", value.get("index"))
@@ -164,14 +164,14 @@ def _list_figures(rows: list[dict[str, Any]], unreadable: int) -> list[tuple[str
     done = [row for row in rows if row["status"] == "done"]
     agreements = [row["agreement"] for row in done if row["agreement"] is not None]
     same = [row["same"] for row in done if row["same"] is not None]
-    said = [("images", f"{len(done):,}")]
+    figures = [("images", f"{len(done):,}")]
     if same:
-        said.append(("same prediction", percent(sum(same) / len(same))))
+        figures.append(("same prediction", percent(sum(same) / len(same))))
     if agreements:
-        said.append(("median agreement", percent(median(agreements))))
-    said.append(("flagged", f"{sum(row['flags'] > 0 for row in done):,}"))
+        figures.append(("median agreement", percent(median(agreements))))
+    figures.append(("flagged", f"{sum(row['flags'] > 0 for row in done):,}"))
     if len(done) < len(rows):
-        said.append(("failed", f"{len(rows) - len(done):,}"))
+        figures.append(("failed", f"{len(rows) - len(done):,}"))
     if unreadable:
-        said.append(("lines that cannot be read", f"{unreadable:,}"))
-    return said
+        figures.append(("lines that cannot be read", f"{unreadable:,}"))
+    return figures

@@ -1,4 +1,4 @@
-"""overview.png: the image, what was said about it, and every explanation of the dense network above the trace's."""
+"""overview.png: the image, what both networks say about it, and each explanation: dense network above, trace below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
