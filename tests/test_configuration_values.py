@@ -13,7 +13,7 @@ import pytest
 from networks import photograph
 from omegaconf import OmegaConf
 
-from spade_cli.cli import _verb, main
+from spade_cli.cli import _verb
 from spade_cli.cli.config.bind_functions import LIMITS, check_limits, find_function
 from spade_cli.cli.config.check_keys import check_keys
 from spade_cli.cli.config.compose import CommandLine, compose_config
@@ -196,95 +196,6 @@ def test_what_makes_no_sense_is_refused(
     wanted = accepted(command, words, key)
     assert passed == wanted, f"wrongly accepted: {passed - wanted}; wrongly refused: {wanted - passed}"
     assert sorted(path.name for path in no_work.iterdir()) == ["pictures", "shares.yaml"], "nothing is written"
-
-
-IMAGE = "image=cat.jpg"
-ON_THE_COMMAND_LINE = [
-    *((f"{group}={value}", f"{group} is chosen by its name", "there are ") for group, value in
-      (("pruner", "3"), ("schedule", "0.5"), ("model", "1"), ("augmentation", "true"), ("interpreter", "null"),
-       ("pruner", "[obs]"))),
-    ("+foo=1", "foo=1 is not a setting of spade run", "spade run --help"),
-    ("+interpreter._target_=os.system", "interpreter._target_=os.system is not a setting"),
-    ("+calibration.batchsize=1", "did you mean calibration.batch_size="),
-    ("+interpreter.lime.seed=1", "interpreter.lime.seed=1 is not a setting"),
-    ("+model.sise=3", "did you mean model.size="),
-    ("interpreter.lime=3", "interpreter.lime has settings of its own", "interpreter.lime.samples=VALUE"),
-    ("calibration=3", "calibration has settings of its own"),
-    ("model.mean=[123.675,116.28,103.53]", "divide by 255", "model.mean=[0.485,0.456,0.406]"),
-    ("model.std=[58.395,57.12,57.375]", "divide by 255", "model.std=[0.229,0.224,0.225]"),
-    ("model.mean=[-1,0,0]", "model.mean=-1 is not a number from 0 to 1"),
-    ("pruner.sparsity=95", "95 % is pruner.sparsity=0.95"),
-    ("schedule.ladder=[99]", "such as 0.99"),
-    ("interpreter.occlusion.stride=16", "interpreter.occlusion.window=15", "a stride from 1 to 15"),
-    ("schedule=paper_resnet50 schedule.method=lpr", "did you mean lrp?"),
-    ("model.size=1000 augmentation.samples=100000", "do not fit into the memory", "at most 5017"),
-    (f"model={'x' * 300}", "is unknown; there are"),
-    (f"image={'x' * 300}", "longer than the path of any file"),
-    (f"seed={'9' * 5000}", "the command line or a YAML file does not compose"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("mistake", ON_THE_COMMAND_LINE, ids=lambda mistake: mistake[0][:40])
-def test_mistakes_on_the_command_line(refuse: Callable[..., str], mistake: tuple[str, ...]) -> None:
-    words, *parts = mistake
-    given = words.split(" ")
-    message = refuse("run", *([] if words.startswith("image=") else [IMAGE]), *given)
-    assert all(part in message for part in parts), message
-
-
-def test_a_window_larger_than_the_picture(refuse: Callable[..., str], requests: list[Any]) -> None:
-    words = ["model=python", "model.factory=networks:small", "interpreter=saliency"]
-    wide = ["interpreter.methods=[occlusion]", "interpreter.occlusion.window=65", "model.size=64"]
-    assert "larger than the picture, 64 x 64 pixels" in refuse("run", IMAGE, *words, *wide)
-    # It is of no account where the method is not asked for: the default suits no network of tiny pictures.
-    assert main(["run", IMAGE, *words, "model.size=8"]) == 0 and len(requests) == 1
-
-
-def test_a_window_larger_than_the_pictures_of_a_network_that_says_its_own_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    photograph().save("cat.png")
-    words = ["interpreter=saliency", "interpreter.methods=[occlusion]", "interpreter.occlusion.window=300"]
-    for command, place in (("run", "image=cat.png"), ("batch", "images=cat.png"), ("eval", "count=1")):
-        assert main([command, place, "model=demo", *words]) == 2
-        assert "window=300 is larger than the picture, 128 x 128 pixels" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: [1", b"*x", b"a: b: c"])
-def test_a_file_of_ones_own_that_is_no_yaml(refuse: Callable[..., str], tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "own" / "pruner").mkdir(parents=True)
-    (tmp_path / "own" / "pruner" / "mine.yaml").write_bytes(content)
-    assert "mine.yaml" in refuse("run", IMAGE, "--config-dir", "own", "pruner=mine")
-
-
-def test_settings_of_ones_own_in_a_file(refuse: Callable[..., str], requests: list[Any], tmp_path: Path) -> None:
-    (tmp_path / "own" / "experiment").mkdir(parents=True)
-    (tmp_path / "own" / "bad.yaml").write_text("image: cat.jpg\n")
-    for flag in (["--config-name", "bad"], ["--config-name=bad"], ["-cp", "own"]):
-        assert "+experiment=mine" in refuse("run", IMAGE, "--config-dir", "own", *flag)
-    file = tmp_path / "own" / "experiment" / "mine.yaml"
-    file.write_text("# @package _global_\ndefaults:\n  - override /pruner: obs\nseed: 5\n")
-    assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 0
-    assert (requests[0].trace.pruner_name, requests[0].seed) == ("obs", 5)
-    file.write_text("# @package _global_\nsede: 5\n")
-    assert main(["run", IMAGE, "--config-dir", "own", "+experiment=mine"]) == 2 and len(requests) == 1
-
-
-def test_settings_of_a_saliency_method_of_ones_own(tmp_path: Path, requests: list[Any], monkeypatch: Any) -> None:
-    (tmp_path / "own_method_here.py").write_text("def shine(network, image, target, *, width=3):\n    return image\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    words = ["interpreter.methods=[own_method_here:shine]", "+interpreter.shine.width=5"]
-    assert main(["run", IMAGE, *words]) == 0
-    assert requests[0].saliency["shine"].settings == {"width": 5}
-    assert main(["run", IMAGE, *words, "+interpreter.glow.width=5"]) == 2
-    assert main(["run", IMAGE, words[0], "+interpreter.shine.depth=5"]) == 2 and len(requests) == 1
-
-
-def test_a_layer_may_be_called_like_a_number(requests: list[Any]) -> None:
-    assert main(["run", IMAGE, "interpreter.cam_layer=1.10"]) == 0
-    assert requests[0].saliency["guided_gradcam"].keywords["layer"] == "1.10", "and not 1.1, which is another layer"
 
 
 def test_a_schedule_of_ones_own_has_no_limits_but_its_kinds() -> None:

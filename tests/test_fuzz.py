@@ -4,7 +4,8 @@ import random
 from pathlib import Path
 
 import pytest
-from fuzzing import Generator, Input, damage, give, judge
+from fuzz_answers import give, judge
+from fuzzing import Generator, Input, damage
 
 from spade_cli.cli.config.read_yaml import read_command
 

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import photograph
+
+from spade_cli.cli import main
 
 IMAGE = "image=cat.jpg"
 
@@ -87,3 +90,61 @@ def test_unknown_verbs(refuse: Callable[..., str]) -> None:
     assert "did you mean spade run?" in refuse("rn")
     assert "spade run image=x" in refuse("image=x")
     assert "layers" in refuse("zzz")
+
+
+ON_THE_COMMAND_LINE = [
+    *((f"{group}={value}", f"{group} is chosen by its name", "there are ") for group, value in
+      (("pruner", "3"), ("schedule", "0.5"), ("model", "1"), ("augmentation", "true"), ("interpreter", "null"),
+       ("pruner", "[obs]"))),
+    ("+foo=1", "foo=1 is not a setting of spade run", "spade run --help"),
+    ("+interpreter._target_=os.system", "interpreter._target_=os.system is not a setting"),
+    ("+calibration.batchsize=1", "did you mean calibration.batch_size="),
+    ("+interpreter.lime.seed=1", "interpreter.lime.seed=1 is not a setting"),
+    ("+model.sise=3", "did you mean model.size="),
+    ("interpreter.lime=3", "interpreter.lime has settings of its own", "interpreter.lime.samples=VALUE"),
+    ("calibration=3", "calibration has settings of its own"),
+    ("model.mean=[123.675,116.28,103.53]", "divide by 255", "model.mean=[0.485,0.456,0.406]"),
+    ("model.std=[58.395,57.12,57.375]", "divide by 255", "model.std=[0.229,0.224,0.225]"),
+    ("model.mean=[-1,0,0]", "model.mean=-1 is not a number from 0 to 1"),
+    ("pruner.sparsity=95", "95 % is pruner.sparsity=0.95"),
+    ("schedule.ladder=[99]", "such as 0.99"),
+    ("interpreter.occlusion.stride=16", "interpreter.occlusion.window=15", "a stride from 1 to 15"),
+    ("schedule=paper_resnet50 schedule.method=lpr", "did you mean lrp?"),
+    ("model.size=1000 augmentation.samples=100000", "do not fit into the memory", "at most 5017"),
+    (f"model={'x' * 300}", "is unknown; there are"),
+    (f"image={'x' * 300}", "longer than the path of any file"),
+    (f"seed={'9' * 5000}", "the command line or a YAML file does not compose"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", ON_THE_COMMAND_LINE, ids=lambda mistake: mistake[0][:40])
+def test_mistakes_on_the_command_line(refuse: Callable[..., str], mistake: tuple[str, ...]) -> None:
+    words, *parts = mistake
+    given = words.split(" ")
+    message = refuse("run", *([] if words.startswith("image=") else [IMAGE]), *given)
+    assert all(part in message for part in parts), message
+
+
+def test_a_window_larger_than_the_picture(refuse: Callable[..., str], requests: list[Any]) -> None:
+    words = ["model=python", "model.factory=networks:small", "interpreter=saliency"]
+    wide = ["interpreter.methods=[occlusion]", "interpreter.occlusion.window=65", "model.size=64"]
+    assert "larger than the picture, 64 x 64 pixels" in refuse("run", IMAGE, *words, *wide)
+    # It is of no account where the method is not asked for: the default suits no network of tiny pictures.
+    assert main(["run", IMAGE, *words, "model.size=8"]) == 0 and len(requests) == 1
+
+
+def test_a_window_larger_than_the_pictures_of_a_network_that_says_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photograph().save("cat.png")
+    words = ["interpreter=saliency", "interpreter.methods=[occlusion]", "interpreter.occlusion.window=300"]
+    for command, place in (("run", "image=cat.png"), ("batch", "images=cat.png"), ("eval", "count=1")):
+        assert main([command, place, "model=demo", *words]) == 2
+        assert "window=300 is larger than the picture, 128 x 128 pixels" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_a_layer_may_be_called_like_a_number(requests: list[Any]) -> None:
+    assert main(["run", IMAGE, "interpreter.cam_layer=1.10"]) == 0
+    assert requests[0].saliency["guided_gradcam"].keywords["layer"] == "1.10", "and not 1.1, which is another layer"

@@ -1,70 +1,21 @@
-"""One word for one thing on every command: out=, KEY=VALUE and flags, an answer that stdout has for itself."""
+"""One word for one thing on every command: out=, KEY=VALUE, flags, and what a slip may have been meant as."""
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spade_cli.cli import SYNONYMS, VERBS, main, own_stdout
+from spade_cli.cli import SYNONYMS, VERBS, main
 from spade_cli.cli.config.read_yaml import CONFIGS, read_command
 from spade_cli.cli.config.typed_words import rewrite_words
 from spade_cli.run.request import RunRequest
 
 IMAGE = "image=cat.jpg"
 ROOT = Path(__file__).parents[1]
-LOUD = ["model=python", "model.factory=user_networks:loud", "model.size=32", "augmentation.samples=4"]
-QUICK = ["interpreter=saliency", "interpreter.methods=saliency"]
-
-
-# stdout
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the C library is found by another name there")
-def test_what_a_network_prints_never_reaches_stdout(tmp_path: Path) -> None:
-    from PIL import Image
-
-    Image.radial_gradient("L").convert("RGB").save(tmp_path / "cat.png")
-    commands = [
-        ["run", "image=cat.png", *LOUD, *QUICK],
-        ["neurons", "top=1", "steps=1", "layers=body.conv1"],
-        ["layers", *LOUD[:3]],
-        ["batch", "images=cat.png", "out=many", "workers=2", *LOUD, *QUICK],
-        ["batch", "resume=many"],
-    ]
-    code = f"from spade_cli.cli import main\nfor command in {commands}: assert main([*command, '--json', '-q']) == 0"
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        # What is held back until the end counts as well, and unbuffered nothing is.
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [next(iter(row)) for row in rows] == ["run", "page", "layer", "layer", "layer", "folder", "folder"]
-    for way in ("when made", "when run", "past sys.stdout", "past Python", "in C"):
-        assert f"LOUD {way}\n" in done.stderr
-
-
-def test_print_goes_to_stderr_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
-    before = sys.stdout
-    with own_stdout.reserve(), own_stdout.reserve():
-        print("theirs")
-        own_stdout.say("ours")
-    assert sys.stdout is before
-    assert capsys.readouterr() == ("ours\n", "theirs\n")
-    own_stdout.say("outside")
-    assert capsys.readouterr().out == "outside\n"
 
 
 # out=
@@ -214,71 +165,6 @@ def test_what_was_meant_is_said(refuse: Callable[..., str], meant: tuple[Any, ..
     message = refuse(*arguments)
     assert all(part in message for part in parts), message
     assert not [word for word in ("hydra", "override", "multirun", "compose") if word in message.lower()]
-
-
-# keys that nothing reads
-
-
-UNKNOWN = [
-    (["+foo=1"], "foo=1 is not a setting of spade run"),
-    (["++foo=1"], "foo=1 is not a setting"),
-    (["+sead=1"], "did you mean seed=...?"),
-    (["+interpreter._target_=os.getcwd"], "interpreter._target_=os.getcwd is not a setting"),
-    (["+interpreter.foo.samples=1"], "interpreter.foo="),
-    (["+calibration.rows=1"], "calibration.rows=1 is not a setting"),
-    (["+model.wieghts=x"], "model.wieghts=x is not a setting of spade run; did you mean model.weights=...?"),
-    (["+experiment=mine"], "experiment=mine is not a setting"),
-    (["+image.path=x"], "image"),
-    (["calibration=3"], "calibration has settings of its own"),
-    (["+pruner.extra=1"], "pruner.extra"),
-    (["+schedule.extra=1"], "schedule.extra"),
-    (["+augmentation.extra=1"], "augmentation.extra"),
-    (["+interpreter.lime.extra=1"], "interpreter.lime.extra"),
-]
-
-
-@pytest.mark.parametrize("unknown", UNKNOWN, ids=lambda unknown: unknown[0][0])
-def test_a_key_that_nothing_reads_is_refused(refuse: Callable[..., str], unknown: tuple[Any, ...]) -> None:
-    arguments, *parts = unknown
-    message = refuse("run", IMAGE, *arguments)
-    assert all(part in message for part in parts), message
-
-
-@pytest.mark.parametrize("verb", ["batch", "sweep", "eval", "tune", "world", "toy", "layers", "doctor", "implant"])
-def test_every_command_refuses_it(refuse: Callable[..., str], verb: str) -> None:
-    required = {"batch": ["images=x"], "sweep": ["images=x"], "world": ["out=x"], "implant": ["images=x", "out=x"]}
-    assert f"foo=1 is not a setting of spade {verb}" in refuse(verb, *required.get(verb, []), "+foo=1")
-
-
-def test_yaml_of_the_users_own_goes_on_working(requests: list[RunRequest], tmp_path: Path, capsys: Any) -> None:
-    files = {
-        "experiment/mine.yaml": "# @package _global_\nbase: 3\nseed: ${base}\noutput: kept\n",
-        "interpreter/mine.yaml": "# Mine.\ndefaults:\n  - saliency\n  - _self_\nwide: 9\n"
-        "occlusion:\n  window: ${..wide}\nsaliency: {}\n",
-        "pruner/mine.yaml": "# Mine.\ndefaults:\n  - _level\n  - _self_\n_target_: open_ended.zero\nanything: 2\n",
-        "settings/mine.yaml": "# A group of the user's own.\nlevel: 0.5\n",
-        "notes/mine.yaml": "# Another, which nothing refers to.\nwhy: to see\n",
-    }
-    for name, text in files.items():
-        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mine" / name).write_text(text)
-    (tmp_path / "open_ended.py").write_text(
-        "def zero(weight, hessian, sparsity, block, **settings):\n    return weight\n"
-    )
-    own = ["--config-dir", "mine", "pruner=mine", "interpreter=mine"]
-    groups = ["+experiment=mine", "+settings=mine", "+notes=mine", "pruner.sparsity=${settings.level}"]
-    assert main(["run", IMAGE, *own, *groups, "+pruner.more=4"]) == 0
-    (request,) = requests
-    assert (request.seed, request.output, request.trace.level) == (3, Path("kept"), 0.5)
-    assert request.trace.pruner.keywords == {"anything": 2, "more": 4}
-    assert request.saliency["lrp"] and "out: kept" in request.config and "\noutput:" not in request.config
-    assert "write out: kept in the YAML file" in capsys.readouterr().err
-    assert main(["run", IMAGE, *own, *groups, "out=mine too"]) == 0
-    assert requests[1].output == Path("mine too")
-    (tmp_path / "mine" / "experiment" / "mine.yaml").write_text("# @package _global_\nsead: 3\n")
-    capsys.readouterr()
-    assert main(["run", IMAGE, *own, *groups]) == 2
-    assert "sead=3 is not a setting of spade run; did you mean seed=...?" in capsys.readouterr().err
 
 
 # English
