@@ -5,11 +5,15 @@ import os
 import sys
 import threading
 
+import pytest
 import torch
 from networks import small
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+
+from spade_cli.errors import UserError
+from spade_cli.models import Classifier, wrap
 
 SIZE = 32  # pixels a side, for all of them
 
@@ -39,6 +43,21 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.finish(self.head(self.features(x)))
+
+
+def wrapped(network: nn.Module, **settings: object) -> Classifier:
+    return wrap(network, size=SIZE, mean=0.5, std=0.25, **settings)
+
+
+def refusal(network: nn.Module, **settings: object) -> str:
+    with pytest.raises(UserError) as caught:
+        wrapped(network, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def picture() -> Tensor:
+    return torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
 # A copy that runs the original's layers.
