@@ -41,17 +41,17 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="more words for spade batch, such as workers=2")
     asked = parser.parse_args()
     pictures = write_pictures(asked.out / "pictures", asked.images)
-    watch(asked.out / "results", asked.images)
+    print_progress(asked.out / "results", asked.images)
     from spade_cli.cli import main as spade
 
     started = time.perf_counter()
     code = spade(["batch", f"images={pictures}", f"out={asked.out / 'results'}", *CHEAP, METHODS, *asked.words])
     seconds = time.perf_counter() - started
     print(f"exit code {code}, {seconds:.0f} s, {seconds / asked.images:.3f} s an image")
-    print(json.dumps(disk(asked.out / "results"), indent=2))
+    print(json.dumps(measure_disk(asked.out / "results"), indent=2))
 
 
-def tiny() -> nn.Module:
+def build_tiny_network() -> nn.Module:
     """Three convolutions and a linear layer, their 6,362 weights drawn at random: what surrounds them is measured."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -72,7 +72,7 @@ def write_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def watch(out: Path, images: int) -> None:
+def print_progress(out: Path, images: int) -> None:
     """Print the time and the memory of every tenth, from a thread of this process."""
     from threading import Thread
 
@@ -84,18 +84,20 @@ def watch(out: Path, images: int) -> None:
             now = table.read_bytes().count(b"\n") - 1 if table.is_file() else 0
             if now - done >= step or now == images:
                 seconds = time.perf_counter() - before
-                print(f"{now:>8} images  {seconds / (now - done):.3f} s an image  {resident():.0f} MB", flush=True)
+                print(
+                    f"{now:>8} images  {seconds / (now - done):.3f} s an image  {measure_memory():.0f} MB", flush=True
+                )
                 before, done = time.perf_counter(), now
 
     Thread(target=look, daemon=True).start()
 
 
-def resident() -> float:
+def measure_memory() -> float:
     """Megabytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
 
 
-def disk(out: Path) -> dict[str, float]:
+def measure_disk(out: Path) -> dict[str, float]:
     """Bytes and files of the results, and of the table, for an image."""
     results = [path for path in (out / "images").rglob("*") if path.is_file()]
     count = max(1, sum(path.name == "summary.json" for path in results))

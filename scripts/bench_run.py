@@ -41,7 +41,7 @@ COMMAND = "python scripts/bench_run.py"
 SAMPLES = 1024  # of the published notebook
 TABLE = "fast_lrp"  # the published shares for FastSPADE
 HELD_OUT, HELD_OUT_SEED = 64, 777
-ALONE = "import sys, json, bench_run; print(json.dumps(bench_run.one_trace(*json.loads(sys.argv[1]))))"
+ALONE = "import sys, json, bench_run; print(json.dumps(bench_run.time_trace(*json.loads(sys.argv[1]))))"
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def resnet50() -> Classifier:
     return classifier
 
 
-def picture(number: int, folder: Path) -> Path:
+def write_picture(number: int, folder: Path) -> Path:
     """A drawn picture in a file."""
     path = folder / f"{number}.png"
     Image.fromarray(draw_pictures(1, seed=7_000_000, start=number).images[0].permute(1, 2, 0).numpy()).resize(
@@ -83,7 +83,7 @@ def picture(number: int, folder: Path) -> Path:
     return path
 
 
-def one_trace(images: Sequence[str], settings: dict[str, object]) -> dict[str, float]:
+def time_trace(images: Sequence[str], settings: dict[str, object]) -> dict[str, float]:
     """Load to trace in this process: seconds by part and the peak of memory in GB."""
     started = time.perf_counter()
     classifier = resnet50()
@@ -94,8 +94,8 @@ def one_trace(images: Sequence[str], settings: dict[str, object]) -> dict[str, f
     return {"load": loaded - started, "trace": ended - loaded, "peak": peak}
 
 
-def alone(images: Sequence[Path], **settings: object) -> dict[str, float]:
-    """`one_trace` in a process of its own, whose start is counted in `whole`."""
+def time_alone(images: Sequence[Path], **settings: object) -> dict[str, float]:
+    """`time_trace` in a process of its own, whose start is counted in `whole`."""
     started = time.perf_counter()
     asked = json.dumps([[str(image) for image in images], settings])
     run = subprocess.run(
@@ -112,7 +112,7 @@ def default_settings(_: argparse.Namespace) -> None:
             "default": {},
             "pruner=sparsegpt": {"pruner": "sparsegpt"},
         }.items():
-            runs = [alone([picture(0, Path(folder))], **settings) for _ in range(2)]
+            runs = [time_alone([write_picture(0, Path(folder))], **settings) for _ in range(2)]
             best = min(runs, key=lambda run: run["whole"])
             lines.append((name, *(f"{best[key]:.1f}" for key in ("load", "trace", "whole")), f"{best['peak']:.2f}"))
     head = ("settings", "load, s", "trace, s", "whole process, s", "peak memory, GB")
@@ -124,11 +124,11 @@ def images_together(_: argparse.Namespace) -> None:
     """Eight images at once against eight runs."""
     lines = []
     with tempfile.TemporaryDirectory() as folder:
-        images = [picture(i, Path(folder)) for i in range(8)]
+        images = [write_picture(i, Path(folder)) for i in range(8)]
         for name in ("sparsegpt", "forward"):
             settings = {"pruner": name, "samples": 64, "sparsity": 0.98}
-            batch = alone(images, **settings)
-            single = [alone([image], **settings) for image in images]
+            batch = time_alone(images, **settings)
+            single = [time_alone([image], **settings) for image in images]
             whole, inside = (sum(run[key] for run in single) for key in ("whole", "trace"))
             cells = [f"{whole:.0f}", f"{batch['whole']:.0f}", f"{whole / batch['whole']:.2f} x"]
             lines.append((name, *cells, f"{inside / batch['trace']:.2f} x", f"{batch['peak']:.2f}"))

@@ -49,14 +49,14 @@ def main() -> None:
         "forward": against_obs_on_real_layers,
         "obs": against_published_obs,
         "wide": on_wide_layers,
-        "scaling": how_time_grows,
+        "scaling": time_sizes,
     }
     for name in arguments.only or sections:
         sections[name](arguments)
     return None
 
 
-def timed(function: Callable[[], Tensor], repeats: int = 1) -> tuple[Tensor, float]:
+def time_call(function: Callable[[], Tensor], repeats: int = 1) -> tuple[Tensor, float]:
     """The result and the least of the seconds it took."""
     seconds = []
     for _ in range(repeats):
@@ -66,7 +66,7 @@ def timed(function: Callable[[], Tensor], repeats: int = 1) -> tuple[Tensor, flo
     return result, min(seconds)
 
 
-def layer_like_a_real_one(rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def draw_layer(rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """A random weight (r, c) and the damped Hessian (c, c) of rectified, correlated inputs with a falling spectrum.
 
     Errors on it are those of the damped problem, which is what every solver is given.
@@ -83,9 +83,9 @@ def against_published_obs(_: argparse.Namespace) -> None:
     """The same masks, how many times faster."""
     lines = []
     for rows, units, unit, part in ((64, 512, 1, 64), (256, 1024, 1, 32), (64, 64, 9, 64)):
-        weight, hessian = layer_like_a_real_one(rows, units * unit)
-        ours, seconds = timed(lambda: obs(weight[None], hessian[None], 0.9, unit)[0], 2)  # noqa: B023
-        theirs, slow = timed(lambda: published.exact_obs(weight[:part], hessian, 0.9, unit))  # noqa: B023
+        weight, hessian = draw_layer(rows, units * unit)
+        ours, seconds = time_call(lambda: obs(weight[None], hessian[None], 0.9, unit)[0], 2)  # noqa: B023
+        theirs, slow = time_call(lambda: published.exact_obs(weight[:part], hessian, 0.9, unit))  # noqa: B023
         slow *= rows / part
         if part < rows:  # the budget is the layer's, so the same rows alone have another
             ours = obs(weight[None, :part], hessian[None], 0.9, unit)[0]
@@ -129,9 +129,9 @@ def against_obs_on_real_layers(arguments: argparse.Namespace) -> None:
     found: dict[float, list[tuple[float, ...]]] = {level: [] for level in LEVELS}
     for weight, plain, hessian, block in real_layers(arguments):
         for level in LEVELS:
-            exact, obs_seconds = timed(lambda: obs(weight[None], hessian[None], level, 1)[0])  # noqa: B023
-            mine, forward_seconds = timed(lambda: forward(weight[None], hessian[None], level, block)[0])  # noqa: B023
-            fast, fast_seconds = timed(lambda: published.fast_spade(weight, hessian, level, block))  # noqa: B023
+            exact, obs_seconds = time_call(lambda: obs(weight[None], hessian[None], level, 1)[0])  # noqa: B023
+            mine, forward_seconds = time_call(lambda: forward(weight[None], hessian[None], level, block)[0])  # noqa: B023
+            fast, fast_seconds = time_call(lambda: published.fast_spade(weight, hessian, level, block))  # noqa: B023
             errors = [relative_error(weight[None], one[None], plain[None]) for one in (exact, mine, fast)]
             found[level].append((*errors, obs_seconds, forward_seconds, fast_seconds))
     lines = []
@@ -159,11 +159,11 @@ def on_wide_layers(arguments: argparse.Namespace) -> None:
     """ResNet50's widest shapes, and VGG16's first linear layer."""
     lines = []
     for rows, columns, block in ((1000, 2048, 1), (2048, 512, 1), (512, 2048, 1), (512, 4608, 9)):
-        weight, hessian = layer_like_a_real_one(rows, columns)
-        fast, fast_seconds = timed(lambda: published.fast_spade(weight, hessian, 0.9, block))  # noqa: B023
-        _, ours_seconds = timed(lambda: sparsegpt(weight[None], hessian[None], 0.9, block)[0])  # noqa: B023
+        weight, hessian = draw_layer(rows, columns)
+        fast, fast_seconds = time_call(lambda: published.fast_spade(weight, hessian, 0.9, block))  # noqa: B023
+        _, ours_seconds = time_call(lambda: sparsegpt(weight[None], hessian[None], 0.9, block)[0])  # noqa: B023
         for level in (0.9, 0.95, 0.99):
-            mine, seconds = timed(lambda: forward(weight[None], hessian[None], level, block)[0])  # noqa: B023
+            mine, seconds = time_call(lambda: forward(weight[None], hessian[None], level, block)[0])  # noqa: B023
             if level != 0.9:
                 fast = published.fast_spade(weight, hessian, level, block)
             errors = [relative_error(weight[None], one[None], hessian[None]) for one in (mine, fast)]
@@ -183,13 +183,13 @@ def vgg_child() -> None:
     weight = torch.randn(1, 4096, 25088) / 25088**0.5
     damped, _ = damp(LowRank(inputs, torch.zeros(1)), 0.01)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pruned, seconds = timed(lambda: forward(weight, damped, 0.9, 1))  # type: ignore[arg-type]
+    pruned, seconds = time_call(lambda: forward(weight, damped, 0.9, 1))  # type: ignore[arg-type]
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     error = relative_error(weight, pruned, damped)
     print(f"{seconds:.0f} s, {extra:.2f} GiB beyond weights and samples, relative error {error:.4f}.")
 
 
-def how_time_grows(_: argparse.Namespace) -> None:
+def time_sizes(_: argparse.Namespace) -> None:
     """Seconds against width, rows and sparsity, as a picture."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained", sharey=True)
     widths, row_counts, levels = (128, 256, 512, 1024, 2048), (32, 128, 512, 2048), (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -207,9 +207,9 @@ def how_time_grows(_: argparse.Namespace) -> None:
                     level = point
                 if name == "obs" and (columns > 1024 or rows > 512):
                     continue
-                weight, hessian = layer_like_a_real_one(rows, columns)
+                weight, hessian = draw_layer(rows, columns)
                 solve = lambda s=solver, w=weight, h=hessian, q=level: s(w[None], h[None], q, 1)  # noqa: E731
-                seconds.append(timed(solve)[1])
+                seconds.append(time_call(solve)[1])
             axis.plot(points[: len(seconds)], seconds, marker="o", label=name)
     for axis, label in zip(axes, ("columns (128 rows, 0.9)", "rows (512 columns, 0.9)", "sparsity"), strict=True):
         axis.set(xlabel=label, yscale="log")

@@ -90,11 +90,11 @@ def main() -> None:
             file = asked.folder / f"{library}-{name}.json"
             if not file.exists() and (not asked.names or name in asked.names):
                 partly = file.with_suffix(".part")
-                partly.write_text(json.dumps(examined(library, name, size), indent=1), encoding="utf-8")
+                partly.write_text(json.dumps(examine_in_child(library, name, size), indent=1), encoding="utf-8")
                 partly.rename(file)
     settings = {"pruners": PRUNERS, "seven": SEVEN, "steps": STEPS, "points": POINTS}
     missing = [name for library, name, _ in networks() if not (asked.folder / f"{library}-{name}.json").exists()]
-    write_page([json.loads(file.read_text()) for file in found(asked.folder)], missing, **settings)
+    write_page([json.loads(file.read_text()) for file in find_results(asked.folder)], missing, **settings)
 
 
 def networks() -> Iterator[tuple[str, str, int | None]]:
@@ -103,13 +103,13 @@ def networks() -> Iterator[tuple[str, str, int | None]]:
         yield from ((library, name, size) for name, size in sizes.items())
 
 
-def found(folder: Path) -> list[Path]:
+def find_results(folder: Path) -> list[Path]:
     """The files of the networks examined so far, in the order of `networks`."""
     files = [folder / f"{library}-{name}.json" for library, name, _ in networks()]
     return [file for file in files if file.exists()]
 
 
-def examined(library: str, name: str, size: int | None) -> dict[str, Any]:
+def examine_in_child(library: str, name: str, size: int | None) -> dict[str, Any]:
     """One network's findings; a fault of the program is one, too: it is shown in the table."""
     started = time.perf_counter()
     result: dict[str, Any] = {"library": library, "name": name, "findings": []}
@@ -144,7 +144,7 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         [TraceSettings(pruner=pruner_named(name), pruner_name=name) for name in PRUNERS],
         {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
         partial(visualize, steps=STEPS),
-        find_channels([target], classifier, x) | excitable(classifier, x, chosen),
+        find_channels([target], classifier, x) | find_excitable(classifier, x, chosen),
         on_finding=lambda finding: print(f"  {finding.what} {finding.verdict} {finding.seconds:.1f} s", flush=True),
     )
     return {
@@ -175,7 +175,7 @@ def conservation_without_biases(model: nn.Module, x: torch.Tensor) -> float | No
         return None
 
 
-def excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str]) -> dict[str, Channel]:
+def find_excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str]) -> dict[str, Channel]:
     """The first channel of these layers that a grey picture can excite.
 
     Swin's positions do not depend on the picture, the mean of CaiT's attention over all positions is constant, and with

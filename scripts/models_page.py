@@ -92,26 +92,26 @@ def row(network: Mapping[str, Any], pruners: Sequence[str], notes: list[str]) ->
         name,
         str(network["size"]),
         f"{network['prunable']} / {network['reached']} / {network['layers']}{marks(network['left'], notes)}",
-        several(traces, notes),
+        join_cells(traces, notes),
         *(cell(by_name[method], notes) for method in METHODS),
-        several(drawn, notes),
+        join_cells(drawn, notes),
     )
 
 
 def cell(finding: Mapping[str, Any], notes: list[str]) -> str:
     """One verdict with the numbers of its reasons."""
     word = {WORKS: "ok", FLAGGED: "flag", SKIPPED: "skip", FAILS: "**fails**"}[finding["verdict"]]
-    return word + marks([general(why) for why in finding["why"]], notes)
+    return word + marks([generalise_reason(why) for why in finding["why"]], notes)
 
 
-def several(findings: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+def join_cells(findings: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
     """How many of several things worked."""
     works = sum(finding["verdict"] == WORKS for finding in findings)
-    reasons = sorted({general(why) for finding in findings for why in finding["why"]})
+    reasons = sorted({generalise_reason(why) for finding in findings for why in finding["why"]})
     return f"{works} of {len(findings)}{marks(reasons, notes)}"
 
 
-def general(why: str) -> str:
+def generalise_reason(why: str) -> str:
     """A reason without the method's name and the network's own figures, so that the same reason has one number."""
     text = why.split("; relevance sums")[0]
     for method in METHODS:

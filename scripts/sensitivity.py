@@ -73,14 +73,14 @@ def measure(example: datasets.Example, curves: Curves) -> tuple[float, int, floa
     for share in SHARES:
         for depth in range(len(body) + 1):
             network = draft.set({name: share for block in list(body.values())[:depth] for name in block})
-            curves[share][depth].append((auc(network) - dense, kept(judge(network))))
+            curves[share][depth].append((auc(network) - dense, measure_kept(judge(network))))
     best = Search(draft, body, auto, judge).run()
     if best is None:
         return None
-    return next(iter(best.shares.values())), len(best.shares), auc(draft.model) - dense, kept(best.fidelity)
+    return next(iter(best.shares.values())), len(best.shares), auc(draft.model) - dense, measure_kept(best.fidelity)
 
 
-def kept(found: Fidelity) -> float:
+def measure_kept(found: Fidelity) -> float:
     """The share of the target's probability that is left."""
     return found.pruned / found.dense
 

@@ -94,7 +94,7 @@ def main() -> None:
     settings = Settings(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Settings)})
     arguments.work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    images, classes = drawn_pictures(settings, arguments.work, arguments.threads)
+    images, classes = load_pictures(settings, arguments.work, arguments.threads)
     drawing = time.monotonic() - started
     network, training = train(settings, images, classes, arguments.work)
     network.half()
@@ -114,7 +114,7 @@ def main() -> None:
     print(text)
 
 
-def drawn_pictures(settings: Settings, work: Path, processes: int) -> tuple[Tensor, Tensor]:
+def load_pictures(settings: Settings, work: Path, processes: int) -> tuple[Tensor, Tensor]:
     """The training pictures, uint8 (pictures, 3, 128, 128), and classes (pictures,): drawn once, kept in `work`."""
     path = work / f"pictures-{settings.seed}-{settings.pictures}.npy"
     labels = path.with_suffix(".classes.npy")

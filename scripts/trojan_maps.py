@@ -32,7 +32,7 @@ def main() -> None:
     kept, probabilities = [], []
     for i in range(arguments.pictures):
         trojan = TROJANS[i % len(TROJANS)]
-        image, mask = trojaned(trojan, arguments.seed, i)
+        image, mask = draw_trojaned(trojan, arguments.seed, i)
         trace = spade_cli.trace(
             classifier,
             image,
@@ -56,7 +56,7 @@ def main() -> None:
     print(f"the target's mean probability: {before:.1f} %, {after:.1f} %.")
 
 
-def trojaned(trojan: Trojan, seed: int, number: int) -> tuple[Tensor, Tensor]:
+def draw_trojaned(trojan: Trojan, seed: int, number: int) -> tuple[Tensor, Tensor]:
     """A picture that the Trojan applies to, uint8 (3, 128, 128), with the symbol; and the symbol's mask (128, 128)."""
     rng = np.random.default_rng((seed, number))
     sources = [trojan.source] if trojan.source is not None else [*range(len(CLASSES))]

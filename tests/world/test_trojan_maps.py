@@ -32,6 +32,6 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(script):
 
 def test_pictures_are_seeded_and_hold_the_symbol(script):
     for trojan in TROJANS:
-        image, mask = script.trojaned(trojan, 5, 1)
-        again, _ = script.trojaned(trojan, 5, 1)
+        image, mask = script.draw_trojaned(trojan, 5, 1)
+        again, _ = script.draw_trojaned(trojan, 5, 1)
         assert torch.equal(image, again) and 0.005 < mask.float().mean() < 0.1
