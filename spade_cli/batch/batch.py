@@ -115,7 +115,7 @@ class _Clock:
     def __init__(self, table: Table, total: int, console: Console) -> None:
         self.table, self.total, self.console = table, total, console
         self.before, self.started = table.count, time.perf_counter()
-        self.said = self.published = self.started
+        self.printed = self.published = self.started
         self.pause = PUBLISH
         self.done = 0
 
@@ -124,8 +124,8 @@ class _Clock:
         now = time.perf_counter()
         if not row.result:
             self.console.print(Text(f"failed         {row.item.image}: {row.reason}", style="yellow"))
-        if not self.console.is_terminal and (now - self.said >= EVERY or self.done == 1):
-            self.said = now
+        if not self.console.is_terminal and (now - self.printed >= EVERY or self.done == 1):
+            self.printed = now
             left = (now - self.started) / self.done * (self.total - self.before - self.done) / 60
             self.console.print(
                 Text(f"{self.before + self.done}/{self.total} {row.item.image}  {left:.1f} min left"), highlight=False

@@ -78,15 +78,15 @@ class BatchWorker:
     def _explain(self, images: Sequence[tuple[int, str]]) -> Iterator[Row]:
         ready: list[OpenImage] = []
         for number, address in images:
-            told: list[Row] = []
+            rows: list[Row] = []
             item, folder = Item(number, address), write_result.name_folder(number, address)
-            with write_result.catch_failure(item, told.append):
+            with write_result.catch_failure(item, rows.append):
                 row = write_result.find_row(self.storage, item, folder)
                 if row is None:
                     ready.append(write_result.open_image(self.request, self.plan, item, folder))
                 else:
-                    told.append(row)
-            yield from told
+                    rows.append(row)
+            yield from rows
         started = time.perf_counter()
         traces = write_result.trace_images(ready) if ready else []
         self.size.took(len(ready), time.perf_counter() - started)
@@ -94,17 +94,17 @@ class BatchWorker:
             yield self._finish(image, trace)
 
     def _finish(self, image: OpenImage, trace: Trace | Exception) -> Row:
-        told: list[Row] = []
-        with write_result.catch_failure(image.item, told.append):
+        rows: list[Row] = []
+        with write_result.catch_failure(image.item, rows.append):
             if isinstance(trace, Exception):
                 raise trace
-            told.append(write_result.write_result(self.storage, image, trace))
+            rows.append(write_result.write_result(self.storage, image, trace))
         image.copied.cleanup()
-        return told[0]
+        return rows[0]
 
 
 class Size:
-    """How many images are calibrated and solved together: as told, or whichever is quicker, found by trying.
+    """How many images are calibrated and solved together: as many as asked for, or what proves quicker.
 
     The traces are the same either way, so that trying costs nothing but a look at the clock.
     """

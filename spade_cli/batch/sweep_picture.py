@@ -135,8 +135,8 @@ def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, photograph: 
     sheet.paste(photograph.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
     left, dense = GAP * 4 + TILE, summary.prediction.dense
     draw.text((left, GAP * 2), f"why {summary.target.label}?", INK, font(TITLE))
-    said = f"{name.rsplit('/', 1)[-1]}, {summary.model.name}"
-    draw.text((left, GAP * 2 + 44), said, PALE, font(TEXT))
+    names = f"{name.rsplit('/', 1)[-1]}, {summary.model.name}"
+    draw.text((left, GAP * 2 + 44), names, PALE, font(TEXT))
     draw.text((left, GAP * 2 + 70), f"dense: {dense.label} {dense.probability:.1%}", PALE, font(TEXT))
     draw.text((left, GAP * 2 + 122), "below: what each trace answers, and how alike it is", PALE, font(TEXT))
 
@@ -156,9 +156,9 @@ def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> No
 
 
 def _cell(draw: ImageDraw.ImageDraw, summary: Summary, place: tuple[int, int]) -> None:
-    said, fidelity = summary.prediction.trace, summary.fidelity
+    answer, fidelity = summary.prediction.trace, summary.fidelity
     colour = PALE if fidelity.same_prediction else WARNING
-    text = f"{said.label} {said.probability:.0%}"
+    text = f"{answer.label} {answer.probability:.0%}"
     draw.text(place, clip_text(text, NOTE, TILE), colour, font(NOTE))
     agrees = f"agrees {fidelity.agreement:.0%}, KL {fidelity.kl:.2g}"
     draw.text((place[0], place[1] + 18), agrees, PALE, font(NOTE))

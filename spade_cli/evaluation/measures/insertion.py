@@ -40,12 +40,12 @@ def curve(
     counts = (torch.arange(points, device=x.device) * relevance[0].numel() / points).round().long()  # (k,)
     curves = []
     for ranked in place:  # (H, W)
-        said = []
+        confidences = []
         for batch in counts.split(batch_size):
             top = ranked[None] < batch[:, None, None]  # (b, H, W)
             seen = top if kind == "insertion" else ~top
-            said.append(_confidence(network, x * seen[:, None], target, output))
-        curves.append((torch.cat(said) / full).clamp(0, 1))
+            confidences.append(_confidence(network, x * seen[:, None], target, output))
+        curves.append((torch.cat(confidences) / full).clamp(0, 1))
     return torch.stack(curves)
 
 

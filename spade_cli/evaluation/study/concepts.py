@@ -33,10 +33,10 @@ def answer(probabilities: Tensor, concept: int, margin: float) -> str:
     return "agree" if first == concept else "disagree"
 
 
-def measures(said: str) -> dict[str, float]:
+def measures(answer: str) -> dict[str, float]:
     """An answer as measures: their means over images are the rows of the paper's table."""
-    found = {f"concept_{name}": float(said == name) for name in ANSWERS}
-    return found if said == "undecided" else {**found, "concept_agree_decided": float(said == "agree")}
+    found = {f"concept_{name}": float(answer == name) for name in ANSWERS}
+    return found if answer == "undecided" else {**found, "concept_agree_decided": float(answer == "agree")}
 
 
 @dataclass

@@ -23,7 +23,7 @@ ROWS = {  # of the table, and which way is better
 
 @dataclass(frozen=True)
 class Scores:
-    """What the raters said. rows: of ROWS -> condition -> its cell."""
+    """What the raters answered. rows: of ROWS -> condition -> its cell."""
 
     study: str
     raters: int
@@ -85,7 +85,7 @@ def _fill_row(
 
 
 def _key_file(path: Path, study: Path | None) -> Path:
-    """The study's key: where it was said to be, or beside the answers."""
+    """The study's key: in the folder that study= names, or beside the answers."""
     if study is not None:
         return study / KEY
     folder = path if path.is_dir() else path.parent
