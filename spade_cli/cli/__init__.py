@@ -75,25 +75,25 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if first in VERBS:
         return _verb(first).main(rewrite_words(first, rest))
-    raise UserError(f"{first!r} is not a command of spade; {_meant(first, rest)}")
+    raise UserError(f"{first!r} is not a command of spade; {_guess_command(first, rest)}")
 
 
-def _meant(first: str, rest: Sequence[str]) -> str:
+def _guess_command(first: str, rest: Sequence[str]) -> str:
     """What a command line without a known command may have been meant as."""
     if "=" in first:
-        return f"did you mean spade run {_shown(first)}?"
+        return f"did you mean spade run {_quote_word(first)}?"
     if PICTURE.fullmatch(first):
-        return f"did you mean spade run {_shown(f'image={first}')}?"
+        return f"did you mean spade run {_quote_word(f'image={first}')}?"
     near = [SYNONYMS[first.lower()]] if first.lower() in SYNONYMS else get_close_matches(first.lower(), VERBS, n=1)
     if rest and PICTURE.fullmatch(rest[-1]) and near in ([], ["run"]):
         if "=" in rest[-1]:  # a misspelt verb
-            return f"did you mean spade run {' '.join(map(_shown, rest))}?"
+            return f"did you mean spade run {' '.join(map(_quote_word, rest))}?"
         path = " ".join([first, *rest] if not near else rest)  # a path with blanks, which the shell took apart
-        return f"did you mean spade run {_shown(f'image={path}')}?"
+        return f"did you mean spade run {_quote_word(f'image={path}')}?"
     return f"did you mean spade {near[0]}?" if near else f"there are {', '.join(VERBS)}; see spade --help"
 
 
-def _shown(word: str) -> str:
+def _quote_word(word: str) -> str:
     """A word as it is typed in a shell; an = needs no quotes."""
     return word if re.fullmatch(r"[\w./=:,+-]+", word) else shlex.quote(word)
 

@@ -93,21 +93,21 @@ def read_arguments(command: Command, arguments: Sequence[str]) -> Arguments | No
         argument = left.pop(0)
         key, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-") or argument == "-":
-            _take(command, argument, given)
+            _read_word(command, argument, given)
         elif argument in terminal.VIEWS or argument in {flag for flag, _ in command.flags}:
             flags.append(argument)
         elif (setting := command.setting(key)) is None or not argument.startswith("--"):
-            raise UserError(f"{argument} is not a flag of spade {command.verb}; {_known(command, key)}")
+            raise UserError(f"{argument} is not a flag of spade {command.verb}; {_suggest(command, key)}")
         else:
-            value = value if equals else ",".join(_values(setting, left))
+            value = value if equals else ",".join(_read_values(setting, left))
             given.settings[key] = setting.read(key, value)
             older += [f"{key}={value}"] if setting.meaning else []
     if older:
         terminal.hint(f"write {' '.join(older)}; --{older[0].partition('=')[0]} is an older way")
     if len(given.words) > len(command.words):
         raise UserError(
-            f"spade {command.verb} takes {_words(command)}, and found {' '.join(map(repr, given.words))}; a name with "
-            "blanks needs quotes"
+            f"spade {command.verb} takes {_name_words(command)}, and found {' '.join(map(repr, given.words))}; "
+            "a name with blanks needs quotes"
         )
     defaults = {one.key: one.read(one.key, one.default) for one in command.settings if one.default}
     given.settings = defaults | given.settings
@@ -116,7 +116,7 @@ def read_arguments(command: Command, arguments: Sequence[str]) -> Arguments | No
     return given
 
 
-def _take(command: Command, argument: str, given: Arguments) -> None:
+def _read_word(command: Command, argument: str, given: Arguments) -> None:
     match = KEY.fullmatch(argument)
     setting = command.setting(match["key"]) if match else None
     if match and setting:
@@ -124,10 +124,10 @@ def _take(command: Command, argument: str, given: Arguments) -> None:
     elif match is None or expand_path(argument).exists():
         given.words.append(argument)
     else:
-        raise UserError(f"{match['key']} is not a setting of spade {command.verb}; {_known(command, match['key'])}")
+        raise UserError(f"{match['key']} is not a setting of spade {command.verb}; {_suggest(command, match['key'])}")
 
 
-def _values(setting: Setting, left: list[str]) -> Iterator[str]:
+def _read_values(setting: Setting, left: list[str]) -> Iterator[str]:
     """What followed an older `--KEY`: one value, or all words up to the next setting or flag where it takes a list."""
     if not left:
         raise UserError(f"--{setting.key} has no value; write {setting.key}=VALUE")
@@ -136,7 +136,7 @@ def _values(setting: Setting, left: list[str]) -> Iterator[str]:
         yield left.pop(0)
 
 
-def _known(command: Command, key: str) -> str:
+def _suggest(command: Command, key: str) -> str:
     keys, flags = [one.key for one in command.settings if one.meaning], [flag for flag, _ in command.flags]
     if near := get_close_matches(key, keys, n=1):
         return f"did you mean {near[0]}=VALUE?"
@@ -146,7 +146,7 @@ def _known(command: Command, key: str) -> str:
     return f"{settings}see spade {command.verb} --help"
 
 
-def _words(command: Command) -> str:
+def _name_words(command: Command) -> str:
     return " and ".join(name for name, _ in command.words) or "no bare word"
 
 

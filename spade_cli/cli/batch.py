@@ -1,15 +1,15 @@
 """spade batch: explain many images, one network, one table; goes on where it was stopped."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import terminal
 from spade_cli.cli.config.compose import CommandLine, run_command
-from spade_cli.cli.config.typed_words import HELP, group, resume_command, split_resume
-from spade_cli.errors import UserError
-from spade_cli.files import expand_path
+from spade_cli.cli.config.typed_words import resume
+from spade_cli.files import About
 
 USAGE = "spade batch images=FOLDER|PATTERN|LIST [KEY=VALUE ...]  |  spade batch resume=FOLDER"
 EXAMPLES = (
@@ -24,30 +24,20 @@ EXAMPLES = (
 # Of the command, not of the images: results do not depend on them.
 OWN = ("images", "out", "resume", "workers", "batch", "engine")
 MOST = 10_000  # workers, or images at a time: more is a slip
-FREE = ("workers", "batch", "engine")  # may be given anew when a batch is resumed
+FREE = ("workers", "engine", "batch")  # may be given anew when a batch is resumed
 
 
 def main(arguments: list[str]) -> int:
     """Compose the settings and explain all images, or resume a batch that was stopped."""
-    resumed = resume("batch", arguments, main)
+    resumed = resume(arguments, main, partial(find_about, "batch"), *FREE)
     return run_command("batch", arguments, _batch, USAGE, EXAMPLES) if resumed is None else resumed
 
 
-def resume(verb: str, arguments: list[str], again: Callable[[list[str]], int]) -> int | None:
-    """The exit code of a batch or sweep that was resumed; None where the command line asks for none."""
-    folder, words = split_resume(arguments)
-    if not folder or {*HELP} & set(words):
-        return None
-    from spade_cli.batch.batch_folder import about_folder
-    from spade_cli.images.download import is_url
+def find_about(verb: str, out: str) -> About:
+    """What a folder of `spade batch` or `spade sweep` says of its command. Raises UserError."""
+    from spade_cli.batch.batch_folder import about_folder  # seconds, which --help has no use for
 
-    if other := [word for word in words if word not in terminal.VIEWS and group(word) not in FREE]:
-        raise UserError(
-            f"resume={folder} goes on with its own command; leave out {' '.join(other)} (workers, engine, batch.*, "
-            "--quiet, --plain and --json may be given)"
-        )
-    out = folder if is_url(folder) else str(expand_path(folder).resolve())
-    return resume_command(out, about_folder(out, verb), again, words)
+    return about_folder(out, verb)
 
 
 def _batch(config: dict[str, Any], line: CommandLine) -> None:
@@ -70,7 +60,7 @@ def do_batch(request: Any, views: Collection[str]) -> None:
         batch(request, terminal.console(views))
     except ImagesFailedError as error:
         failed = error
-    terminal.print_made("folder", request.out, views, table=f"{request.out}/{request.table}")
+    terminal.print_result("folder", request.out, views, table=f"{request.out}/{request.table}")
     if failed:
         raise failed
 

@@ -64,5 +64,5 @@ def main(arguments: list[str]) -> int:
     command = shlex.join(["spade", "diff", *arguments])
     photographs = {name: run.photograph for name, run in runs.items()}
     page = write_difference(out, summaries, folders, photographs, overlaps, only, command)
-    terminal.print_made("page", page, options.views)
+    terminal.print_result("page", page, options.views)
     return 0

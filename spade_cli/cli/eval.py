@@ -6,9 +6,9 @@ from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.compose import CommandLine, run_command
-from spade_cli.cli.config.typed_words import resume_command, split_resume
+from spade_cli.cli.config.typed_words import resume
 from spade_cli.errors import UserError
-from spade_cli.files import expand_path
+from spade_cli.files import About
 
 USAGE = "spade eval [data=world|FOLDER] [KEY=VALUE ...]  |  spade eval resume=FOLDER"
 EXAMPLES = (
@@ -22,21 +22,15 @@ EXAMPLES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Compose the configuration and evaluate, or resume an evaluation that was stopped."""
-    resumed, rest = split_resume(arguments)
-    if resumed:
-        return _resume(expand_path(resumed), rest)
-    return run_command("eval", arguments, _eval, USAGE, EXAMPLES)
+    """Compose the settings and evaluate, or resume an evaluation that was stopped."""
+    resumed = resume(arguments, main, _find_about)
+    return run_command("eval", arguments, _eval, USAGE, EXAMPLES) if resumed is None else resumed
 
 
-def _resume(folder: Path, rest: list[str]) -> int:
-    """The folder's own command, from where it was given."""
+def _find_about(out: str) -> About:
     from spade_cli.evaluation.records_folder import about_folder
 
-    other = [word for word in rest if word not in terminal.VIEWS]
-    if other:
-        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}")
-    return resume_command(str(folder.resolve()), about_folder(folder), main, rest)
+    return about_folder(Path(out))
 
 
 def _eval(config: dict[str, Any], line: CommandLine) -> None:
@@ -53,12 +47,12 @@ def _eval(config: dict[str, Any], line: CommandLine) -> None:
         from spade_cli.evaluation.study.build_study import build_study
 
         page = build_study(_request(config, line), study, console)
-        terminal.print_made("page", page, line.views)
+        terminal.print_result("page", page, line.views)
     else:
         from spade_cli.evaluation.evaluate import evaluate
 
         out = evaluate(_request(config, line), console)
-        terminal.print_made("folder", out, line.views)
+        terminal.print_result("folder", out, line.views)
 
 
 def _path(key: str, value: Any) -> Path | None:

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from spade_cli.report.checkpoint import export  # torch comes with it
 
     export(run, out)
-    terminal.print_made("file", out, options.views)
+    terminal.print_result("file", out, options.views)
     return 0
 
 

@@ -63,7 +63,7 @@ def _implant(config: dict[str, Any], line: CommandLine) -> None:
         console=console,
     )
     _tell(report, console)
-    terminal.print_made("folder", out, line.views)
+    terminal.print_result("folder", out, line.views)
 
 
 def _rules(value: Any) -> list[str]:

@@ -54,5 +54,5 @@ def main(arguments: list[str]) -> int:
         own, seed = reopened.classifier.preprocessing, reopened.summary.seed
         draw_neurons(reopened.networks, ranked, own, options.settings["steps"], seed, stages)
     page = write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments]))
-    terminal.print_made("page", page, options.views, run=str(run))
+    terminal.print_result("page", page, options.views, run=str(run))
     return 0

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     import webbrowser  # it looks for browsers at import
 
     page = find_page(options.word(0), options.settings["out"])
-    terminal.print_made("page", page, options.views)
+    terminal.print_result("page", page, options.views)
     if "--print" not in options.flags and not webbrowser.open(page.resolve().as_uri()):
         print("spade: no browser was found here; open the file yourself", file=sys.stderr)
     return 0

@@ -5,13 +5,14 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from spade_cli.cli import terminal
-from spade_cli.cli.batch import OWN, batch_request, do_batch, find_out, resume, shared_request
+from spade_cli.cli.batch import FREE, OWN, batch_request, do_batch, find_about, find_out, shared_request
 from spade_cli.cli.config.compose import CommandLine, compose_config, read_settings, run_command
-from spade_cli.cli.config.typed_words import FREE_TEXT, WHOLE, group, key, quote, split_flags
+from spade_cli.cli.config.typed_words import FREE_TEXT, WHOLE, group, key, quote, resume, split_flags
 from spade_cli.errors import UserError
 
 USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
@@ -27,7 +28,8 @@ MOST = 1000  # jobs an image: a slip such as range(0,1,0.0001) is refused
 
 def main(arguments: list[str]) -> int:
     """Compose every combination and explain, or resume a sweep that was stopped."""
-    if (resumed := resume("sweep", arguments, main)) is not None:
+    resumed = resume(arguments, main, partial(find_about, "sweep"), *FREE)
+    if resumed is not None:
         return resumed
     flags, fixed, varied = split_values(arguments)
     combinations = list(product(*varied.values()))

@@ -72,7 +72,7 @@ def forget_hints() -> None:
     _hints.clear()
 
 
-def print_made(kind: str, path: Path | str, views: Collection[str], **figures: Any) -> None:
+def print_result(kind: str, path: Path | str, views: Collection[str], **figures: Any) -> None:
     """What a command made: its path, or with --json an object that has it under `kind`, and figures beside it."""
     own_stdout.say(_object({kind: str(path), **figures}) if as_json(views) else str(path))
 
@@ -86,7 +86,7 @@ def print_run(folder: Path, views: Collection[str]) -> None:
     if as_json(views):
         summary = read_summary(folder)
         figures = {**key_figures(summary), "skipped": [asdict(skipped) for skipped in summary.skipped]}
-    print_made("run", folder, views, **figures)
+    print_result("run", folder, views, **figures)
 
 
 def print_objects(rows: Collection[Mapping[str, Any]]) -> None:

@@ -38,4 +38,4 @@ def _toy(config: dict[str, Any], line: CommandLine) -> None:
     console.print(f"\n{'where visualizations land':<38}{'large disk':>12}{'small disk':>12}")
     for one in shown:
         console.print(f"{one.title:<38}{one.share(toy.LARGE):>12.0%}{one.share(toy.SMALL):>12.0%}")
-    terminal.print_made("picture", out, line.views)
+    terminal.print_result("picture", out, line.views)

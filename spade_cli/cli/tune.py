@@ -27,7 +27,7 @@ def _tune(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.tuning.write_tuning import SCHEDULE
 
     out = tune(_request(config, line), terminal.console(line.views))
-    terminal.print_made("folder", out, line.views, schedule=str(out / SCHEDULE))
+    terminal.print_result("folder", out, line.views, schedule=str(out / SCHEDULE))
 
 
 def _request(config: dict[str, Any], line: CommandLine) -> Any:

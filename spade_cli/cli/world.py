@@ -37,4 +37,4 @@ def _world(config: dict[str, Any], line: CommandLine) -> None:
     stages = Stages(terminal.console(line.views))
     with new_folder(out, f"out={out}") as folder, stages.stage("draw", total=count) as advance:
         write_world(folder, count, share, seed, advance)
-    terminal.print_made("folder", out, line.views, pictures=count)
+    terminal.print_result("folder", out, line.views, pictures=count)

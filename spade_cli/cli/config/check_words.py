@@ -57,10 +57,10 @@ def check_words(command: str, overrides: Sequence[str], folders: list[Path]) -> 
         key, equals, _ = word.partition("=")
         if not word.startswith("~") and (not key.strip("+") or not equals):
             before = overrides[index - 1] if index else ""
-            raise UserError(f"{word!r} is not KEY=VALUE; {_meant(command, before, overrides[index:], folders)}")
+            raise UserError(f"{word!r} is not KEY=VALUE; {_guess_meaning(command, before, overrides[index:], folders)}")
 
 
-def _meant(command: str, before: str, left: Sequence[str], folders: list[Path]) -> str:
+def _guess_meaning(command: str, before: str, left: Sequence[str], folders: list[Path]) -> str:
     """What the first of the words that are left may have been meant as; `before`: the word before it."""
     word, *after = left
     if word.startswith("=") or before.endswith("=") or (after and after[0].startswith("=")):

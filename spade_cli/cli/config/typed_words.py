@@ -165,34 +165,38 @@ def _add_brackets(word: str) -> str:
     return f"{start}=[{value}]"
 
 
-def split_resume(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """What resume= names, "" where it is not there, and the other words. Raises UserError where it names nothing."""
+def resume(
+    arguments: Sequence[str], again: Callable[[list[str]], int], find_about: Callable[[str], About], *free: str
+) -> int | None:
+    """Give the command of resume=FOLDER again; its exit code, or None where the command line has no resume=.
+
+    find_about: what the folder, an absolute path or a URL, says of its command; free: groups that may be given anew.
+    """
     if "resume=" in arguments:  # not taken for a new start, which may work for hours
         raise UserError("resume= names no folder; give resume=FOLDER, or leave it out to start anew")
-    folder = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "")
-    rest = [word for word in arguments if not word.startswith("resume=")]
-    return ("" if folder == "null" else folder), rest
+    folder = next((word.partition("=")[2] for word in arguments if word.startswith("resume=")), "null")
+    words = [word for word in arguments if not word.startswith("resume=")]
+    if folder == "null" or {*HELP} & set(words):
+        return None
+    if other := [word for word in words if word not in terminal.VIEWS and group(word) not in free]:
+        may = f" ({', '.join(free)}, --quiet, --plain and --json may be given)" if free else ""
+        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}{may}")
+    from spade_cli.images.download import is_url
 
-
-def resume_command(
-    out: str,
-    about: About,
-    again: Callable[[list[str]], int],
-    added: Sequence[str] = (),
-) -> int:
-    """Give a folder's own command again, with `added` words in place of its own; `out` an absolute path or a URL."""
+    out = folder if is_url(folder) else str(expand_path(folder).resolve())
+    about = find_about(out)
     here, there = Path.cwd(), Path(about.folder)
     if not there.is_dir():
         raise UserError(
             f"resume={out}: its command was given in {there}, which is gone; give that command again with out={out}: "
             f"{about.command}"
         )
-    instead = {key(word) for word in added} | {"out"}
+    instead = {key(word) for word in words} | {"out"}
     # A choice of another engine takes the settings of the old one with it.
     groups = tuple(f"{name}." for name in instead if "." not in name)
     kept = [word for word in about.arguments if key(word) not in instead and not key(word).startswith(groups)]
     os.chdir(there)
     try:
-        return again([*kept, *added, f"out={out}"])
+        return again([*kept, *words, f"out={out}"])
     finally:
         os.chdir(here)
