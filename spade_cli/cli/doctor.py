@@ -89,20 +89,14 @@ def _examine(
         raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
     channels = _channels(targets, classifier, x, layers) if visualize else {}
     check_finite(classifier.model(x)[0].detach().cpu(), classifier)
-    console = terminal.console(views)
+    console, samples = terminal.console(views), settings.draw_samples(image, own)
     _print_layers(classifier, layers, notes, console.print if terminal.as_json(views) else own_stdout.say)
-    return examine(
-        classifier,
-        x,
-        settings.draw_samples(image, own),
-        layers,
-        shares,
-        [settings],
-        methods,
-        visualize,
-        channels,
-        lambda finding: console.print(f"{finding.what:<32} {finding.seconds:6.1f} s"),
-    )
+
+    def print_finding(finding: "Finding") -> None:
+        console.print(f"{finding.what:<32} {finding.seconds:6.1f} s")
+
+    asked = (methods, visualize, channels, print_finding)
+    return examine(classifier, x, samples, layers, shares, [settings], *asked)
 
 
 def _fit_window(
