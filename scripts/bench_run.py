@@ -32,7 +32,7 @@ from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import find_layers, prune, schedule
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import block_of, weight_matrix
-from spade_cli.pruning.solvers.curvature import damp, relative_error
+from spade_cli.pruning.solvers.damped_hessian import damp, relative_error
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 from spade_cli.run.calibrate import Calibration, SampleBatches, calibrate
 from spade_cli.world import draw_pictures

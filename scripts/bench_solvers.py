@@ -25,7 +25,7 @@ from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import find_layers
 from spade_cli.pruning.layers import block_of, weight_matrix
-from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error
+from spade_cli.pruning.solvers.damped_hessian import LowRank, damp, relative_error
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt

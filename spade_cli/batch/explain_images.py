@@ -15,7 +15,7 @@ from spade_cli.pruning import Trace
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.pruning.solvers.pruner import can
-from spade_cli.run.request import RunPlan, RunRequest, ask_question, plan_run
+from spade_cli.run.request import RunPlan, RunRequest, plan_image, plan_run
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def rehearse(request: RunRequest, classifier: Classifier | None = None) -> RunPl
     """Load the network and try everything on a grey picture. Raises UserError for settings that make no sense."""
     with full_precision():
         plan = plan_run(request, classifier)
-        ask_question(request, plan, write_result.grey_image(plan))
+        plan_image(request, plan, write_result.grey_image(plan))
     return plan
 
 

@@ -154,7 +154,7 @@ class SweepWorker:
             }
             if found:
                 options = {job.number: job.options for job in self.jobs}
-                picture = sweep_picture(self.storage, address, image.question.view, options, found)
+                picture = sweep_picture(self.storage, address, image.plan.view, options, found)
                 self.storage.write(f"{folder}/{PICTURE}", lambda path: picture.save(path, format="PNG"))
             return row
         except Exception as error:
@@ -169,9 +169,9 @@ class _Shared:
         self.dense_results = dict[str, DenseResults]()
         stages = Stages()
         self.kept: tempfile.TemporaryDirectory[str] | None = None
-        request, classifier = first.question.request, first.question.classifier
+        request, classifier = first.plan.request, first.plan.classifier
         wanted = {name for plan in plans for name in plan.shares.layers}
-        names = [layer.name for layer in first.question.plan.layers if layer.name in wanted]
+        names = [layer.name for layer in first.plan.run_plan.layers if layer.name in wanted]
         self.calibration = request.trace.calibration
         parts = split_passes(classifier.model, names, self.calibration.memory)
         if len(parts) > 1 and self.calibration.save is None:
@@ -186,17 +186,17 @@ class _Shared:
 
     def trace(self, image: OpenImage) -> Trace:
         """One job's trace: from the statistics in memory, or from where they are kept."""
-        question, stages = image.question, Stages()
+        image_plan, stages = image.plan, Stages()
         if self.statistics is None:
-            settings = replace(question.request.trace, calibration=self.calibration)
-            kept = replace(image, question=replace(question, request=replace(question.request, trace=settings)))
+            settings = replace(image_plan.request.trace, calibration=self.calibration)
+            kept = replace(image, plan=replace(image_plan, request=replace(image_plan.request, trace=settings)))
             (made,) = write_result.trace_images([kept])
             if isinstance(made, Exception):
                 raise made
             return made
-        plan = question.plan
-        own = CalibratedImage(plan.classifier, plan.layers, image.samples, question.answer, self.statistics)
-        trace = make_trace(own, plan.shares, question.request.trace, stages)
+        plan = image_plan.run_plan
+        own = CalibratedImage(plan.classifier, plan.layers, image.samples, image_plan.answer, self.statistics)
+        trace = make_trace(own, plan.shares, image_plan.request.trace, stages)
         image.seconds |= stages.seconds
         return trace
 

@@ -23,7 +23,7 @@ from spade_cli.report.summary import parse_summary
 from spade_cli.run.explain import DenseResults
 from spade_cli.run.make_trace import make_traces
 from spade_cli.run.pipeline import write_run
-from spade_cli.run.request import Question, RunPlan, RunRequest, ask_question
+from spade_cli.run.request import ImagePlan, RunPlan, RunRequest, plan_image
 
 PER_FOLDER = 1000  # results in one folder: a million in one are slow to list on most file systems
 # The next image would fail as well: the disk is full, or cannot be written to.
@@ -32,20 +32,20 @@ HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass
 class OpenImage:
-    """An image that was read, and the question about it."""
+    """An image that was read, and its plan."""
 
     item: Item
     folder: str  # of its result, below the batch's
-    question: Question
+    plan: ImagePlan
     samples: Tensor  # uint8 (samples, 3, size, size)
     seconds: dict[str, float]  # so far, by stage
     copied: tempfile.TemporaryDirectory[str]  # what a URL held
 
     def ask(self, request: RunRequest, plan: RunPlan, item: Item, folder: str) -> "OpenImage":
-        """Another question about the same image and samples, for a result of its own."""
-        mine = fill_request(request, self.question.request.image, item.image)
-        question = ask_question(mine, plan, self.question.image, rehearse=False, notes=self.question.notes)
-        return replace(self, item=item, folder=folder, question=question, seconds=dict(self.seconds))
+        """Another plan of the same image and samples, for a result of its own."""
+        mine = fill_request(request, self.plan.request.image, item.image)
+        own = plan_image(mine, plan, self.plan.image, rehearse=False, notes=self.plan.notes)
+        return replace(self, item=item, folder=folder, plan=own, seconds=dict(self.seconds))
 
 
 def grey_image(plan: RunPlan) -> Tensor:
@@ -73,15 +73,15 @@ def find_row(storage: Storage, item: Item, folder: str) -> Row | None:
 
 
 def open_image(request: RunRequest, plan: RunPlan, item: Item, folder: str) -> OpenImage:
-    """The image, and the question about it. Raises SpadeError for an image that cannot be explained."""
+    """The image and its plan. Raises SpadeError for an image that cannot be explained."""
     stages, copied = Stages(), tempfile.TemporaryDirectory(prefix="spade-")  # deleted with what this returns
     with stages.stage("load"):
         path = copy_to_folder(item.image, Path(copied.name))
         image, notes = read_image(path, item.image)
-        question = ask_question(fill_request(request, path, item.image), plan, image, rehearse=False, notes=notes)
+        image_plan = plan_image(fill_request(request, path, item.image), plan, image, rehearse=False, notes=notes)
     with stages.stage("augment"):
-        samples = request.trace.draw_samples(question.image, plan.classifier.preprocessing)
-    return OpenImage(item, folder, question, samples, stages.seconds, copied)
+        samples = request.trace.draw_samples(image_plan.image, plan.classifier.preprocessing)
+    return OpenImage(item, folder, image_plan, samples, stages.seconds, copied)
 
 
 def fill_request(request: RunRequest, path: Path, address: str) -> RunRequest:
@@ -106,13 +106,13 @@ def trace_images(images: list[OpenImage]) -> list[Trace | Exception]:
 
 
 def _traces(images: list[OpenImage]) -> list[Trace]:
-    first, stages = images[0].question, Stages()
+    first, stages = images[0].plan, Stages()
     traces = make_traces(
         first.classifier,
         [image.samples for image in images],
-        first.plan.layers,
-        first.plan.shares,
-        [image.question.answer for image in images],
+        first.run_plan.layers,
+        first.run_plan.shares,
+        [image.plan.answer for image in images],
         first.request.trace,
         stages,
     )
@@ -127,7 +127,7 @@ def write_result(storage: Storage, image: OpenImage, trace: Trace, dense_results
     with storage.result(image.folder) as partial, log_to_file(partial / "run.log"):
         for stage, seconds in image.seconds.items():
             log.info("%s: %.1f s", stage, seconds)
-        summary = write_run(image.question, image.samples, trace, partial, stages, dense_results)
+        summary = write_run(image.plan, image.samples, trace, partial, stages, dense_results)
     return Row(image.item, image.folder, result=Result.from_summary(summary))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation import tables
+from spade_cli.evaluation import means_table
 from spade_cli.evaluation.conditions import SPARSE_FC
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.figures import write_figures
@@ -126,22 +126,22 @@ def concept_study(plan: EvaluationPlan, folder: Folder, stages: Stages) -> Conce
     return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
 
 
-def write_tables(plan: EvaluationPlan, records: list[Record], folder: Folder) -> tables.Table:
+def write_tables(plan: EvaluationPlan, records: list[Record], folder: Folder) -> means_table.Table:
     """The tables and figures, each file whole or not there."""
-    found = tables.fill_table(tables.gather_values(records), plan.request.seed)
-    missing = tables.find_missing(records)
+    found = means_table.fill_table(means_table.gather_values(records), plan.request.seed)
+    missing = means_table.find_missing(records)
     content = {
         **about(plan),
         "images": len(records),
         "failures": [asdict(one) for one in missing],
-        "metrics": tables.table_to_json(found),
+        "metrics": means_table.table_to_json(found),
     }
     heading = f"{plan.classifier.name} on {plan.request.data}"
-    text = tables.table_to_markdown(found, missing, len(records), heading)
-    write_whole(folder.path / "results.csv", lambda path: tables.write_csv(records, path))
+    text = means_table.table_to_markdown(found, missing, len(records), heading)
+    write_whole(folder.path / "results.csv", lambda path: means_table.write_csv(records, path))
     if any(record.curves for record in records):
-        write_whole(folder.path / "curves.csv", lambda path: tables.write_curves(records, path))
-    write_whole(folder.path / "table.json", lambda path: tables.write_json(content, path))
+        write_whole(folder.path / "curves.csv", lambda path: means_table.write_curves(records, path))
+    write_whole(folder.path / "table.json", lambda path: means_table.write_json(content, path))
     write_whole(folder.path / "table.md", lambda path: path.write_text(text, encoding="utf-8"))
     write_figures(found, records, folder.path)
     return found
@@ -174,10 +174,10 @@ def about(plan: EvaluationPlan) -> dict[str, Any]:
     }
 
 
-def print_results(found: tables.Table, records: list[Record], console: Console) -> None:
+def print_results(found: means_table.Table, records: list[Record], console: Console) -> None:
     """The end of an evaluation on the terminal."""
     for metric, by_method in found.items():
-        cells = by_method.get(tables.AVERAGE) or next(iter(by_method.values()))
+        cells = by_method.get(means_table.AVERAGE) or next(iter(by_method.values()))
         shown = ", ".join(f"{condition} {cell.value.mean:.3f}" for condition, cell in cells.items())
         console.print(Text(f"{metric:<18} {shown}"))
     failed = [failure for record in records for failure in record.failures]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spade_cli.evaluation.conditions import DENSE
+from spade_cli.evaluation.means_table import Table
 from spade_cli.evaluation.measures.intervals import Cell, Estimate
 from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Record
-from spade_cli.evaluation.tables import Table
 from spade_cli.files import write_whole
 
 if TYPE_CHECKING:  # matplotlib is slow to load

@@ -5,37 +5,23 @@ from spade_cli.interpretation.explanation import CannotExplain, Explanation, Sal
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
 from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
-from spade_cli.interpretation.saliency.deeplift import deeplift
-from spade_cli.interpretation.saliency.gradients import (
+from spade_cli.interpretation.saliency import (
+    METHODS,
+    deeplift,
     gradient_shap,
     guided_backprop,
     guided_gradcam,
     input_x_gradient,
     integrated_gradients,
+    lime,
+    lrp,
+    occlusion,
     saliency,
 )
-from spade_cli.interpretation.saliency.lrp import lrp
-from spade_cli.interpretation.saliency.perturbation import check_window, lime, occlusion
+from spade_cli.interpretation.saliency.perturbation import check_window
 from spade_cli.interpretation.visualization.blank import is_blank, why_blank
 from spade_cli.interpretation.visualization.fourier import visualize
 from spade_cli.interpretation.visualization.visualizer import Visualizer
-
-# In the order of the paper's tables; a method has its function's name.
-METHODS: dict[str, SaliencyMethod] = {
-    method.__name__: method
-    for method in (
-        saliency,
-        input_x_gradient,
-        deeplift,
-        lrp,
-        guided_backprop,
-        guided_gradcam,
-        lime,
-        occlusion,
-        integrated_gradients,
-        gradient_shap,
-    )
-}
 
 __all__ = [
     "METHODS",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
-from spade_cli.networks.borrow import eval_mode
 from spade_cli.networks.calls import watch_calls
+from spade_cli.networks.modes_and_seeds import eval_mode
 
 CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 TORCH_LAYERS: tuple[type[nn.Module], ...] = (*CHANNELS_SECOND, nn.Linear, nn.LayerNorm)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.channels import channel_axis
-from spade_cli.networks.borrow import eval_mode, seed_generators
+from spade_cli.networks.modes_and_seeds import eval_mode, seed_generators
 
 
 def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError, error_line
 from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.networks.borrow import ask_network, seed_generators
+from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
 
 # Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
 INTEGRATION_ERROR = 0.05  # of the difference in output

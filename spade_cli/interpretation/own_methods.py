@@ -14,7 +14,7 @@ from torch import Tensor
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, make_explanation, prepare_image
 from spade_cli.interpretation.rewrite.explainable import Explainable, copy_for_attribution
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.user_functions import find_factory
 
 

@@ -11,8 +11,8 @@ from spade_cli.errors import UserError, error_line
 from spade_cli.models.classifier import AUTO, COLOURS, GREY, Classifier, Preprocessing
 from spade_cli.models.outputs import settle_output
 from spade_cli.models.rehearsal import draw_rehearsal_pictures, rehearse
-from spade_cli.networks.borrow import restore_buffers
 from spade_cli.networks.copies import bake_weights, unwrap
+from spade_cli.networks.modes_and_seeds import restore_buffers
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow makes grey pictures
 

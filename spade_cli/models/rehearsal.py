@@ -16,8 +16,8 @@ from torchvision.transforms import functional as F
 
 from spade_cli.errors import UserError, error_line
 from spade_cli.models.classifier import Preprocessing
-from spade_cli.networks.borrow import generators_of, seed_generators
 from spade_cli.networks.copies import check_own_weights, copy_network, refuse_shared_layers
+from spade_cli.networks.modes_and_seeds import generators_of, seed_generators
 
 PATCHES = 9  # a side of a rehearsal picture: areas of colour, as in photographs, not noise
 SAME = 1e-3  # of the largest score: rounding, which batching and threads change, is a hundred times less in float32

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spade_cli.networks.borrow import ask_network
 from spade_cli.networks.copies import copy_for_eval
+from spade_cli.networks.modes_and_seeds import ask_network
 from spade_cli.networks.scores import Output
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.records import Fidelity

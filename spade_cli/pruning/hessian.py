@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of, forward_precision, full_precision
-from spade_cli.networks.borrow import eval_mode
 from spade_cli.networks.calls import Call, watch_calls
+from spade_cli.networks.modes_and_seeds import eval_mode
 from spade_cli.pruning.layers import input_matrix, layer_modules, weight_matrix
-from spade_cli.pruning.solvers.curvature import MOST_DENSE, Hessian, LowRank
+from spade_cli.pruning.solvers.damped_hessian import MOST_DENSE, Hessian, LowRank
 
 GATHER_BYTES = 256 * 2**20  # of the patches gathered at once where all positions are asked for
 # Columns from which a Hessian is not formed (4096 x 4096 is a quarter of a second, VGG16's 25088 squared are 2.5 GB),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.pruning.hessian import Statistics
-from spade_cli.pruning.solvers.curvature import Hessian, LowRank
+from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank
 
 FORMAT = "spade statistics 1"
 

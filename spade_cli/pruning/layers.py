@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spade_cli.networks.borrow import eval_mode
 from spade_cli.networks.calls import Call, watch_calls
+from spade_cli.networks.modes_and_seeds import eval_mode
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 SOLVED = (nn.Conv1d, nn.Conv2d)

@@ -11,7 +11,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
-from spade_cli.pruning.solvers.curvature import Hessian, LowRank, damp, relative_error
+from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank, damp, relative_error
 from spade_cli.pruning.solvers.pruner import Pruner, can
 from spade_cli.records import LayerRecord, Trial
 

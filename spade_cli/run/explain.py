@@ -19,7 +19,7 @@ from spade_cli.report.explanations import write_saliency, write_visualization
 from spade_cli.report.overview import Pair
 from spade_cli.report.run_folder import slugs
 from spade_cli.report.summary import SaliencyRecord, Skipped, VisualizationRecord
-from spade_cli.run.request import Question
+from spade_cli.run.request import ImagePlan
 
 DenseResults = dict[tuple[str, str], tuple[Any, float]]  # by network and method: what was made of it, and the seconds
 
@@ -51,7 +51,7 @@ class Explanations:
 def explain_networks(
     methods: Mapping[str, Callable[..., Any]],
     networks: Mapping[str, nn.Module],
-    question: Question,
+    plan: ImagePlan,
     photograph: Image.Image,
     folder: Path,
     stages: Stages,
@@ -70,14 +70,14 @@ def explain_networks(
     reasons: list[Note] = []
     with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
         rewritten = {
-            name: _make_once(dense_results, name, "explainable", partial(explainable, network, question.x))[0]
+            name: _make_once(dense_results, name, "explainable", partial(explainable, network, plan.x))[0]
             for name, network in networks.items()
         }
         for method, function in methods.items():
             explained = {}
             for name in networks:
                 try:
-                    make = partial(function, rewritten[name], question.x, question.target)
+                    make = partial(function, rewritten[name], plan.x, plan.target)
                     explained[name] = _make_once(dense_results, name, method, make)
                 except SpadeError as error:  # one method's end is not the run's
                     reasons.append(Note(str(error), method, name))
@@ -94,35 +94,35 @@ def explain_networks(
 def visualize_channels(
     function: Callable[..., Tensor] | None,
     networks: Mapping[str, nn.Module],
-    question: Question,
+    plan: ImagePlan,
     folder: Path,
     stages: Stages,
     dense_results: DenseResults | None = None,
 ) -> Explanations:
     """What each channel responds to most, on each network: its channels in one batch, from the same noise."""
     result = Explanations()
-    if function is None or not question.channels:
+    if function is None or not plan.channels:
         return result
-    own = question.classifier.preprocessing
-    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": question.request.seed}
+    own = plan.classifier.preprocessing
+    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": plan.request.seed}
     reasons: list[Note] = []
     blank: list[Note] = []
     made: dict[str, tuple[Tensor, float]] = {}  # by network: (targets, 3, size, size), and the seconds it took
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
-            channels = list(question.channels.values())
+            channels = list(plan.channels.values())
             make = partial(function, network, channels, on_step=_count_percents(advance), **settings)
             try:
                 made[name] = _make_once(dense_results, name, "visualization", make)
             except SpadeError as error:
                 reasons.append(Note(str(error), "visualization", name))
                 continue
-            for (target, channel), values in zip(question.channels.items(), made[name][0], strict=True):
+            for (target, channel), values in zip(plan.channels.items(), made[name][0], strict=True):
                 if is_blank(values):
                     ask = partial(why_blank, network, channel, **settings)
                     why, _ = _make_once(dense_results, name, f"why {target} is blank", ask)
                     blank.append(Note(why, target, name))
-        _write_visualizations(result, list(question.channels), made, folder)
+        _write_visualizations(result, list(plan.channels), made, folder)
     result.skipped += _list_skipped(merge_notes(reasons, [], networks))
     for note in merge_notes(blank, [], networks):
         where = _name_network(note.network)

@@ -9,7 +9,7 @@ from torch import Tensor
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier
-from spade_cli.networks.borrow import ask_network, seed_generators
+from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
 from spade_cli.progress import Stages
 from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruning, Search, Statistics, Trace, blocks, prune
 from spade_cli.pruning.schedule import Shares

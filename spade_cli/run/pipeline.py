@@ -18,7 +18,7 @@ from spade_cli.images import augment
 from spade_cli.images.download import copy_to_folder
 from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, wrap
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.progress import Stages, log_to_file
 from spade_cli.pruning import Auto, Trace, find_layers, pruner_named
 from spade_cli.pruning import schedule as schedules
@@ -32,7 +32,7 @@ from spade_cli.report.summary import VIEW, Summary, write_summary
 from spade_cli.run.calibrate import Calibration, run_samples
 from spade_cli.run.explain import DenseResults, explain_networks, visualize_channels
 from spade_cli.run.make_trace import make_traces, read_answer
-from spade_cli.run.request import Question, RunRequest, prepare_question
+from spade_cli.run.request import ImagePlan, RunRequest, plan_request
 from spade_cli.run.summarize import print_summary, summarize, write_headline
 from spade_cli.run.trace_settings import TraceSettings
 
@@ -61,21 +61,21 @@ def _local_image(request: RunRequest) -> Iterator[RunRequest]:
 
 def _explain(request: RunRequest, stages: Stages) -> Path:
     with full_precision(), stages.stage("load"):
-        question = prepare_question(request)
-    plan, classifier, name = question.plan, question.classifier, request.image.stem
+        image_plan = plan_request(request)
+    plan, classifier, name = image_plan.run_plan, image_plan.classifier, request.image.stem
     with full_precision(), run_folder(request.output, name) as folder, log_to_file(folder.partial / "run.log"):
         with stages.stage("augment"):
-            samples = request.trace.draw_samples(question.image, classifier.preprocessing)
+            samples = request.trace.draw_samples(image_plan.image, classifier.preprocessing)
         (trace,) = make_traces(
-            classifier, [samples], plan.layers, plan.shares, [question.answer], request.trace, stages
+            classifier, [samples], plan.layers, plan.shares, [image_plan.answer], request.trace, stages
         )
-        summary = write_run(question, samples, trace, folder.partial, stages)
+        summary = write_run(image_plan, samples, trace, folder.partial, stages)
     print_summary(summary, folder.path / (REPORT if "report" in request.keep else OVERVIEW), stages.console)
     return folder.path
 
 
 def write_run(
-    question: Question,
+    plan: ImagePlan,
     samples: Tensor,
     trace: Trace,
     folder: Path,
@@ -86,25 +86,25 @@ def write_run(
 
     `dense_results` is what was made of the dense network before, for other traces of this image.
     """
-    with seed_generators(question.request.seed, question.x.device):  # a network may draw random numbers itself
-        return _write_run(question, samples, trace, folder, stages, dense_results)
+    with seed_generators(plan.request.seed, plan.x.device):  # a network may draw random numbers itself
+        return _write_run(plan, samples, trace, folder, stages, dense_results)
 
 
 def _write_run(
-    question: Question, samples: Tensor, trace: Trace, folder: Path, stages: Stages, dense_results: DenseResults | None
+    plan: ImagePlan, samples: Tensor, trace: Trace, folder: Path, stages: Stages, dense_results: DenseResults | None
 ) -> Summary:
-    request, classifier = question.request, question.classifier
+    request, classifier = plan.request, plan.classifier
     with stages.stage("fidelity", total=len(samples)) as advance:
         pruned = replace(classifier, model=trace.model)
         trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
     networks = {"dense": classifier.model, "trace": trace.model}
-    photograph = picture(question.view[0].cpu())
+    photograph = picture(plan.view[0].cpu())
     explanations = [
-        explain_networks(request.saliency, networks, question, photograph, folder, stages, dense_results),
-        visualize_channels(request.visualize, networks, question, folder, stages, dense_results),
+        explain_networks(request.saliency, networks, plan, photograph, folder, stages, dense_results),
+        visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
     ]
     with stages.stage("report"):
-        summary = summarize(question, trace, trace_logits, explanations)
+        summary = summarize(plan, trace, trace_logits, explanations)
         pairs = [pair for result in explanations for pair in result.pairs]
         overview(photograph, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
         photograph.save(folder / VIEW)

@@ -58,11 +58,11 @@ class RunPlan:
 
 
 @dataclass(frozen=True)
-class Question:
+class ImagePlan:
     """One image's request after every choice is made: nothing below this asks the user anything."""
 
     request: RunRequest
-    plan: RunPlan
+    run_plan: RunPlan
     image: Tensor  # uint8 (3, H, W), as in the file
     view: Tensor  # (1, 3, size, size) in [0, 1]: what the network sees of the image
     answer: Answer  # of the dense network
@@ -72,7 +72,7 @@ class Question:
     @property
     def classifier(self) -> Classifier:
         """The dense network."""
-        return self.plan.classifier
+        return self.run_plan.classifier
 
     @property
     def x(self) -> Tensor:
@@ -85,11 +85,11 @@ class Question:
         return self.answer.target
 
 
-def prepare_question(request: RunRequest) -> Question:
+def plan_request(request: RunRequest) -> ImagePlan:
     """Read the image, load the network and decide everything, in the order in which people look for mistakes."""
     pick_device(request.device)
     image, notes = read_image(request.image, request.source)
-    return ask_question(request, plan_run(request), image, notes=notes)
+    return plan_image(request, plan_run(request), image, notes=notes)
 
 
 def plan_run(request: RunRequest, classifier: Classifier | None = None) -> RunPlan:
@@ -115,10 +115,10 @@ def check_methods(methods: Mapping[str, Callable[..., Any]], classifier: Classif
 
 
 @torch.no_grad()
-def ask_question(
+def plan_image(
     request: RunRequest, plan: RunPlan, image: Tensor, *, rehearse: bool = True, notes: tuple[str, ...] = ()
-) -> Question:
-    """The question about one image, uint8 (3, H, W); `notes` are what reading it found.
+) -> ImagePlan:
+    """The plan of one image, uint8 (3, H, W); `notes` are what reading it found.
 
     `rehearse` tries the settings once; of many images with the same settings the first is enough.
     """
@@ -129,7 +129,7 @@ def ask_question(
     channels = {}
     if request.visualize is not None:
         channels = find_channels(request.visualization_targets or [answer.target], classifier, answer.x)
-    return Question(request, plan, image, classifier.preprocessing.view(image), answer, channels, notes)
+    return ImagePlan(request, plan, image, classifier.preprocessing.view(image), answer, channels, notes)
 
 
 def try_pruner(pruner: Pruner, asked: str) -> None:

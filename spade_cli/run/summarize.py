@@ -1,8 +1,8 @@
-"""trace, explanations -> summary: predictions, fidelity and flags; and how the end of a run is told."""
+"""trace, explanations -> summary: predictions and fidelity; and what is printed at the end of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from spade_cli.models import Classifier
 from spade_cli.models.checkpoints import hash_file
-from spade_cli.networks.borrow import ask_network
+from spade_cli.networks.modes_and_seeds import ask_network
 from spade_cli.networks.scores import Output
-from spade_cli.pruning import Fidelity, Judge, Trace, breaking_layer
+from spade_cli.pruning import Trace
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
 from spade_cli.report.summary import (
     VIEW,
@@ -32,37 +32,35 @@ from spade_cli.report.summary import (
     versions,
 )
 from spade_cli.run.explain import Explanations
-from spade_cli.run.request import Question
+from spade_cli.run.flags import LEAST_AGREEMENT, list_flags
+from spade_cli.run.request import ImagePlan
 from spade_cli.version import __version__
 
-LEAST_AGREEMENT = 0.5  # of the samples; good traces can differ on many crops that lack the evidence, but not on most
-ADVICE = "use schedule=auto, lower pruner.sparsity or prune fewer layers"
 
-
-def summarize(question: Question, trace: Trace, trace_logits: Tensor, results: Sequence[Explanations]) -> Summary:
+def summarize(plan: ImagePlan, trace: Trace, trace_logits: Tensor, results: Sequence[Explanations]) -> Summary:
     """The summary but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
-    request, classifier, target = question.request, question.classifier, question.target
+    request, classifier, target = plan.request, plan.classifier, plan.target
     with torch.no_grad():
-        logits = ask_network(trace.model, question.x)[0].cpu()  # (classes,)
+        logits = ask_network(trace.model, plan.x)[0].cpu()  # (classes,)
     predictions = Predictions(
-        describe_answer(question.answer.logits, target, classifier), describe_answer(logits, target, classifier)
+        describe_answer(plan.answer.logits, target, classifier), describe_answer(logits, target, classifier)
     )
-    fidelity = compare_answers(question, trace, logits, trace_logits, predictions)
+    fidelity = compare_answers(plan, trace, logits, trace_logits, predictions)
     return Summary(
         target=Target(target, classifier.label(target)),
         prediction=predictions,
         fidelity=fidelity,
         sparsity=count_weights(trace, request.trace.level),
-        flags=tuple(list_flags(question, trace, predictions, fidelity, results)),
+        flags=tuple(list_flags(plan, trace, predictions, fidelity, results)),
         spade_version=__version__,
         versions=versions(),
         command=request.command,
         seed=request.seed,
-        device=str(question.x.device),
+        device=str(plan.x.device),
         image=ImageRecord(
             path=request.source or str(request.image.resolve()),
             sha256=hash_file(request.image),
-            size=(question.image.shape[2], question.image.shape[1]),
+            size=(plan.image.shape[2], plan.image.shape[1]),
             view=VIEW,
         ),
         model=ModelRecord(
@@ -88,15 +86,15 @@ def describe_answer(logits: Tensor, target: int, classifier: Classifier) -> Pred
 
 
 def compare_answers(
-    question: Question, trace: Trace, logits: Tensor, trace_logits: Tensor, predictions: Predictions
+    plan: ImagePlan, trace: Trace, logits: Tensor, trace_logits: Tensor, predictions: Predictions
 ) -> FidelityRecord:
     """The trace's fidelity: `logits` (classes,) on the image, `trace_logits` (samples, classes) on the samples."""
-    output = question.classifier.output
-    same = bool(output.same_answer(question.answer.logits, logits))
+    output = plan.classifier.output
+    same = bool(output.same_answer(plan.answer.logits, logits))
     alike = agreement(trace.logits, trace_logits, output)
     kept = predictions.trace.target_probability >= predictions.dense.target_probability * LEAST_KEPT
     # auto seeks the largest difference that keeps this image's answer: what other samples say is no guard then.
-    agrees = question.plan.shares.is_searched or alike["agreement"] >= LEAST_AGREEMENT
+    agrees = plan.run_plan.shares.is_searched or alike["agreement"] >= LEAST_AGREEMENT
     return FidelityRecord(same, alike["agreement"], alike["kl"], same and kept and agrees)
 
 
@@ -105,75 +103,6 @@ def count_weights(trace: Trace, level: float | None) -> SparsityRecord:
     wanted = sum(layer.asked * layer.weights for layer in trace.layers)
     asked = wanted / trace.weights_total if trace.weights_total else 0.0
     return SparsityRecord(level, asked, trace.sparsity, trace.weights_total, trace.weights_kept)
-
-
-def list_flags(
-    question: Question,
-    trace: Trace,
-    predictions: Predictions,
-    fidelity: FidelityRecord,
-    results: Sequence[Explanations],
-) -> Iterator[str]:
-    """What a reader of the pictures has to know, most important first; one line each."""
-    unfaithful = flag_unfaithful(question, trace, predictions, fidelity)
-    if unfaithful is not None:
-        yield unfaithful
-    if question.classifier.weights == "none":
-        yield "the network is untrained (model.weights=none): its explanations mean nothing"
-    yield from question.notes
-    yield from question.classifier.notes
-    for layer in trace.layers:
-        if layer.left and question.plan.shares.given.get(layer.name):
-            yield f"layer {layer.name} was left dense: {layer.left}"
-    for result in results:
-        yield from result.flags
-
-
-def flag_unfaithful(question: Question, trace: Trace, predictions: Predictions, fidelity: FidelityRecord) -> str | None:
-    """Why the trace is unfaithful, and which layer broke it; None where it is faithful."""
-    dense, pruned = predictions.dense, predictions.trace
-    if not fidelity.same_prediction:
-        layer = find_breaking_layer(question, trace, lambda found: found.same_prediction)
-        return (
-            f"the trace predicts {pruned.label}, the dense network {dense.label}: it is not faithful; pruned "
-            f"from the output back, the answer changes at {layer}; {ADVICE}"
-        )
-    before, after = dense.target_probability, pruned.target_probability
-    if after < before * LEAST_KEPT:
-        layer = find_breaking_layer(question, trace, lambda found: found.pruned >= found.dense * LEAST_KEPT)
-        return (
-            f"the target's probability falls from {before:.1%} to {after:.1%} on the trace; pruned from the output "
-            f"back, it is halved at {layer}; {ADVICE}"
-        )
-    if question.plan.shares.is_searched:  # it seeks the largest difference that keeps this image's answer
-        return flag_failed_search(question.plan.shares.given, trace)
-    if fidelity.agreement < LEAST_AGREEMENT:
-        return f"the trace agrees with the dense network on {fidelity.agreement:.0%} of the samples only; {ADVICE}"
-    return None
-
-
-def flag_failed_search(given: Mapping[str, float], trace: Trace) -> str | None:
-    """How near schedule=auto came, where none of its trials was faithful; `given` are the shares that it kept."""
-    if not trace.trials or any(trial.faithful for trial in trace.trials):
-        return None
-    gentlest = min(trace.trials, key=lambda trial: (len(trial.shares), min(trial.shares.values())))
-    (block, share), *_ = gentlest.shares.items()
-    left = "only what schedule.layers names is pruned" if any(given.values()) else "this is the dense network"
-    fidelity = gentlest.fidelity
-    effect = f"takes the target's probability from {fidelity.dense:.1%} to {fidelity.pruned:.1%}"
-    if not fidelity.same_prediction:
-        effect += " and changes the answer"
-    return (
-        f"schedule=auto found no trace that keeps the prediction: {left}; {block} alone at "
-        f"{share:g} {effect}; lower schedule.fidelity, or give shares with schedule.layers"
-    )
-
-
-def find_breaking_layer(question: Question, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
-    """The layer at which the trace's fidelity no longer holds, in words."""
-    pruned = [layer.name for layer in trace.layers if layer.left is None]
-    judge = Judge(question.x, question.answer.logits, question.target, output=question.classifier.output)
-    return breaking_layer(question.classifier.model, trace.model, pruned, judge, holds) or "no single layer"
 
 
 def write_headline(summary: Summary, image: str) -> tuple[str, list[str], tuple[str, ...]]:

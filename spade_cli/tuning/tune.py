@@ -17,10 +17,10 @@ from spade_cli.evaluation.evaluate import about, identity
 from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
 from spade_cli.files import PART
 from spade_cli.progress import Stages
-from spade_cli.tuning.bench import Bench, gain, score
 from spade_cli.tuning.greedy import greedy
 from spade_cli.tuning.space import BlockShares, Score, Space, Try
 from spade_cli.tuning.tpe import tpe
+from spade_cli.tuning.trials import Bench, gain, score
 from spade_cli.tuning.tuning_plan import TuningPlan, TuningRequest, plan_tuning
 from spade_cli.tuning.write_tuning import Found, write
 

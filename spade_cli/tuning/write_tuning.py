@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spade_cli.evaluation import tables
+from spade_cli.evaluation import means_table
 from spade_cli.evaluation.evaluate import about, identity
 from spade_cli.evaluation.measures.intervals import Estimate, estimate
 from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Folder, Record
 from spade_cli.files import write_whole
-from spade_cli.tuning.bench import Trial, gain, is_lost, score
 from spade_cli.tuning.space import BlockShares
+from spade_cli.tuning.trials import TuningTrial, gain, is_lost, score
 from spade_cli.tuning.tuning_plan import TuningPlan
 
 SCHEDULE, TABLE, RESULTS = "schedule.yaml", "table.md", "tuning.json"
@@ -26,11 +26,11 @@ class Found:
     """The best setting, measured on both sets, and what led to it."""
 
     shares: BlockShares
-    tuning: Trial
-    held_out: Trial
+    tuning: TuningTrial
+    held_out: TuningTrial
     dense: Mapping[int, Record]
     left_out: tuple[int, ...]
-    tried: tuple[Trial, ...]
+    tried: tuple[TuningTrial, ...]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class SetResult:
     images: tuple[str, ...]
     lost: int
     gain: Estimate | None  # None: measured on no image
-    table: tables.Table
-    missing: list[tables.Missing]
+    table: means_table.Table
+    missing: list[means_table.Missing]
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `sets` in tuning.json."""
@@ -49,7 +49,7 @@ class SetResult:
             "images": list(self.images),
             "lost": self.lost,
             "gain": asdict(self.gain) if self.gain else None,
-            "metrics": tables.table_to_json(self.table),
+            "metrics": means_table.table_to_json(self.table),
             "failures": [asdict(one) for one in self.missing],
         }
 
@@ -58,7 +58,7 @@ def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
     """Write the files, each whole or not at all; returns the lines for the terminal."""
     trials = {"tuning": found.tuning, "held_out": found.held_out}
     results = {name: _result(plan, found, trial) for name, trial in trials.items() if trial.records}
-    missing = tables.find_missing([found.dense[index] for index in found.left_out])
+    missing = means_table.find_missing([found.dense[index] for index in found.left_out])
     content = {
         **about(plan.evaluation),
         "identity": identity(plan.evaluation),
@@ -76,7 +76,7 @@ def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
     return [*lines, f"schedule       {_list_shares(found.shares)}"]
 
 
-def _result(plan: TuningPlan, found: Found, trial: Trial) -> SetResult:
+def _result(plan: TuningPlan, found: Found, trial: TuningTrial) -> SetResult:
     metric, seed = plan.request.metric, plan.request.evaluation.seed
     pairs = [(found.dense[record.index], record) for record in trial.records]
     gains = [value for value in (gain(*pair, metric) for pair in pairs) if value is not None]
@@ -88,8 +88,8 @@ def _result(plan: TuningPlan, found: Found, trial: Trial) -> SetResult:
         tuple(record.image for record in records),
         sum(is_lost(*pair, metric) for pair in pairs),
         estimate(gains, seed) if gains else None,
-        tables.fill_table(tables.gather_values(records), seed),
-        tables.find_missing(records),
+        means_table.fill_table(means_table.gather_values(records), seed),
+        means_table.find_missing(records),
     )
 
 
@@ -134,7 +134,7 @@ def _table(
     found: Found,
     results: Mapping[str, SetResult],
     lines: list[str],
-    missing: Sequence[tables.Missing],
+    missing: Sequence[means_table.Missing],
 ) -> str:
     request, metric = plan.request, METRICS[plan.request.metric]
     direction = "" if metric.larger_is_better else " (counted so that more is better)"
@@ -156,7 +156,7 @@ def _table(
         "",
     ]
     for name, one in results.items():
-        text.append(tables.table_to_markdown(one.table, one.missing, len(one.images), SETS[name]))
+        text.append(means_table.table_to_markdown(one.table, one.missing, len(one.images), SETS[name]))
     if found.left_out:
         why = "; ".join(f"{one.image}: {one.why}" for one in missing)
         text.append(f"{len(found.left_out)} other pictures have no {request.metric}{f': {why}' if why else ''}.\n")

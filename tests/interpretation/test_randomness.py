@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 CPU = torch.device("cpu")
 

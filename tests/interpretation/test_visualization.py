@@ -15,7 +15,7 @@ from spade_cli.interpretation.channels import channel_axis, observe_layers
 from spade_cli.interpretation.contribution import contributions
 from spade_cli.interpretation.visualization.fourier import _lucent_on
 from spade_cli.interpretation.visualization.visualizer import channel_mean, find_not_finite
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2), Channel("0", 4)]

@@ -6,7 +6,7 @@ from torch import nn
 
 from spade_cli.errors import SpadeError
 from spade_cli.pruning import collect, find_layers, prune
-from spade_cli.pruning.solvers.curvature import LowRank, damp, relative_error
+from spade_cli.pruning.solvers.damped_hessian import LowRank, damp, relative_error
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt

@@ -7,7 +7,7 @@ from torch.autograd.functional import hessian as autograd_hessian
 
 from spade_cli.errors import SpadeError
 from spade_cli.pruning.hessian import collect
-from spade_cli.pruning.solvers.curvature import damp, relative_error
+from spade_cli.pruning.solvers.damped_hessian import damp, relative_error
 
 
 class Network(nn.Module):

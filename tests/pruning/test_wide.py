@@ -8,7 +8,7 @@ from torch import nn
 from spade_cli.errors import UserError
 from spade_cli.pruning import collect, find_layers, hessian, prune
 from spade_cli.pruning.solvers import wide_layers
-from spade_cli.pruning.solvers.curvature import LowRank, damp, multiply, relative_error
+from spade_cli.pruning.solvers.damped_hessian import LowRank, damp, multiply, relative_error
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
@@ -102,7 +102,7 @@ def test_trace_of_a_wide_layer(monkeypatch):
         assert record.achieved == pytest.approx(0.9) and record.observations == 12
         errors[pruner] = record.error
     assert errors[forward] < errors[sparsegpt]
-    monkeypatch.setattr("spade_cli.pruning.solvers.curvature.MOST_DENSE", 63)
+    monkeypatch.setattr("spade_cli.pruning.solvers.damped_hessian.MOST_DENSE", 63)
     with pytest.raises(UserError, match="layer head: this pruner needs the whole Hessian of its 64 columns"):
         prune(model, layers, {"head": 0.9}, statistics, sparsegpt)
 

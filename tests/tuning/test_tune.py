@@ -16,10 +16,10 @@ from spade_cli.cli import main
 from spade_cli.evaluation.records_folder import Record
 from spade_cli.tuning import bench as benches
 from spade_cli.tuning import tpe as tpes
-from spade_cli.tuning.bench import gain, is_lost
 from spade_cli.tuning.greedy import greedy
 from spade_cli.tuning.space import Score, Space
 from spade_cli.tuning.tpe import tpe
+from spade_cli.tuning.trials import gain, is_lost
 
 COMMAND = (
     *("tune", "data=my scenes", *MODEL, "augmentation.samples=4", "device=cpu", "interpreter.methods=[saliency,lrp]"),

@@ -22,9 +22,9 @@ from spade_cli.interpretation.rewrite.undo_writes import (
     run_without_writes,
     trace_graph,
 )
-from spade_cli.networks.borrow import ask_network, seed_generators
 from spade_cli.networks.calls import watch_calls
 from spade_cli.networks.copies import bake_weights, check_own_weights, copy_network, unwrap
+from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output

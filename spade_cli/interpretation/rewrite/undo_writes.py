@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 SIZES: frozenset[Any] = frozenset({"size", "dim", "numel", "ndimension", "new_zeros", "new_ones", "new_full"})
 LIKE: frozenset[Any] = frozenset(

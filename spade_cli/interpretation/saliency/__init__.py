@@ -1,1 +1,45 @@
-"""Saliency methods: functions (network, image, target, *, settings) -> Explanation."""
+"""Saliency methods: functions (network, image, target, *, settings) -> Explanation, and the registry of them."""
+
+from spade_cli.interpretation.explanation import SaliencyMethod
+from spade_cli.interpretation.saliency.deeplift import deeplift
+from spade_cli.interpretation.saliency.gradients import (
+    gradient_shap,
+    guided_backprop,
+    guided_gradcam,
+    input_x_gradient,
+    integrated_gradients,
+    saliency,
+)
+from spade_cli.interpretation.saliency.lrp import lrp
+from spade_cli.interpretation.saliency.perturbation import lime, occlusion
+
+# In the order of the paper's tables; a method has its function's name.
+METHODS: dict[str, SaliencyMethod] = {
+    method.__name__: method
+    for method in (
+        saliency,
+        input_x_gradient,
+        deeplift,
+        lrp,
+        guided_backprop,
+        guided_gradcam,
+        lime,
+        occlusion,
+        integrated_gradients,
+        gradient_shap,
+    )
+}
+
+__all__ = [
+    "METHODS",
+    "deeplift",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_gradcam",
+    "input_x_gradient",
+    "integrated_gradients",
+    "lime",
+    "lrp",
+    "occlusion",
+    "saliency",
+]

@@ -21,7 +21,7 @@ from spade_cli.interpretation.explanation import (
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
 from spade_cli.interpretation.rewrite.feature_maps import mark_layer
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 # They enlarge a map without overshooting: bicubic interpolation makes negative values of positive ones.
 INTERPOLATIONS = ("nearest", "bilinear")

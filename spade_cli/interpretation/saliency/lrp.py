@@ -43,7 +43,7 @@ from spade_cli.interpretation.rewrite.rewrite_graph import module_of, replace_ca
 from spade_cli.interpretation.saliency.lrp_choice import KEEP, choose_rule, name_call
 from spade_cli.interpretation.saliency.lrp_flow import find_flow
 from spade_cli.interpretation.saliency.lrp_rules import TokenRule
-from spade_cli.networks.borrow import ask_network
+from spade_cli.networks.modes_and_seeds import ask_network
 
 TOKEN_SHARE = 0.05  # of the output: with less there is no warning about the class token
 

@@ -17,7 +17,7 @@ from spade_cli.interpretation.explanation import (
     prepare_image,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}

@@ -12,7 +12,7 @@ from spade_cli.devices import device_of
 from spade_cli.interpretation.channels import Channel, channel_axis, observe_layers
 from spade_cli.interpretation.visualization.fourier import visualize
 from spade_cli.interpretation.visualization.visualizer import normalisation
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 DEAD = "the channel is dead, no picture excites it"
 UNLUCKY = "the noise that it starts from does not excite the channel, take another seed"

@@ -18,7 +18,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
 from spade_cli.interpretation.visualization.visualizer import Objective, find_not_finite, observe_responses
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 
 def visualize(

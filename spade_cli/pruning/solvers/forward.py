@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.solvers.curvature import Hessian, LowRank
+from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank
 from spade_cli.pruning.solvers.elimination import (
     WORK_BYTES,
     columns_of,

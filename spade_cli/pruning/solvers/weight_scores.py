@@ -7,7 +7,7 @@ kernels' width, and return (g, r, c) with exactly round(weights * share) zeros.
 import torch
 from torch import Tensor
 
-from spade_cli.pruning.solvers.curvature import Hessian
+from spade_cli.pruning.solvers.damped_hessian import Hessian
 from spade_cli.pruning.solvers.pruner import handles
 
 

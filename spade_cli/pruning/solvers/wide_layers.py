@@ -8,7 +8,7 @@ Axes: g groups, r rows of a group, b rows of a batch, c columns, n observations.
 import torch
 from torch import Tensor
 
-from spade_cli.pruning.solvers.curvature import LowRank
+from spade_cli.pruning.solvers.damped_hessian import LowRank
 
 WORK_BYTES = 512 * 2**20  # of the systems of one batch of rows
 # Weights that a row picks in a round: at least LEAST, or GROWTH for every one it has. A quarter instead of a tenth

@@ -6,9 +6,7 @@ import json
 import pytest
 
 from spade_cli.evaluation.figures import write_figures
-from spade_cli.evaluation.measures.metrics import METRICS
-from spade_cli.evaluation.records_folder import Curve, Failure, Record
-from spade_cli.evaluation.tables import (
+from spade_cli.evaluation.means_table import (
     fill_table,
     find_missing,
     gather_values,
@@ -17,6 +15,8 @@ from spade_cli.evaluation.tables import (
     write_csv,
     write_curves,
 )
+from spade_cli.evaluation.measures.metrics import METRICS
+from spade_cli.evaluation.records_folder import Curve, Failure, Record
 
 
 def records():

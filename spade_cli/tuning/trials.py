@@ -29,7 +29,7 @@ SAME = "same_prediction"
 
 
 @dataclass(frozen=True)
-class Trial:
+class TuningTrial:
     """A setting and the images it was measured on, in order; broken_off: it lost too many before the last."""
 
     shares: BlockShares
@@ -41,7 +41,7 @@ class Trial:
         return {"records": [record.to_json() for record in self.records], "broken_off": self.broken_off}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Trial":
+    def from_json(cls, content: Mapping[str, Any]) -> "TuningTrial":
         """The other way round. Raises KeyError or TypeError for anything else."""
         records = tuple(map(Record.from_json, content["records"]))
         return cls(content["shares"], records, content["broken_off"])
@@ -87,7 +87,7 @@ class Bench:
         indices: Sequence[int],
         allowed: float = math.inf,
         on_image: Callable[[int], None] = lambda _: None,
-    ) -> Trial:
+    ) -> TuningTrial:
         """Measure a setting on these images, or read it; it is broken off once more than `allowed` images are lost.
 
         An image is lost where its top-1 changes or the setting has no map of a method that the dense network has.
@@ -101,7 +101,7 @@ class Bench:
             write_whole(file, lambda path: path.write_text(text, encoding="utf-8"), self.folder.part)
         return found
 
-    def trials(self, indices: Sequence[int]) -> list[Trial]:
+    def trials(self, indices: Sequence[int]) -> list[TuningTrial]:
         """Every setting but the dense network that was measured on these images, by whatever process."""
         found = [_read_trial(file) for file in sorted((self.folder.path / TRIALS).glob("*.json"))]
         pruned = [one for one in found if one is not None and one.shares and one.records]
@@ -109,7 +109,7 @@ class Bench:
 
     def _trial(
         self, shares: BlockShares, indices: Sequence[int], allowed: float, on_image: Callable[[int], None]
-    ) -> Trial:
+    ) -> TuningTrial:
         records: list[Record] = []
         lost = 0
         for index in indices:
@@ -118,8 +118,8 @@ class Bench:
             records.append(record)
             on_image(1)
             if lost > allowed:
-                return Trial(shares, tuple(records), True)
-        return Trial(shares, tuple(records), False)
+                return TuningTrial(shares, tuple(records), True)
+        return TuningTrial(shares, tuple(records), False)
 
     def _measure(self, index: int, shares: BlockShares, last: bool) -> Record:
         """One image with these shares; where it is the `last` that may be lost its maps are only made if it is not."""
@@ -184,7 +184,7 @@ def is_lost(dense: Record, tuned: Record, metric: str) -> bool:
     return same != [1.0] or gain(dense, tuned, metric) is None
 
 
-def score(trial: Trial, dense: Mapping[int, Record], metric: str) -> Score:
+def score(trial: TuningTrial, dense: Mapping[int, Record], metric: str) -> Score:
     """How a trial did, for the tuner."""
     gains = [gain(dense[record.index], record, metric) for record in trial.records]
     found = [value for value in gains if value is not None]
@@ -201,10 +201,10 @@ def _hash_settings(asked: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read_trial(file: Path) -> Trial | None:
+def _read_trial(file: Path) -> TuningTrial | None:
     if not file.is_file():
         return None
     try:
-        return Trial.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return TuningTrial.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error}); delete it, and its setting is measured anew") from None
