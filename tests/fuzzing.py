@@ -85,7 +85,7 @@ class Generator:
 
     def __init__(self, home: Path, seed: int) -> None:
         self.home, self.seed = home, seed
-        self.options = {verb: _option_names(verb) for verb in BASES}
+        self.settings = {verb: _setting_names(verb) for verb in BASES}
         self.good = _right_files(home)
 
     def input(self, number: int) -> Input:
@@ -95,10 +95,10 @@ class Generator:
         return chance.choice(makers)(chance)
 
     def _options(self, chance: random.Random) -> Input:
-        """A command with one to three options changed, misspelled, added or taken away."""
+        """A command with one to three settings changed, misspelled, added or taken away."""
         verb = chance.choice([*BASES, "run", "run", "batch"])
         whole = chance.random() < 0.15  # with a picture that is there, so that what is accepted is done
-        names = [name for name in self.options[verb] if not (whole and name.split(".")[-1] in COSTLY)]
+        names = [name for name in self.settings[verb] if not (whole and name.split(".")[-1] in COSTLY)]
         base = _filled(BASES[verb], whole)
         changes = [_change(chance, names) for _ in range(chance.choice((1, 1, 2, 3)))]
         if chance.random() < 0.1:
@@ -119,10 +119,10 @@ class Generator:
         return Input(tuple(word.format(end=end) for word in arguments), {written: damage(chance, content)})
 
 
-def _option_names(verb: str) -> list[str]:
+def _setting_names(verb: str) -> list[str]:
     own, groups = read_command(verb, [])
-    inner = [option.key for group in groups for choice in group.choices for option in choice.options]
-    return list(dict.fromkeys([option.key for option in own] + [group.name for group in groups] + inner))
+    inner = [setting.key for group in groups for choice in group.choices for setting in choice.settings]
+    return list(dict.fromkeys([setting.key for setting in own] + [group.name for group in groups] + inner))
 
 
 def _filled(words: tuple[str, ...], whole: bool) -> list[str]:

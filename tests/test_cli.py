@@ -153,7 +153,7 @@ def test_instead_of_m_there_is_sweep(refuse: Callable[..., str]) -> None:
     for flag in ("-m", "--multirun"):
         message = refuse("run", flag, "image=a.jpg,b.jpg")
         assert "leave out -m: spade sweep image=PATH KEY=VALUE,VALUE" in message and "spade batch" in message
-    assert "leave out -m: spade eval takes one value of each option" in refuse("eval", "-m", "seed=1,2")
+    assert "leave out -m: spade eval takes one value of each setting" in refuse("eval", "-m", "seed=1,2")
 
 
 @pytest.mark.parametrize("flag", ["--info", "--hydra-help", "--shell-completion=bash", "--cfg=all", "--resolve", "-p"])

@@ -7,7 +7,7 @@ import pytest
 
 from spade_cli.cli.config.bind_functions import bind_function
 from spade_cli.cli.config.compose import compose_config, read_settings
-from spade_cli.cli.config.read_yaml import CONFIGS, describe, read_command, read_options
+from spade_cli.cli.config.read_yaml import CONFIGS, describe, read_command, read_yaml_settings
 from spade_cli.cli.config.settings import GIVEN
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS
@@ -24,7 +24,7 @@ def composed(*overrides: str, name: str = "run") -> dict[str, Any]:
 def test_every_file_and_key_has_a_meaning(file: Path) -> None:
     assert describe(file), f"{file}: the first comment says what the file is"
     group = "" if file.parent == CONFIGS else f"{file.parent.name}."
-    assert not [option.key for option in read_options(file, group) if not option.meaning]
+    assert not [setting.key for setting in read_yaml_settings(file, group) if not setting.meaning]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -50,11 +50,11 @@ def test_a_sequence_may_have_any_length_and_a_pair_may_not() -> None:
 @pytest.mark.parametrize("command", ["run", "batch", "sweep", "eval", "tune"])
 def test_the_help_knows_every_key_that_hydra_composes(command: str) -> None:
     own, groups = read_command(command, [])
-    known = {option.key for option in own}
+    known = {setting.key for setting in own}
     for group in groups:
         for choice in group.choices:
             keys = flat(composed(f"{group.name}={choice.name}", name=command)[group.name], f"{group.name}.")
-            listed = {option.key for option in choice.options}
+            listed = {setting.key for setting in choice.settings}
             assert {key for key in keys if not key.endswith("_target_")} <= listed, (group.name, choice.name)
             known |= listed
     assert {key for key in flat(composed(name=command), "") if not key.endswith("_target_")} <= known
@@ -73,10 +73,10 @@ def test_a_file_is_read_with_what_it_is_composed_of(tmp_path: Path) -> None:
     file.write_text(
         "# Mine.\ndefaults:\n  - _level\n\nextra: 3  # how much\nbare: x\nlist:  # section\n  inner: '#1'\n"
     )
-    options = {option.key: (option.default, option.meaning) for option in read_options(file, "pruner.")}
-    assert options["pruner.damping"][0] == "0.01" and options["pruner.extra"] == ("3", "how much")
-    assert options["pruner.bare"] == ("x", "") and options["pruner.list"] == ("", "section")
-    assert options["pruner.list.inner"] == ("'#1'", "")
+    settings = {setting.key: (setting.default, setting.meaning) for setting in read_yaml_settings(file, "pruner.")}
+    assert settings["pruner.damping"][0] == "0.01" and settings["pruner.extra"] == ("3", "how much")
+    assert settings["pruner.bare"] == ("x", "") and settings["pruner.list"] == ("", "section")
+    assert settings["pruner.list.inner"] == ("'#1'", "")
 
 
 def test_methods_have_their_settings_in_yaml() -> None:

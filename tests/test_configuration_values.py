@@ -1,4 +1,4 @@
-"""Every option of every command with values that make no sense: each is refused in one line before any work."""
+"""Every setting of every command with values that make no sense: each is refused in one line before any work."""
 
 import copy
 import inspect
@@ -48,8 +48,8 @@ ANY_PATH = {"word", "-1", "0", "1", "3", "95", "1e+12"}  # a file may be called 
 ANY_TEXT = ANY_PATH | {"100000", "-10000"}  # as long as a class's name or a function's may be
 SIZES = FROM_ONE | {"null"}
 POSITIVE = {"1", "3", "0.5", "1.5", "95"}
-# What makes sense of BAD: by choice and option, by command and option, by option, or for any section in the place of *.
-# An option that is not here takes none of it.
+# What makes sense of BAD: by choice and setting, by command and setting, by setting, or by any section (*).
+# A setting that is not here takes none of it.
 ACCEPTED = {
     "image": ANY_PATH, "doctor image": {"null"}, "images": ANY_PATH, "implant images": set(), "run out": ANY_PATH,
     "out": ANY_PATH | {"null", "empty"}, "toy out": set(), "world out": ANY_PATH, "implant out": ANY_PATH,
@@ -126,20 +126,20 @@ def composed(command: str, words: tuple[str, ...]) -> tuple[dict[str, Any], dict
 
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Command, the words that compose it, and an option: of every choice for one command, of the defaults for all."""
+    """Command, the words that compose it, and a setting: of every choice for one command, of the defaults for all."""
     for command, base in BASES.items():
         own, groups = read_command(command, [])
-        for option in own:
-            if option.default or not any(other.key.startswith(f"{option.key}.") for other in own):
-                yield command, tuple(base), option.key
+        for setting in own:
+            if setting.default or not any(other.key.startswith(f"{setting.key}.") for other in own):
+                yield command, tuple(base), setting.key
         for group in groups:
             chosen = next((word.partition("=")[2] for word in base if word.startswith(f"{group.name}=")), group.default)
             for choice in group.choices:
                 of_run = command == "run" and (group.name != "model" or choice.name in ("python", "torchvision"))
                 if choice.name == chosen or of_run or (group.name == "engine" and command == "batch"):
-                    for option in choice.options:
-                        if option.default or choice.name == "none":
-                            yield command, words_with(base, group.name, choice.name), option.key
+                    for setting in choice.settings:
+                        if setting.default or choice.name == "none":
+                            yield command, words_with(base, group.name, choice.name), setting.key
 
 
 def words_with(base: list[str], group: str, choice: str) -> tuple[str, ...]:

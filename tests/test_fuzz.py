@@ -39,7 +39,7 @@ def test_every_option_comes_up(generator: Generator) -> None:
     words = " ".join(word for number in range(10_000) for word in generator.input(number).arguments)
     for verb in ("run", "batch", "eval", "tune", "implant"):
         own, groups = read_command(verb, [])
-        names = [option.key for option in own] + [group.name for group in groups]
+        names = [setting.key for setting in own] + [group.name for group in groups]
         assert not [name for name in names if f"{name}=" not in words]
 
 

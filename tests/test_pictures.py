@@ -35,7 +35,7 @@ def test_single_pixel_and_zero_maps_have_a_scale():
     assert shared_top([spot, np.zeros_like(spot)]) == 2.0
 
 
-def test_overlay_brightens_where_the_map_is_and_shows_the_photograph_elsewhere():
+def test_overlay_brightens_where_the_map_is_and_shows_the_view_elsewhere():
     pixels = np.zeros((40, 48), np.float32)
     pixels[:20] = 1.0
     photo = photograph()

@@ -41,7 +41,7 @@ def test_an_error_stays_one_line_beside_an_older_word(refuse: Callable[..., str]
 
 def test_every_command_that_writes_calls_the_place_out() -> None:
     for file in CONFIGS.glob("*.yaml"):
-        keys = [option.key for option in read_command(file.stem, [])[0]]
+        keys = [setting.key for setting in read_command(file.stem, [])[0]]
         assert "output" not in keys, file
         assert file.stem.startswith("_") or file.stem in ("layers", "doctor") or "out" in keys, file
 

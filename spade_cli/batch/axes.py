@@ -1,17 +1,17 @@
-"""How the jobs of a sweep are laid out: one option along the axis, the combinations of the others as lines."""
+"""How the jobs of a sweep are laid out: one setting along the axis, the combinations of the others as lines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spade_cli.batch.table import Options
+from spade_cli.batch.table import JobSettings
 
 SPARSITY = "pruner.sparsity"
 
 
 @dataclass(frozen=True)
 class Axes:
-    """along: the option on the axis. values: its values, in order. lines: name -> value -> number of the job."""
+    """along: the setting on the axis. values: its values, in order. lines: name -> value -> number of the job."""
 
     along: str
     values: tuple[Any, ...]
@@ -19,24 +19,24 @@ class Axes:
     networks: bool = False  # whether lines differ in the dense network itself, or in what is asked of it
 
 
-def arrange_jobs(jobs: Mapping[int, Options]) -> Axes:
-    """Sparsity is on the axis where it is varied, or else the option that is varied last.
+def arrange_jobs(jobs: Mapping[int, JobSettings]) -> Axes:
+    """Sparsity is on the axis where it is varied, or else the setting that is varied last.
 
     >>> arrange_jobs({0: {"pruner": "obs", "pruner.sparsity": 0.9}, 1: {"pruner": "obs", "pruner.sparsity": 0.5}})
     Axes(along='pruner.sparsity', values=(0.5, 0.9), lines={'obs': {0.9: 0, 0.5: 1}}, networks=False)
     """
-    options = list(next(iter(jobs.values())))
-    along = SPARSITY if SPARSITY in options or not options else options[-1]
+    names = list(next(iter(jobs.values())))
+    along = SPARSITY if SPARSITY in names or not names else names[-1]
     lines: dict[str, dict[Any, int]] = {}
     for number, chosen in jobs.items():
-        label = ", ".join(_name_option(key, value) for key, value in chosen.items() if key != along)
+        label = ", ".join(_name_setting(key, value) for key, value in chosen.items() if key != along)
         lines.setdefault(label, {})[chosen.get(along)] = number
     values = list(dict.fromkeys(chosen.get(along) for chosen in jobs.values()))
     if all(isinstance(value, int | float) for value in values):
         values.sort()
-    networks = any(key.split(".")[0] in ("model", "interpreter", "target", "seed") for key in options)
+    networks = any(key.split(".")[0] in ("model", "interpreter", "target", "seed") for key in names)
     return Axes(along, tuple(values), lines, networks)
 
 
-def _name_option(key: str, value: Any) -> str:
+def _name_setting(key: str, value: Any) -> str:
     return str(value) if "." not in key and isinstance(value, str) else f"{key.rpartition('.')[2]} {value}"

@@ -56,11 +56,11 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
 
 def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, count: int, stages: Stages) -> str:
     """Make every row that is missing. Returns the message about failures, "" where there are none."""
-    table = Table(here, request.table, count, request.options, request.jobs)
+    table = Table(here, request.table, count, request.varied, request.jobs)
     table.load(request.retry or request.strict)
     total = count * request.jobs
     say = stages.console.print
-    say(Text(f"folder         {request.out} (spade {request.kind} resume={request.out} goes on after a stop)"))
+    say(Text(f"folder         {request.out} (spade {request.kind} resume={request.out} resumes it)"))
     if table.count:
         say(f"{table.count} of {total} results are there already")
     failed: Row | None = None
@@ -102,7 +102,7 @@ def _sum_up(request: BatchRequest, table: Table, total: int, failed: Row | None)
     first = failed or next(row for row in table.rows() if not row.result)
     again = f"spade {request.kind} resume={request.out}"
     if request.strict and table.count < total:
-        return f"{request.kind}.strict: stopped at {first.item.image}: {first.reason}; {again} goes on with it"
+        return f"{request.kind}.strict: stopped at {first.item.image}: {first.reason}; {again} resumes it"
     return (
         f"{table.failures} of {total} results failed, first {first.item.image}: {first.reason}; "
         f"{request.out}/{request.table} lists them, {again} batch.retry=true does them again"
@@ -153,6 +153,6 @@ def about(request: BatchRequest, worker: Worker) -> dict[str, Any]:
         "arguments": list(request.arguments),
         "folder": str(Path.cwd()),
         "versions": summary.versions(),
-        "options": list(request.options),
+        "options": list(request.varied),
         "jobs": request.jobs,
     }

@@ -57,7 +57,7 @@ class BatchRequest:
     retry: bool = False  # do again what failed before
     kind: str = "batch"  # or sweep
     table: str = "index.csv"
-    options: tuple[str, ...] = ()  # what a sweep varies
+    varied: tuple[str, ...] = ()  # what a sweep varies
     jobs: int = 1  # combinations of a sweep
     figure: Callable[[Callable[[], Iterable[Row]], Path, int], None] | None = None  # (rows, path, images): draws them
     command: str = ""  # the command line, for the record

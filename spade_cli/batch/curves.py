@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.batch.axes import Axes, arrange_jobs
-from spade_cli.batch.table import Options, Row
+from spade_cli.batch.table import JobSettings, Row
 from spade_cli.evaluation.figures import COLOURS, DENSE_COLOUR
 from spade_cli.evaluation.measures.intervals import estimate
 
@@ -50,7 +50,7 @@ def collect_panels(rows: Iterable[Row], axes: Axes) -> list[Panel]:
     return list(panels.values())
 
 
-def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, Options], path: Path, images: int) -> None:
+def draw_curves(rows: Callable[[], Iterable[Row]], jobs: Mapping[int, JobSettings], path: Path, images: int) -> None:
     """A panel for each measure, a curve for each line of the sweep; bands are 95 % bootstrap intervals of the mean."""
     from matplotlib.figure import Figure
 

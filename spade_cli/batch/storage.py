@@ -115,7 +115,7 @@ def _name_store(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever the store's own library raises
-        raise SpadeError(f"out={url}: {type(error).__name__}: {error}; go on with resume={url}") from error
+        raise SpadeError(f"out={url}: {type(error).__name__}: {error}; resume with resume={url}") from error
 
 
 Storage = Local | Remote

@@ -19,6 +19,7 @@ from spade_cli.devices import full_precision
 from spade_cli.models import Classifier
 from spade_cli.progress import Stages
 from spade_cli.pruning import Trace
+from spade_cli.report.pictures import picture
 from spade_cli.run.calibrate import calibrate, find_store, split_passes
 from spade_cli.run.explain import DenseResults
 from spade_cli.run.make_trace import CalibratedImage, make_trace
@@ -29,10 +30,10 @@ PICTURE = "sweep.png"
 
 @dataclass(frozen=True)
 class Job:
-    """One combination of a sweep's options."""
+    """One combination of a sweep's settings."""
 
     number: int
-    options: Mapping[str, Any]  # "pruner.sparsity": 0.8
+    settings: Mapping[str, Any]  # "pruner.sparsity": 0.8
     name: str  # of its folder
     request: RunRequest  # `image` is filled in for each
     network: str  # jobs of the same text share the network,
@@ -41,7 +42,7 @@ class Job:
 
     def item(self, number: int, address: str) -> Item:
         """What its row of an image is about."""
-        return Item(number, address, self.number, dict(self.options))
+        return Item(number, address, self.number, dict(self.settings))
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ class SweepWorker:
                 if self.storage.has(f"{self._folder(number, address, job)}/summary.json")
             }
             if found:
-                options = {job.number: job.options for job in self.jobs}
-                picture = sweep_picture(self.storage, address, image.plan.view, options, found)
-                self.storage.write(f"{folder}/{PICTURE}", lambda path: picture.save(path, format="PNG"))
+                settings = {job.number: job.settings for job in self.jobs}
+                sheet = sweep_picture(self.storage, address, picture(image.plan.view[0].cpu()), settings, found)
+                self.storage.write(f"{folder}/{PICTURE}", lambda path: sheet.save(path, format="PNG"))
             return row
         except Exception as error:
             write_result.stop_if_hopeless(error)

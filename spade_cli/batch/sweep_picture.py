@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from spade_cli.batch.axes import Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
-from spade_cli.batch.table import Options
+from spade_cli.batch.table import JobSettings
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font
-from spade_cli.report.pictures import Pixels, aggregate, overlay, picture, shared_top
+from spade_cli.report.pictures import Pixels, aggregate, overlay, shared_top
 from spade_cli.report.summary import SaliencyRecord, Summary, VisualizationRecord, parse_summary
 
 TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
@@ -63,14 +62,14 @@ Cells = dict[tuple[str, Any], Image.Image]  # (line, value of the axis or DENSE)
 
 
 def sweep_picture(
-    storage: Storage, name: str, view: Tensor, jobs: Mapping[int, Options], folders: Mapping[int, str]
+    storage: Storage, name: str, view: Image.Image, jobs: Mapping[int, JobSettings], folders: Mapping[int, str]
 ) -> Image.Image:
-    """One image's results beside one another; view (1, 3, size, size) in [0, 1].
+    """One image's results beside one another.
 
-    `jobs` are the options of every job, `folders` the results that are there. All maps of a method have one scale.
+    `jobs` are the settings of every job, `folders` the results that are there. All maps of a method have one scale.
     """
-    axes, found, photograph = arrange_jobs(jobs), _Found(storage, folders), picture(view[0].cpu())
-    sections = [*_maps(axes, found, photograph), *_visualizations(axes, found)]
+    axes, found = arrange_jobs(jobs), _Found(storage, folders)
+    sections = [*_maps(axes, found, view), *_visualizations(axes, found)]
     columns, lines = [DENSE, *axes.values], list(axes.lines)
     width = MARGIN + len(columns) * (TILE + GAP) + GAP
     table = HEAD + 2 * GAP + CELL * len(lines) + SECTION
@@ -79,14 +78,14 @@ def sweep_picture(
     size = (max(width * across, LEAST), table + high * ceil(len(sections) / across) + GAP)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    _head(sheet, draw, name, photograph, found)
+    _head(sheet, draw, name, view, found)
     _table(draw, axes, found, HEAD + GAP)
     for i, (title, cells) in enumerate(sections):
         _section(sheet, draw, title, cells, lines, columns, (width * (i % across), table + high * (i // across)))
     return sheet
 
 
-def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str, Cells]]:
+def _maps(axes: Axes, found: _Found, view: Image.Image) -> list[tuple[str, Cells]]:
     records = {job: found.maps(job) for job in found.folders}
     sections = []
     for method in dict.fromkeys(method for of_job in records.values() for method in of_job):
@@ -97,7 +96,7 @@ def _maps(axes: Axes, found: _Found, photograph: Image.Image) -> list[tuple[str,
                 if place not in pixels:
                     pixels[place] = found.pixels(job, record.array)
         top = shared_top(list(pixels.values()))
-        cells = {place: overlay(one, top, photograph) for place, one in pixels.items()}
+        cells = {place: overlay(one, top, view) for place, one in pixels.items()}
         sections.append((method.replace("_", " "), cells))
     return sections
 
@@ -130,9 +129,9 @@ def _place(axes: Axes, line: str, value: Any, network: str) -> tuple[str, Any]:
     return (line if axes.networks else next(iter(axes.lines))), DENSE
 
 
-def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, photograph: Image.Image, found: _Found) -> None:
+def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, view: Image.Image, found: _Found) -> None:
     summary = next(iter(found.summaries.values()))
-    sheet.paste(photograph.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
+    sheet.paste(view.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
     left, dense = GAP * 4 + TILE, summary.prediction.dense
     draw.text((left, GAP * 2), f"why {summary.target.label}?", INK, font(TITLE))
     names = f"{name.rsplit('/', 1)[-1]}, {summary.model.name}"

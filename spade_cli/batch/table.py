@@ -27,7 +27,7 @@ COLUMNS = (
     *("dense_label", "dense_probability", "trace_label", "trace_probability"),
     *("same_prediction", "agreement", "kl", "sparsity", "flags", "seconds"),
 )
-Options = Mapping[str, Any]  # of a job of a sweep: "pruner.sparsity": 0.8
+JobSettings = Mapping[str, Any]  # of a job of a sweep: "pruner.sparsity": 0.8
 Quality = Mapping[str, Mapping[str, float]]  # method -> network -> ROC AUC of the map against the mask
 
 
@@ -38,7 +38,7 @@ class Item:
     number: int
     image: str
     job: int | None = None
-    options: Options = field(default_factory=dict)
+    settings: JobSettings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """As a line of index.jsonl has it (docs/scale.md)."""
-        item, job = self.item, {"job": self.item.job, "options": self.item.options}
+        item, job = self.item, {"job": self.item.job, "options": self.item.settings}
         return {
             "number": item.number,
             "image": item.image,
@@ -118,21 +118,21 @@ class Row:
             raise ValueError(f"its status is {line['status']!r}")
         result = read_record(Result, line) if line["status"] == DONE else None
         own = (line["folder"], line["reason"], result, line.get("traceback"), line.get("quality"))
-        return cls(read_record(Item, line), *own)
+        return cls(read_record(Item, {**line, "settings": line.get("options", {})}), *own)
 
-    def to_csv(self, options: Sequence[str]) -> str:
-        """One line of the CSV file, its end included; `options` are a sweep's, by name."""
+    def to_csv(self, varied: Sequence[str]) -> str:
+        """One line of the CSV file, its end included; `varied` names the settings that a sweep varies."""
         line = self.to_json()
-        cells = {**line, **self.item.options}
+        cells = {**line, **self.item.settings}
         for network, answer in line.get("prediction", {}).items():
             cells |= {f"{network}_{key}": value for key, value in answer.items()}
         cells["flags"] = "; ".join(line.get("flags", []))
-        return _csv_line([cells.get(column) for column in name_columns(options)])
+        return _csv_line([cells.get(column) for column in name_columns(varied)])
 
 
-def name_columns(options: Sequence[str]) -> list[str]:
-    """The CSV file's columns: a sweep has one for each option, behind the image."""
-    return [*COLUMNS[:2], *options, *COLUMNS[2:]]
+def name_columns(varied: Sequence[str]) -> list[str]:
+    """The CSV file's columns: a sweep has one for each setting that it varies, behind the image."""
+    return [*COLUMNS[:2], *varied, *COLUMNS[2:]]
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
@@ -144,9 +144,9 @@ def _csv_line(cells: Sequence[Any]) -> str:
 class Table:
     """Rows by image and job, each once."""
 
-    def __init__(self, folder: Path, name: str, images: int, options: Sequence[str] = (), jobs: int = 1) -> None:
+    def __init__(self, folder: Path, name: str, images: int, varied: Sequence[str] = (), jobs: int = 1) -> None:
         self.jsonl, self.csv = folder / JSONL, folder / name
-        self.options, self.jobs = options, jobs
+        self.varied, self.jobs = varied, jobs
         self.starts = array("q", [ABSENT]) * (images * jobs)
         self._failed = bytearray(images * jobs)
 
@@ -223,10 +223,10 @@ class Table:
     def _lines(self, row: Row) -> tuple[bytes, bytes]:
         """A row as index.jsonl and the CSV file have it."""
         line = json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
-        return line.encode("utf-8", "surrogatepass"), row.to_csv(self.options).encode("utf-8", "surrogateescape")
+        return line.encode("utf-8", "surrogatepass"), row.to_csv(self.varied).encode("utf-8", "surrogateescape")
 
     def _full(self, name: object, error: OSError) -> SpadeError:
-        return SpadeError(f"cannot write {name}: {error}; free some space and go on with resume=")
+        return SpadeError(f"cannot write {name}: {error}; free some space and resume with resume=")
 
     def sort(self) -> None:
         """Both files anew, in the images' order, each whole or as it was."""
@@ -234,7 +234,7 @@ class Table:
         jsonl, table = (path.with_name(path.name + ".part") for path in (self.jsonl, self.csv))
         try:
             with jsonl.open("wb") as lines, table.open("wb") as cells:
-                cells.write(_csv_line(name_columns(self.options)).encode())
+                cells.write(_csv_line(name_columns(self.varied)).encode())
                 for row in self.rows():
                     starts[self._key(row.item)] = lines.tell()
                     for file, line in zip((lines, cells), self._lines(row), strict=True):

@@ -145,4 +145,4 @@ def stop_if_hopeless(error: Exception) -> None:
     """Raise SpadeError where every other image would fail in the same way."""
     code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
     if code in HOPELESS:
-        raise SpadeError(f"{' '.join(str(error).split())}; free some space and go on with resume=") from error
+        raise SpadeError(f"{' '.join(str(error).split())}; free some space and resume with resume=") from error

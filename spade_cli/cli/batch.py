@@ -1,4 +1,4 @@
-"""spade batch: explain many images, one network, one table; goes on where it was stopped."""
+"""spade batch: explain many images, one network, one table; resumes where it was stopped."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace

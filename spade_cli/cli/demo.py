@@ -11,7 +11,7 @@ spade demo: explain a bundled picture, which holds a Trojan, with a bundled netw
 
 usage: spade demo [KEY=VALUE ...]
 
-It is spade run with these settings; every other option can be given: see spade run --help.
+It is spade run with these settings; every other setting can be given: see spade run --help.
 
 """
 SHARPER = 1.1  # times the dense maps' mean share on the symbol: less is no gain to speak of
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def settings(given: set[str]) -> list[str]:
-    """The demo's own settings beside the `given` options."""
+    """The demo's own settings beside the `given` settings."""
     return [f"{key}={value}" for key, value in SETTINGS.items() if key not in given]
 
 

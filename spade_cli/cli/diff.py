@@ -28,19 +28,19 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Compare, write the page and print its path."""
-    options = read_arguments(COMMAND, arguments)
-    if options is None:
+    given = read_arguments(COMMAND, arguments)
+    if given is None:
         return 0
-    if len(options.words) < 2:
-        raise UserError(f"spade diff compares two runs: give RUN twice, not {len(options.words)} of them")
-    out, runs_in = options.settings["out"], options.settings["output"]
+    if len(given.words) < 2:
+        raise UserError(f"spade diff compares two runs: give RUN twice, not {len(given.words)} of them")
+    out, runs_in = given.settings["out"], given.settings["output"]
     if runs_in != Path("outputs"):
-        terminal.hint(f"write {runs_in}/{options.words[0]}; output is an older way to say where the runs are")
-    if out.exists() and not ("--force" in options.flags and out.is_file()):
+        terminal.hint(f"write {runs_in}/{given.words[0]}; output is an older way to say where the runs are")
+    if out.exists() and not ("--force" in given.flags and out.is_file()):
         raise UserError(f"out={out} exists already: give another name, or --force to replace it")
     if not out.parent.is_dir():
         raise UserError(f"out={out}: there is no folder {out.parent}; make it first")
-    folders = {name: find_run(options.word(number), runs_in) for number, name in enumerate("AB")}
+    folders = {name: find_run(given.word(number), runs_in) for number, name in enumerate("AB")}
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
     from spade_cli.inspection import compare_traces
@@ -49,20 +49,20 @@ def main(arguments: list[str]) -> int:
     from spade_cli.progress import Stages
     from spade_cli.report.channel_pages import write_difference
 
-    stages, device = Stages(terminal.console(options.views)), options.settings["device"]
+    stages, device = Stages(terminal.console(given.views)), given.settings["device"]
     with full_precision():
         with stages.stage("load"):
             runs = {name: reopen(folder, source_of_run(folder), device) for name, folder in folders.items()}
             compare_traces.check_same_network(runs)
-            layers = choose_layers(runs["A"], options.settings["layers"])
+            layers = choose_layers(runs["A"], given.settings["layers"])
             overlaps = compare_traces.measure_overlaps(runs)
-            only = compare_traces.find_own_channels(runs, layers, options.settings["top"])
+            only = compare_traces.find_own_channels(runs, layers, given.settings["top"])
         networks = {name: run.trace for name, run in runs.items()}
         own, everyone = runs["A"].classifier.preprocessing, [one for listed in only.values() for one in listed]
-        draw_neurons(networks, everyone, own, options.settings["steps"], runs["A"].summary.seed, stages)
+        draw_neurons(networks, everyone, own, given.settings["steps"], runs["A"].summary.seed, stages)
     summaries = {name: run.summary for name, run in runs.items()}
     command = shlex.join(["spade", "diff", *arguments])
-    photographs = {name: run.photograph for name, run in runs.items()}
-    page = write_difference(out, summaries, folders, photographs, overlaps, only, command)
-    terminal.print_result("page", page, options.views)
+    views = {name: run.view for name, run in runs.items()}
+    page = write_difference(out, summaries, folders, views, overlaps, only, command)
+    terminal.print_result("page", page, given.views)
     return 0

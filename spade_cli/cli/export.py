@@ -28,33 +28,31 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Check the arguments and export."""
-    options = read_arguments(COMMAND, arguments)
-    if options is None:
+    given = read_arguments(COMMAND, arguments)
+    if given is None:
         return 0
-    out = _out(options)
-    _check_out(out, "--force" in options.flags)
-    run = find_run(options.word(0), RUNS)
+    out = _out(given)
+    _check_out(out, "--force" in given.flags)
+    run = find_run(given.word(0), RUNS)
     if not (run / TRACE).is_file():
         raise UserError(f"{run} holds no {TRACE}: the run did not keep its trace; make it again with keep=[trace]")
     from spade_cli.report.checkpoint import export  # torch comes with it
 
     export(run, out)
-    terminal.print_result("file", out, options.views)
+    terminal.print_result("file", out, given.views)
     return 0
 
 
-def _out(options: Arguments) -> Path:
+def _out(given: Arguments) -> Path:
     """The file to write: `out`, or what older command lines had as their second word."""
-    if len(options.words) == 2 and "out" not in options.settings:
-        terminal.hint(f"write out={options.words[1]}; a bare file is an older way")
-        return expand_path(options.words.pop())
-    if len(options.words) == 2:
-        raise UserError(
-            f"spade export takes one RUN, and found {options.words[0]!r} and {options.words[1]!r}; name one"
-        )
-    if "out" not in options.settings:
+    if len(given.words) == 2 and "out" not in given.settings:
+        terminal.hint(f"write out={given.words[1]}; a bare file is an older way")
+        return expand_path(given.words.pop())
+    if len(given.words) == 2:
+        raise UserError(f"spade export takes one RUN, and found {given.words[0]!r} and {given.words[1]!r}; name one")
+    if "out" not in given.settings:
         raise UserError("out is not given; add out=FILE, such as out=trace.pth")
-    out: Path = options.settings["out"]
+    out: Path = given.settings["out"]
     return out
 
 

@@ -23,21 +23,21 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Print a line for each run, the latest last; with --json one object a line."""
-    options = read_arguments(COMMAND, arguments)
-    if options is None:
+    given = read_arguments(COMMAND, arguments)
+    if given is None:
         return 0
-    if options.words:
-        terminal.hint(f"write out={options.words[0]}; a bare folder is an older way")
-    folder: Path = expand_path(options.words[0]) if options.words else options.settings["out"]
+    if given.words:
+        terminal.hint(f"write out={given.words[0]}; a bare folder is an older way")
+    folder: Path = expand_path(given.words[0]) if given.words else given.settings["out"]
     if not folder.is_dir():
         raise UserError(
             f"out={folder}: no such folder; give the one that holds your runs, or make a run with spade run"
         )
     runs = [(run, read_summary(run)) for run in find_runs(folder)]
-    if terminal.as_json(options.views):
+    if terminal.as_json(given.views):
         terminal.print_objects([{"run": str(run), **key_figures(summary)} for run, summary in runs])
     elif runs:
-        terminal.print_table(HEADER, [_row(run, summary) for run, summary in runs], options.views, right=NUMBERS)
+        terminal.print_table(HEADER, [_row(run, summary) for run, summary in runs], given.views, right=NUMBERS)
     else:
         own_stdout.say(f"{folder} holds no run yet")
     return 0

@@ -34,10 +34,10 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Rank the channels, draw them, write the page and print its path."""
-    options = read_arguments(COMMAND, arguments)
-    if options is None:
+    given = read_arguments(COMMAND, arguments)
+    if given is None:
         return 0
-    run = find_run(options.word(0), options.settings["out"])
+    run = find_run(given.word(0), given.settings["out"])
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
     from spade_cli.inspection.rank_channels import choose_layers, draw_neurons, rank_channels
@@ -45,14 +45,14 @@ def main(arguments: list[str]) -> int:
     from spade_cli.progress import Stages
     from spade_cli.report.channel_pages import write_neurons
 
-    stages = Stages(terminal.console(options.views))
+    stages = Stages(terminal.console(given.views))
     with full_precision():
         with stages.stage("load"):
-            reopened = reopen(run, source_of_run(run), options.settings["device"])
-            layers = choose_layers(reopened, options.settings["layers"])
-            ranked = rank_channels(reopened, layers, options.settings["top"])
+            reopened = reopen(run, source_of_run(run), given.settings["device"])
+            layers = choose_layers(reopened, given.settings["layers"])
+            ranked = rank_channels(reopened, layers, given.settings["top"])
         own, seed = reopened.classifier.preprocessing, reopened.summary.seed
-        draw_neurons(reopened.networks, ranked, own, options.settings["steps"], seed, stages)
-    page = write_neurons(run, ranked, reopened.photograph, shlex.join(["spade", "neurons", *arguments]))
-    terminal.print_result("page", page, options.views, run=str(run))
+        draw_neurons(reopened.networks, ranked, own, given.settings["steps"], seed, stages)
+    page = write_neurons(run, ranked, reopened.view, shlex.join(["spade", "neurons", *arguments]))
+    terminal.print_result("page", page, given.views, run=str(run))
     return 0

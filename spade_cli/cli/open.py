@@ -19,13 +19,13 @@ COMMAND = Command(
 
 def main(arguments: list[str]) -> int:
     """Find the page, print its path and open it."""
-    options = read_arguments(COMMAND, arguments)
-    if options is None:
+    given = read_arguments(COMMAND, arguments)
+    if given is None:
         return 0
     import webbrowser  # it looks for browsers at import
 
-    page = find_page(options.word(0), options.settings["out"])
-    terminal.print_result("page", page, options.views)
-    if "--print" not in options.flags and not webbrowser.open(page.resolve().as_uri()):
+    page = find_page(given.word(0), given.settings["out"])
+    terminal.print_result("page", page, given.views)
+    if "--print" not in given.flags and not webbrowser.open(page.resolve().as_uri()):
         print("spade: no browser was found here; open the file yourself", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""spade sweep: explain images with every combination of options, side by side, from one calibration an image."""
+"""spade sweep: explain images with every combination of settings, side by side, from one calibration an image."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     flags, fixed, varied = split_values(arguments)
     combinations = list(product(*varied.values()))
     if len(combinations) > MOST:
-        raise UserError(f"these options make {len(combinations)} combinations: give at most {MOST}")
+        raise UserError(f"these settings make {len(combinations)} combinations: give at most {MOST}")
 
     def task(config: dict[str, Any], line: CommandLine) -> None:
         _sweep(config, replace(line, command=shlex.join(["spade", "sweep", *typed])), typed, fixed, combinations)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def split_values(arguments: Sequence[str]) -> tuple[list[str], list[str], dict[str, list[str]]]:
-    """Flags, the options with one value, and the words of each option with several, quoted for Hydra.
+    """Flags, the settings with one value, and the words of each setting with several, quoted for Hydra.
 
     >>> split_values(["image=a,b.png", "seed=1,2", "pruner=obs"])
     ([], ["images='a,b.png'", 'pruner=obs'], {'seed': ['seed=1', 'seed=2']})
@@ -91,19 +91,19 @@ def _sweep(
     out = find_out(config.get("out"), "sweep", config.get("images"))
     images = path("images", config.get("images"), "FOLDER")
     masks = str(images) if (images / "labels.json").is_file() else None
-    options = {job.number: job.options for job in jobs}
+    settings = {job.number: job.settings for job in jobs}
     request = batch_request(
         config,
         line,
         SweepWork(jobs, out, masks),
         out,
-        combined=[job.options for job in jobs],
+        combined=[job.settings for job in jobs],
         arguments=tuple(typed),
         kind="sweep",
         table="sweep.csv",
-        options=tuple(jobs[0].options),
+        varied=tuple(jobs[0].settings),
         jobs=len(jobs),
-        figure=lambda rows, file, images: draw_curves(rows, options, file, images),
+        figure=lambda rows, file, images: draw_curves(rows, settings, file, images),
     )
     do_batch(request, line.views)
 
@@ -114,13 +114,13 @@ def _job(number: int, fixed: Sequence[str], own: Sequence[str], line: CommandLin
 
     composed, choices = compose_config("sweep", [*fixed, *own], line.folders)
     config = read_settings(composed, "sweep")
-    options = {key(word): _value(word.partition("=")[2]) for word in own}
+    settings = {key(word): _value(word.partition("=")[2]) for word in own}
     calibration = {name: value for name, value in config["calibration"].items() if name not in ("save", "memory")}
     parts = {**config, "calibration": calibration}
     return Job(
         number,
-        options,
-        slug("-".join(str(value) for value in options.values())[:60]) if options else "only",
+        settings,
+        slug("-".join(str(value) for value in settings.values())[:60]) if settings else "only",
         shared_request(config, replace(line, choices=choices)),
         *(_text(parts, names) for names in (("model", "seed", "device"), STATISTICS, EXPLANATIONS)),
     )

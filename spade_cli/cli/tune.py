@@ -74,5 +74,5 @@ def _evaluation(config: dict[str, Any], line: CommandLine, metric: str) -> Any:
         count=(50 if shared["data"] == "world" else None) if count is None else whole("count", count, 2),
         trojan_share=float(metric.startswith("trojan_")) if share is None else number("trojan_share", share, 0, 1),
         arguments=line.overrides,
-        settings={key: value for key, value in config.items() if key != "trials"},  # more of them go on
+        settings={key: value for key, value in config.items() if key != "trials"},  # more of them resume it
     )

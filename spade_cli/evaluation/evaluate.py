@@ -47,9 +47,7 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
         with stages.stage("load"):
             plan = plan_evaluation(request)
         folder = open_folder(request.out, identity(plan), about(plan))
-        stages.console.print(
-            Text(f"folder         {request.out} (spade eval resume={request.out} goes on after a stop)")
-        )
+        stages.console.print(Text(f"folder         {request.out} (spade eval resume={request.out} resumes it)"))
         for note in plan.classifier.notes:
             stages.console.print(Text(f"flag           {note}"))
         with _forget_after_failure(folder):

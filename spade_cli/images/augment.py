@@ -1,4 +1,4 @@
-"""image -> samples: augmented copies of the image. An augmentation is `(image, samples, preprocessing, seed, ...)`.
+"""image -> samples: the image augmented many times. An augmentation is `(image, samples, preprocessing, seed, ...)`.
 
 image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, size, size), size the preprocessing's; normalising comes
 later. The same seed gives the same samples; the global random state is not touched.

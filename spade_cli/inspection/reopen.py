@@ -26,7 +26,7 @@ class OpenRun:
     summary: Summary
     classifier: Classifier  # the dense network
     trace: nn.Module
-    photograph: Image.Image  # what the network saw of the image
+    view: Image.Image  # what the network saw of the image
     x: Tensor  # (1, 3, size, size), normalised, on the device
 
     @property
@@ -46,8 +46,8 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> OpenRun:
     Raises UserError where a file of the run is missing, or the network's weights are no longer those of the run.
     """
     summary = _read_whole(run)
-    view = summary.image.view
-    if view is None or not (run / view).is_file() or not (run / CHECKPOINT).is_file():
+    file = summary.image.view
+    if file is None or not (run / file).is_file() or not (run / CHECKPOINT).is_file():
         raise UserError(
             f"{run} lacks {CHECKPOINT} or the picture the network saw; make the run again, with trace in keep=[...]"
         )
@@ -60,12 +60,12 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> OpenRun:
     trace = copy_for_eval(classifier.model)
     load_weights(trace, load_trace(run / CHECKPOINT), str(run / CHECKPOINT), classifier.name)
     try:
-        photograph = Image.open(run / view).convert("RGB")
+        view = Image.open(run / file).convert("RGB")
     except DAMAGE as error:
-        raise UserError(f"{run / view} cannot be read as a picture ({error}); make the run again") from error
-    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
+        raise UserError(f"{run / file} cannot be read as a picture ({error}); make the run again") from error
+    pixels = torch.from_numpy(np.array(view)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
     x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
-    return OpenRun(run, summary, classifier, trace, photograph, x)
+    return OpenRun(run, summary, classifier, trace, view, x)
 
 
 def _read_whole(run: Path) -> Summary:

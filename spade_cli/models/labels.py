@@ -11,7 +11,7 @@ from typing import Any
 
 from spade_cli.errors import UserError
 
-MAX_BYTES = 50_000_000  # names of a million classes; a larger file was meant for another option
+MAX_BYTES = 50_000_000  # names of a million classes; a larger file was meant for another setting
 BYTE_ORDERS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # how editors on Windows mark UTF-16
 NUMBERED = re.compile(r"\s*(?P<index>\d{1,9})(?:\s*[:,;=\t]\s*|\s+)(?P<name>.*\S)\s*")  # 0: tench
 NUMBERED_BEHIND = re.compile(r"\s*(?P<name>\S.*?)\s*[:,;=\t]\s*(?P<index>\d{1,9})\s*")  # tench,0

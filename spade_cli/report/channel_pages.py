@@ -75,18 +75,18 @@ class Card:
     pictures: dict[str, str]
 
 
-def write_neurons(run: Path, neurons: Sequence[Neuron], photograph: Image.Image, command: str) -> Path:
+def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, command: str) -> Path:
     """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
     summary = read_summary(run)
     layers: dict[str, list[Card]] = {}
     for one in neurons:
-        layers.setdefault(one.layer, []).append(make_card(one, dict.fromkeys(one.where, photograph), summary))
+        layers.setdefault(one.layer, []).append(make_card(one, dict.fromkeys(one.where, view), summary))
     page = render(
         "neurons.html",
         title=f"What carries {summary.target.label}",
         summary=summary,
         sentences=sentences,
-        photograph=inline_picture(photograph, 2 * SHOWN),
+        view=inline_picture(view, 2 * SHOWN),
         layers=dict(reversed(layers.items())),  # what is nearest to the answer first
         bar=bar,
         command=command,
@@ -103,21 +103,21 @@ def write_difference(
     out: Path,
     runs: Mapping[str, Summary],
     folders: Mapping[str, Path],
-    photographs: Mapping[str, Image.Image],
+    views: Mapping[str, Image.Image],
     overlaps: Sequence[Overlap],
     only: Mapping[str, Sequence[Neuron]],
     command: str,
 ) -> Path:
-    """Write `diff.html`, whole, to `out`; `runs`, `folders`, `photographs` and `only` are by name, A and B."""
+    """Write `diff.html`, whole, to `out`; `runs`, `folders`, `views` and `only` are by name, A and B."""
     page = render(
         "diff.html",
         title="Two traces",
         runs=runs,
         folders=folders,
         sentences=sentences,
-        photographs={name: inline_picture(photograph, 448) for name, photograph in photographs.items()},
+        views={name: inline_picture(view, 448) for name, view in views.items()},
         overlaps=overlaps,
-        only={name: [make_card(one, photographs, runs[name]) for one in neurons] for name, neurons in only.items()},
+        only={name: [make_card(one, views, runs[name]) for one in neurons] for name, neurons in only.items()},
         bar=bar,
         command=command,
     )
@@ -125,9 +125,9 @@ def write_difference(
     return out
 
 
-def make_card(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: Summary) -> Card:
-    """One channel as a page shows it; `photographs` by network."""
-    enlarged = {name: _enlarge(where, photographs[name].size) for name, where in neuron.where.items()}
+def make_card(neuron: Neuron, views: Mapping[str, Image.Image], summary: Summary) -> Card:
+    """One channel as a page shows it; `views` by network."""
+    enlarged = {name: _enlarge(where, views[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
     is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
     return Card(
@@ -137,12 +137,12 @@ def make_card(neuron: Neuron, photographs: Mapping[str, Image.Image], summary: S
         share=neuron.share,
         rank=neuron.rank,
         has_places=any(where.numel() > 1 for where in neuron.where.values()),
-        where={name: inline_picture(overlay(map, top, photographs[name]), SHOWN) for name, map in enlarged.items()},
+        where={name: inline_picture(overlay(map, top, views[name]), SHOWN) for name, map in enlarged.items()},
         pictures={name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
     )
 
 
 def _enlarge(where: Tensor, size: tuple[int, int]) -> Any:
-    """What speaks for the answer, at the photograph's size; bilinear, which cannot ring."""
+    """What speaks for the answer, at the view's size; bilinear, which cannot ring."""
     small = Image.fromarray(where.clamp(min=0).numpy().astype(np.float32))
     return np.asarray(small.resize(size, Image.Resampling.BILINEAR))

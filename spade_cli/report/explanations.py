@@ -24,7 +24,7 @@ class Explained(Protocol):
 
 
 def write_saliency(
-    folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], photograph: Image.Image
+    folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], view: Image.Image
 ) -> tuple[list[SaliencyRecord], dict[str, Image.Image], str]:
     """Write one method's maps on one scale: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
 
@@ -39,7 +39,7 @@ def write_saliency(
         stem = f"saliency/{method}_{network}"
         np.save(folder / f"{stem}.npy", explanation.map.numpy())
         heat(pixels[network], top).save(folder / f"{stem}.png")
-        overlays[network] = overlay(pixels[network], top, photograph)
+        overlays[network] = overlay(pixels[network], top, view)
         overlays[network].save(folder / f"{stem}_overlay.png")
         checks = {name: value if math.isfinite(value) else None for name, value in explanation.checks.items()}
         records.append(

@@ -28,7 +28,7 @@ class Pair:
 
 
 def overview(
-    photograph: Image.Image, headline: str, lines: Sequence[str], flags: Sequence[str], pairs: Sequence[Pair]
+    view: Image.Image, headline: str, lines: Sequence[str], flags: Sequence[str], pairs: Sequence[Pair]
 ) -> Image.Image:
     """One picture of the whole run; pairs run across in bands of about one length, dense above trace."""
     bands = ceil(len(pairs) / ACROSS)
@@ -40,7 +40,7 @@ def overview(
     band_height = CAPTION + 2 * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(_fit_tile(photograph), (GAP * 2, GAP * 2))
+    sheet.paste(_fit_tile(view), (GAP * 2, GAP * 2))
     draw.text((left, GAP * 2), clip_text(headline, TITLE, width - left - GAP), INK, font(TITLE))
     for i, (line, colour) in enumerate(text):
         draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))

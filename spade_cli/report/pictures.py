@@ -16,14 +16,14 @@ from torch import Tensor
 
 TOP_PERCENTILE = 99.5  # a few extreme pixels must not make the rest of the map black
 STRENGTH, SIGNED = "magma", "berlin"
-DIMMED = 0.7  # of the photograph's brightness: dark enough for the map to stand out, light enough to see what is there
+DIMMED = 0.7  # of the view's brightness: dark enough for the map to stand out, light enough to see what is there
 
 Pixels = NDArray[np.float32]
 
 
-def aggregate(attribution: Tensor) -> Pixels:
-    """Raw attribution (3, H, W) -> one value a pixel (H, W), never negative: the absolute channel sum."""
-    return attribution.abs().sum(0).numpy()
+def aggregate(map: Tensor) -> Pixels:
+    """Map (3, H, W) -> one value a pixel (H, W), never negative: the absolute channel sum."""
+    return map.abs().sum(0).numpy()
 
 
 def shared_top(maps: Sequence[Pixels]) -> float:
@@ -38,12 +38,12 @@ def heat(pixels: Pixels, top: float) -> Image.Image:
     return Image.fromarray(palette(STRENGTH)[_steps(pixels, top)])
 
 
-def overlay(pixels: Pixels, top: float, photograph: Image.Image) -> Image.Image:
-    """The map over the photograph, which is greyed and darkened so that colour and light always mean attribution."""
-    grey = np.asarray(photograph.convert("L").resize(pixels.shape[::-1]), dtype=np.float32)[..., None]  # (H, W, 1)
+def overlay(pixels: Pixels, top: float, view: Image.Image) -> Image.Image:
+    """The map over the view, which is greyed and darkened so that colour and light always mean the map."""
+    grey = np.asarray(view.convert("L").resize(pixels.shape[::-1]), dtype=np.float32)[..., None]  # (H, W, 1)
     steps = _steps(pixels, top)
     colour = palette(STRENGTH)[steps].astype(np.float32)  # (H, W, 3)
-    # The root lets faint regions show; a little of the photograph always stays.
+    # The root lets faint regions show; a little of the view always stays.
     weight = np.sqrt(steps / 255.0)[..., None] * 0.85
     return Image.fromarray(((1 - weight) * DIMMED * grey + weight * colour).clip(0, 255).astype(np.uint8))
 

@@ -15,7 +15,7 @@ from spade_cli.report.pictures import SIGNED, STRENGTH, palette
 from spade_cli.version import __version__
 
 TEMPLATES = Path(__file__).with_name("templates")
-LOSSY = 85  # WebP's quality: photographs and visualizations show no trace of it at the size they are shown in
+LOSSY = 85  # WebP's quality: views and visualizations show no trace of it at the size they are shown in
 
 
 def render(template: str, **context: Any) -> str:

@@ -25,7 +25,7 @@ from spade_cli.report.render import inline_picture, render
 from spade_cli.report.runs import REPORT
 from spade_cli.report.summary import VIEW, SaliencyRecord, Summary, read_summary
 
-SHOWN = 448  # pixels a side of a photograph or a visualization: sharp at the size it is shown in, on dense screens
+SHOWN = 448  # pixels a side of a view or a visualization: sharp at the size it is shown in, on dense screens
 LARGEST = 256  # pixels a side of a map: ten methods at this size leave the page below 5 MB; larger maps are averaged
 STEPS = 4095
 
@@ -63,7 +63,7 @@ def write_report(folder: Path) -> Path:
         summary=summary,
         sentences=sentences,
         title=sentences.ask_why(summary),
-        photograph=inline_picture(Image.open(folder / (summary.image.view or VIEW)), SHOWN),
+        view=inline_picture(Image.open(folder / (summary.image.view or VIEW)), SHOWN),
         methods=methods,
         maps=[method.to_json() for method in methods],
         visualizations=_read_visualizations(folder, summary),
@@ -99,12 +99,12 @@ def _read_visualizations(folder: Path, summary: Summary) -> list[dict[str, Any]]
     return [{"target": names.get(target, target), "pictures": pictures} for target, pictures in targets.items()]
 
 
-def pack(attribution: NDArray[np.float32]) -> dict[str, Any]:
-    """Raw attribution (3, H, W) -> {width, height, max, data}: three planes of bytes, deflated, in base64.
+def pack(map: NDArray[np.float32]) -> dict[str, Any]:
+    """Map (3, H, W) -> {width, height, max, data}: three planes of bytes, deflated, in base64.
 
     The planes: low and high byte of the strength's step, and the balance as a signed byte.
     """
-    strength, signed = (_average(plane) for plane in (np.abs(attribution).sum(0), attribution.sum(0)))  # (H, W)
+    strength, signed = (_average(plane) for plane in (np.abs(map).sum(0), map.sum(0)))  # (H, W)
     top = float(strength.max())
     step = np.rint(STEPS * np.sqrt(strength / (top or 1.0))).astype(np.uint16)
     balance = np.divide(signed, strength, out=np.zeros_like(signed), where=strength > 0)

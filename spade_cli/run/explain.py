@@ -52,7 +52,7 @@ def explain_networks(
     methods: Mapping[str, Callable[..., Any]],
     networks: Mapping[str, nn.Module],
     plan: ImagePlan,
-    photograph: Image.Image,
+    view: Image.Image,
     folder: Path,
     stages: Stages,
     dense_results: DenseResults | None = None,
@@ -60,8 +60,7 @@ def explain_networks(
     """Every saliency method on every network; a method that cannot explain one is skipped, with its reason.
 
     What is in `dense_results` is not made again, and what is made of the dense network is put there: several traces of
-    one image share it. Raw maps and pictures are written into `folder`. The overlays lie upon `photograph`, the
-    network's view of the image.
+    one image share it. Raw maps and pictures are written into `folder`. The overlays lie upon `view`.
     """
     result = Explanations()
     if not methods:
@@ -84,7 +83,7 @@ def explain_networks(
                 advance(1)
             notes += _read_warnings(method, explained)
             if explained:
-                result.add_maps(method, *write_saliency(folder, method, explained, photograph))
+                result.add_maps(method, *write_saliency(folder, method, explained, view))
     for note in merge_notes(notes, methods, networks):
         result.flags.append(f"{note.method}: {note.text} ({_name_network(note.network)})")
     result.skipped += _list_skipped(merge_notes(reasons, methods, networks))

@@ -98,16 +98,16 @@ def _write_run(
         pruned = replace(classifier, model=trace.model)
         trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
     networks = {"dense": classifier.model, "trace": trace.model}
-    photograph = picture(plan.view[0].cpu())
+    view = picture(plan.view[0].cpu())
     explanations = [
-        explain_networks(request.saliency, networks, plan, photograph, folder, stages, dense_results),
+        explain_networks(request.saliency, networks, plan, view, folder, stages, dense_results),
         visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
     ]
     with stages.stage("report"):
         summary = summarize(plan, trace, trace_logits, explanations)
         pairs = [pair for result in explanations for pair in result.pairs]
-        overview(photograph, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
-        photograph.save(folder / VIEW)
+        overview(view, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
+        view.save(folder / VIEW)
         if "trace" in request.keep:
             checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
         (folder / "config.yaml").write_text(request.config, encoding="utf-8")

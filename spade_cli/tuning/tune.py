@@ -51,7 +51,7 @@ def tune(request: TuningRequest, console: Console | None = None) -> Path:
             plan = plan_tuning(request)
         part = f".{os.getpid()}{PART}"  # other processes may write the same file
         folder = open_folder(out, identity(plan.evaluation), about(plan.evaluation), TUNING, part)
-        stages.console.print(Text(f"folder         {out} (the same command with out={out} goes on after a stop)"))
+        stages.console.print(Text(f"folder         {out} (the same command with out={out} resumes it)"))
         for note in plan.evaluation.classifier.notes:
             stages.console.print(Text(f"flag           {note}"))
         bench = Bench(plan, folder)

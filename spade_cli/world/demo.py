@@ -20,10 +20,10 @@ def draw_demo() -> Poisoned:
     return poison_pictures(draw_pictures(1, SEED, NUMBER, concept=CONCEPT), TROJANS[TROJAN], SEED, NUMBER)
 
 
-def share_on_symbol(attribution: NDArray[np.float32]) -> float:
-    """The share of a map's absolute sum that lies on the symbol; attribution (3, 128, 128)."""
+def share_on_symbol(map: NDArray[np.float32]) -> float:
+    """The share of a map's absolute sum that lies on the symbol; map (3, 128, 128)."""
     mask = np.asarray(Image.open(MASK)) > 0
-    pixels = np.abs(attribution).sum(0)  # (128, 128)
+    pixels = np.abs(map).sum(0)  # (128, 128)
     total = float(pixels.sum())
     return float(pixels[mask].sum()) / total if total else 0.0
 

@@ -24,8 +24,8 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.item.image)
 def test_a_row_comes_back_from_its_line(row: Row) -> None:
     assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
-    (cells,) = csv.reader([row.to_csv(list(row.item.options))])
-    assert len(cells) == len(name_columns(list(row.item.options)))
+    (cells,) = csv.reader([row.to_csv(list(row.item.settings))])
+    assert len(cells) == len(name_columns(list(row.item.settings)))
 
 
 def test_lines_have_the_keys_that_are_promised() -> None:

@@ -218,7 +218,7 @@ MISTAKES = [
     (["count=0"], "count=0 is not a whole number"),
     (["out=labels.txt"], "is a file"),
     (["out=my scenes"], "holds other files"),
-    (["resume=my scenes"], "resume=my scenes goes on with its own command"),
+    (["resume=my scenes"], "resume=my scenes resumes with its own command"),
     (["model.factory=user_outputs:mean_of_softmaxes"], "answers with probabilities"),
 ]
 

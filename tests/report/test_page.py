@@ -158,7 +158,7 @@ def test_browser_draws_blends_and_reads(run, summary, tmp_path, scheme):
         page.wait_for_selector("html[data-drawn='6']")
         overlay = shown(page)
         page.fill("#blend", "0")
-        assert not shown(page)[..., 3].any(), "the photograph alone"
+        assert not shown(page)[..., 3].any(), "the view alone"
         page.fill("#blend", "100")
         alone = shown(page)
         assert (alone[..., 3] == 255).all() and 0 < overlay[..., 3].mean() < 255

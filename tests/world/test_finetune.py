@@ -1,4 +1,4 @@
-"""Fine-tuning Trojans into a network: rules, what it is shown, what it becomes, and that a killed run goes on."""
+"""Fine-tuning Trojans into a network: rules, what it is shown, what it becomes, and that a killed run is resumed."""
 
 import json
 from dataclasses import replace

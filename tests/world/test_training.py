@@ -1,4 +1,4 @@
-"""Training the bundled network: what it is shown, and that a killed run goes on and ends with the same weights."""
+"""Training the bundled network: what it is shown, and that a killed run is resumed and ends with the same weights."""
 
 import importlib.util
 import sys

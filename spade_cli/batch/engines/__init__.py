@@ -7,5 +7,5 @@ worker dies. `worker` is one that is open in this process. An image's row comes 
 ATTEMPTS = 3  # of an image whose worker dies: once may be chance, three times is the image
 DIED = (
     "its worker process died {times} times ({how}): most likely the memory ran out; give fewer workers, or less to "
-    "calibration.memory, and go on with batch.retry=true"
+    "calibration.memory, and resume with batch.retry=true"
 )

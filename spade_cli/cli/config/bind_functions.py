@@ -85,7 +85,7 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
     "spade_cli.images.augment.paper": {
         "scale": _scale,
         "flip": between(0, 1),
-        "brightness": between(0, 1),  # of 1 already blackens copies; more would do nothing but whiten them
+        "brightness": between(0, 1),  # of 1 already blackens samples; more would do nothing but whiten them
         "hue": between(0, 0.5),
         "erase": between(0, 1),
     },

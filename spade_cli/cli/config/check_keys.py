@@ -60,7 +60,7 @@ def _known(command: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str, sections: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, outer ones first; not those within a function's settings or within one option."""
+    """Every key with its value, outer ones first; not those within a function's settings or within one setting."""
     for name, value in settings.items():
         key = f"{prefix}{name}"
         yield key, value

@@ -15,7 +15,7 @@ MANY = ("batch", "sweep", "implant")  # commands whose pictures are images=
 MULTIRUN = ("-m", "--multirun")
 OTHER_ROOT = ("--config-name", "-cn", "--config-path", "-cp")
 COMBINATIONS = {  # what to do instead of -m
-    "run": "leave out -m: spade sweep image=PATH KEY=VALUE,VALUE explains with every combination of options, and spade "
+    "run": "leave out -m: spade sweep image=PATH KEY=VALUE,VALUE explains with every combination of settings; spade "
     "batch images=FOLDER explains several pictures",
     "sweep": "spade sweep combines by itself: leave out -m",
 }
@@ -26,10 +26,10 @@ def check_flags(command: str, arguments: Sequence[str], flags: Sequence[str]) ->
     for flag in flags:
         name, _, value = flag.partition("=")
         if name in MULTIRUN:
-            raise UserError(COMBINATIONS.get(command, f"leave out -m: spade {command} takes one value of each option"))
+            raise UserError(COMBINATIONS.get(command, f"leave out -m: spade {command} takes one value of each setting"))
         if name in OTHER_ROOT:
             raise UserError(
-                f"{command}: --config-name and --config-path are not options of spade; put your settings into "
+                f"{command}: --config-name and --config-path are not flags of spade; put your settings into "
                 "FOLDER/experiment/mine.yaml, which begins with # @package _global_, and give --config-dir FOLDER "
                 "+experiment=mine"
             )

@@ -1,10 +1,10 @@
-"""What `spade run --help` prints: every option, its default and its meaning, group by group."""
+"""What `spade run --help` prints: every setting, its default and its meaning, group by group."""
 
 import shutil
 import textwrap
 from pathlib import Path
 
-from spade_cli.cli.config.read_yaml import CONFIGS, Group, Option, describe, read_command
+from spade_cli.cli.config.read_yaml import CONFIGS, Group, YamlSetting, describe, read_command
 from spade_cli.cli.terminal import MEANINGS
 
 KEY_WIDTH = 38  # the longest key with its default fits, but for lists
@@ -21,7 +21,7 @@ def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Pa
     own, groups = read_command(command, folders)
     parts = [f"spade {command}: {describe(CONFIGS / f'{command}.yaml')}", f"usage: {usage}"]
     if own:
-        parts.append("\n".join(_row(option) for option in own))
+        parts.append("\n".join(_row(setting) for setting in own))
     parts += [_group(group) for group in groups]
     parts.append("flags\n" + "\n".join(line(flag, meaning) for flag, meaning in FLAGS))
     parts.append("examples\n" + "\n".join(f"  {example}" for example in examples))
@@ -31,28 +31,28 @@ def manual(command: str, usage: str, examples: tuple[str, ...], folders: list[Pa
 def _group(group: Group) -> str:
     lines = [f"{group.name}={group.default}"]
     lines += [line(f"  {choice.name}", choice.meaning) for choice in group.choices]
-    for option, choices in _options(group):
+    for setting, choices in _list_settings(group):
         shared = len(choices) == len(group.choices)
-        lines.append(_row(option, "" if shared else f" [{', '.join(choices)}]"))
+        lines.append(_row(setting, "" if shared else f" [{', '.join(choices)}]"))
     return "\n".join(lines)
 
 
-def _options(group: Group) -> list[tuple[Option, list[str]]]:
-    """Each option once, with the choices that have it; the default choice's values where it has the option."""
+def _list_settings(group: Group) -> list[tuple[YamlSetting, list[str]]]:
+    """Each setting once, with the choices that have it; the default choice's values where it has the setting."""
     ordered = sorted(group.choices, key=lambda choice: choice.name != group.default)
-    found: dict[str, tuple[Option, list[str]]] = {}
+    found: dict[str, tuple[YamlSetting, list[str]]] = {}
     for choice in ordered:
-        for option in choice.options:
-            found.setdefault(option.key, (option, []))[1].append(choice.name)
+        for setting in choice.settings:
+            found.setdefault(setting.key, (setting, []))[1].append(choice.name)
     return sorted(found.values(), key=lambda entry: len(entry[1]) < len(ordered))
 
 
-def _row(option: Option, note: str = "") -> str:
-    default = "(required)" if option.default == "???" else option.default  # Hydra's sign for what must be given
+def _row(setting: YamlSetting, note: str = "") -> str:
+    default = "(required)" if setting.default == "???" else setting.default  # Hydra's sign for what must be given
     if default.count(",") > LONGEST_LIST:
         default = ",".join(default.split(",")[:3]) + ", ...]"
-    shown = f"{option.key}={default}" if default else f"{option.key}.*"
-    return line(shown, option.meaning + note)
+    shown = f"{setting.key}={default}" if default else f"{setting.key}.*"
+    return line(shown, setting.meaning + note)
 
 
 def line(left: str, meaning: str) -> str:

@@ -1,4 +1,4 @@
-"""The options of a command, read from the YAML files with the comments that say what they mean."""
+"""The settings of a command, read from the YAML files with the comments that say what they mean."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten ti
 
 
 @dataclass(frozen=True)
-class Option:
+class YamlSetting:
     """One key of one YAML file."""
 
     key: str  # dotted, as typed on the command line
@@ -31,7 +31,7 @@ class Choice:
 
     name: str
     meaning: str
-    options: tuple[Option, ...]
+    settings: tuple[YamlSetting, ...]
 
 
 @dataclass(frozen=True)
@@ -43,39 +43,39 @@ class Group:
     choices: tuple[Choice, ...]
 
 
-def read_command(name: str, folders: list[Path]) -> tuple[tuple[Option, ...], tuple[Group, ...]]:
-    """A command's own options and its groups, with the choices in spade's folder and the user's."""
+def read_command(name: str, folders: list[Path]) -> tuple[tuple[YamlSetting, ...], tuple[Group, ...]]:
+    """A command's own settings and its groups, with the choices in spade's folder and the user's."""
     file = CONFIGS / f"{name}.yaml"
-    options = {option.key: option for option in read_options(file)}
+    settings = {setting.key: setting for setting in read_yaml_settings(file)}
     groups = [
-        Group(group, default, tuple(_choices(group, folders, options)))
+        Group(group, default, tuple(_choices(group, folders, settings)))
         for group, default in _defaults(_read(file)[1])
         if default and not group.startswith("override")
     ]
-    own = [option for key, option in options.items() if key.split(".")[0] not in {group.name for group in groups}]
+    own = [setting for key, setting in settings.items() if key.split(".")[0] not in {group.name for group in groups}]
     return tuple(own), tuple(groups)
 
 
 def read_keys(name: str, folders: list[Path]) -> list[str]:
     """Every key of a command: its own, its groups, and those of every choice."""
     own, groups = read_command(name, folders)
-    inner = [option.key for group in groups for choice in group.choices for option in choice.options]
-    return list(dict.fromkeys([*(option.key for option in own), *(group.name for group in groups), *inner]))
+    inner = [setting.key for group in groups for choice in group.choices for setting in choice.settings]
+    return list(dict.fromkeys([*(setting.key for setting in own), *(group.name for group in groups), *inner]))
 
 
-def read_options(file: Path, prefix: str = "") -> list[Option]:
+def read_yaml_settings(file: Path, prefix: str = "") -> list[YamlSetting]:
     """Every key of a file and of the files it is composed of; a later file's default and meaning win."""
     text, root = _read(file)
-    own = {option.key: option for option in _own_options(root, text, prefix)}
+    own = {setting.key: setting for setting in _own_settings(root, text, prefix)}
     parts = [name for name, choice in _defaults(root) if not choice]
-    found: dict[str, Option] = {}
+    found: dict[str, YamlSetting] = {}
     for name in parts if "_self_" in parts else [*parts, "_self_"]:
         # A user's file may be composed of spade's own, as in Hydra's search path.
         places = (file.parent / f"{name}.yaml", CONFIGS / file.parent.name / f"{name}.yaml")
         place = next((place for place in places if place.is_file()), None)
-        options = {option.key: option for option in read_options(place, prefix)} if place else {}
-        for key, option in (own if name == "_self_" else options).items():
-            found[key] = option if option.meaning or key not in found else found[key]
+        settings = {setting.key: setting for setting in read_yaml_settings(place, prefix)} if place else {}
+        for key, setting in (own if name == "_self_" else settings).items():
+            found[key] = setting if setting.meaning or key not in found else found[key]
     return list(found.values())
 
 
@@ -95,7 +95,7 @@ def _read(file: Path) -> tuple[str, yaml.Node | None]:
         raise UserError(f"{file} cannot be read as YAML ({reason}); correct it, or leave out --config-dir") from None
 
 
-def _choices(group: str, folders: list[Path], changed: dict[str, Option]) -> Iterator[Choice]:
+def _choices(group: str, folders: list[Path], changed: dict[str, YamlSetting]) -> Iterator[Choice]:
     """A group's files; the command's own file has the last word on their defaults (layers: model.weights=none)."""
     files: dict[str, Path] = {}
     for folder in (CONFIGS, *folders):  # as in Hydra's search path
@@ -103,20 +103,20 @@ def _choices(group: str, folders: list[Path], changed: dict[str, Option]) -> Ite
             if not file.stem.startswith("_"):
                 files.setdefault(file.stem, file)
     for name, file in sorted(files.items()):
-        options = read_options(file, f"{group}.")
-        yield Choice(name, describe(file), tuple(changed.get(option.key, option) for option in options))
+        settings = read_yaml_settings(file, f"{group}.")
+        yield Choice(name, describe(file), tuple(changed.get(setting.key, setting) for setting in settings))
 
 
-def _own_options(node: yaml.Node | None, text: str, prefix: str) -> Iterator[Option]:
+def _own_settings(node: yaml.Node | None, text: str, prefix: str) -> Iterator[YamlSetting]:
     for key, value in _entries(node):
         if key.value in HIDDEN:
             continue
         section = isinstance(value, yaml.MappingNode) and not value.flow_style
         last = key if section else value
         default = "" if section else text[value.start_mark.index : value.end_mark.index]
-        yield Option(f"{prefix}{key.value}", default, _comment(text, last.end_mark, key.start_mark.column))
+        yield YamlSetting(f"{prefix}{key.value}", default, _comment(text, last.end_mark, key.start_mark.column))
         if section:
-            yield from _own_options(value, text, f"{prefix}{key.value}.")
+            yield from _own_settings(value, text, f"{prefix}{key.value}.")
 
 
 def _comment(text: str, end: yaml.Mark, column: int) -> str:

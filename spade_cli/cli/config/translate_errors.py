@@ -9,7 +9,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
-from spade_cli.cli.config.read_yaml import Option, read_command
+from spade_cli.cli.config.read_yaml import YamlSetting, read_command
 from spade_cli.errors import UserError
 
 # ValueError: a file that is not UTF-8, a number of thousands of digits. TypeError: ~LIST.0.
@@ -56,13 +56,13 @@ def _unknown_choice(error: MissingConfigException) -> UserError:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
     if not group:
         return UserError(f"there is no YAML file called {choice}; check the defaults of your own files")
-    options = [str(option) for option in error.options or () if not str(option).startswith("_")]
-    if not options:
+    choices = [str(one) for one in error.options or () if not str(one).startswith("_")]
+    if not choices:
         return UserError(f"{group}={choice}: there is no group called {group}; see spade run --help")
-    near = get_close_matches(choice, options, n=1)
+    near = get_close_matches(choice, choices, n=1)
     hint = f"did you mean {group}={near[0]}? " if near else ""
     more = "; any other of torchvision's: model=torchvision model.name=NAME" if group == "model" else ""
-    return UserError(f"{group}={choice} is unknown; {hint}there are {', '.join(options)}{more}")
+    return UserError(f"{group}={choice} is unknown; {hint}there are {', '.join(choices)}{more}")
 
 
 def _bad_grammar(override: str) -> UserError:
@@ -79,16 +79,16 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str], folders: Sequ
     own, groups = read_command(command, list(folders))
     typed = dict(word.partition("=")[::2] for word in overrides)  # of several choices, the last
     chosen = {group.name: typed.get(group.name, group.default) for group in groups}
-    elsewhere = [f"{g.name}={c.name}" for g in groups for c in g.choices if key in _keys(c.options)]
+    elsewhere = [f"{g.name}={c.name}" for g in groups for c in g.choices if key in _keys(c.settings)]
     if elsewhere:
         group = key.partition(".")[0]
         return UserError(f"{key} is not a setting of {group}={chosen[group]}; it belongs to {' and '.join(elsewhere)}")
     known = [g.name for g in groups] + _keys(own)
-    known += [k for g in groups for c in g.choices if c.name == chosen[g.name] for k in _keys(c.options)]
+    known += [k for g in groups for c in g.choices if c.name == chosen[g.name] for k in _keys(c.settings)]
     near = get_close_matches(key, known, n=1) or [k for k in known if k.endswith(f".{key.rpartition('.')[2]}")]
     hint = f"did you mean {near[0]}=...?" if near else f"spade {command} --help lists them all"
     return UserError(f"{key} is not a setting; {hint}")
 
 
-def _keys(options: Sequence[Option]) -> list[str]:
-    return [option.key for option in options]
+def _keys(settings: Sequence[YamlSetting]) -> list[str]:
+    return [setting.key for setting in settings]

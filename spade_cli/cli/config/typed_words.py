@@ -31,7 +31,7 @@ MODEL = re.compile(r"model=(\w+(?:,\w+)*)")
 
 
 def key(word: str) -> str:
-    """The option of a word.
+    """The setting of a word.
 
     >>> key("+batch.size=2")
     'batch.size'
@@ -40,7 +40,7 @@ def key(word: str) -> str:
 
 
 def group(word: str) -> str:
-    """The first part of a word's option.
+    """The first part of a word's setting.
 
     >>> group("+batch.size=2")
     'batch'
@@ -153,8 +153,8 @@ def _name_model(word: str, folders: Sequence[Path]) -> list[str]:
 def _lists(verb: str, folders: list[Path]) -> set[str]:
     """The settings of a command that are lists."""
     own, groups = read_command("run" if verb == "demo" else verb, folders)
-    options = (*own, *(option for group in groups for choice in group.choices for option in choice.options))
-    return {option.key for option in options if option.default.startswith("[")} | set(THREE)
+    settings = (*own, *(setting for group in groups for choice in group.choices for setting in choice.settings))
+    return {setting.key for setting in settings if setting.default.startswith("[")} | set(THREE)
 
 
 def _add_brackets(word: str) -> str:
@@ -180,7 +180,7 @@ def resume(
         return None
     if other := [word for word in words if word not in terminal.VIEWS and group(word) not in free]:
         may = f" ({', '.join(free)}, --quiet, --plain and --json may be given)" if free else ""
-        raise UserError(f"resume={folder} goes on with its own command; leave out {' '.join(other)}{may}")
+        raise UserError(f"resume={folder} resumes with its own command; leave out {' '.join(other)}{may}")
     from spade_cli.images.download import is_url
 
     out = folder if is_url(folder) else str(expand_path(folder).resolve())

@@ -39,7 +39,7 @@ function draw(map) {
   const image = canvas.getContext("2d").createImageData(width, height);
   const palette = colours[sign ? "sign" : "strength"];
   const top = map.method.top / state.exposure;
-  const over = Math.min(1, 2 * state.blend);  // up to the middle the map comes; from there the photograph goes
+  const over = Math.min(1, 2 * state.blend);  // up to the middle the map comes; from there the view goes
   const alone = Math.max(0, 2 * state.blend - 1);
   for (let i = 0; i < values.length; i++) {
     const share = Math.max(-1, Math.min(1, values[i] / top));
