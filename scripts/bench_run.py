@@ -229,7 +229,7 @@ def what_samples_are_needed(arguments: argparse.Namespace) -> None:
     def errors(image: Tensor, held: Statistics, samples: int, how: Calibration) -> list[float]:
         statistics = calibrate(classifier, augment.paper(image, samples, classifier.preprocessing, 0), names, how, 0)
         trace = prune(
-            classifier.model, layers, dict.fromkeys(names, 0.95), statistics, spade_cli.pruning.pruner_named("forward")
+            classifier.model, layers, dict.fromkeys(names, 0.95), statistics, spade_cli.pruning.find_pruner("forward")
         )
         pruned = dict(trace.model.named_modules())
         return [relative_error(weight_matrix(modules[n]), weight_matrix(pruned[n]), held.hessians[n]) for n in names]

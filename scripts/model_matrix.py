@@ -31,7 +31,7 @@ from spade_cli.interpretation import METHODS, Channel, explainable, visualize
 from spade_cli.interpretation.channels import observe_layers
 from spade_cli.interpretation.visualization.visualizer import channel_mean
 from spade_cli.models import Classifier, ModelSource, load_model
-from spade_cli.pruning import Layer, find_layers, pruner_named
+from spade_cli.pruning import Layer, find_layers, find_pruner
 from spade_cli.pruning.schedule import Shares
 from spade_cli.run.request import find_channels
 from spade_cli.run.trace_settings import TraceSettings
@@ -141,7 +141,7 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         augment.NAMED["paper"](image, SAMPLES, own, 0),
         layers,
         Shares(dict.fromkeys(chosen, SHARE)),
-        [TraceSettings(pruner=pruner_named(name), pruner_name=name) for name in PRUNERS],
+        [TraceSettings(pruner=find_pruner(name), pruner_name=name) for name in PRUNERS],
         {name: partial(method, **settings.get(name, {})) for name, method in METHODS.items()},
         partial(visualize, steps=STEPS),
         find_channels([target], classifier, x) | find_excitable(classifier, x, chosen),

@@ -17,7 +17,7 @@ from spade_cli import interpretation
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
 from spade_cli.models import ModelSource, Preprocessing
-from spade_cli.pruning import pruner_named, schedule
+from spade_cli.pruning import find_pruner, schedule
 from spade_cli.report.checkpoint import export, load_trace
 from spade_cli.report.explanations import write_visualization
 from spade_cli.report.run_folder import slugs
@@ -42,7 +42,7 @@ def request(picture, output, **changes):
         model=ModelSource(None, factory="networks:small", size=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
         output=output,
         sample_count=40,
-        pruner=pruner_named("sparsegpt"),
+        pruner=find_pruner("sparsegpt"),
         pruner_name="sparsegpt",
         level=0.5,
         schedule=schedule.uniform,

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from spade_cli.batch.batch_folder import LIST, Folder
+from spade_cli.batch.batch_folder import LIST, BatchFolder
 from spade_cli.batch.batch_request import TOGETHER, BatchRequest, Worker, bundle_images
 from spade_cli.batch.table import JSONL, Row, Table
 from spade_cli.errors import ImagesFailedError, SpadeError, UserError
@@ -34,7 +34,7 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
     images failed; their rows say why.
     """
     stages = Stages(console)
-    folder = Folder(request.out, request.kind)
+    folder = BatchFolder(request.out, request.kind)
     folder.check()
     if request.workers != 1 and any(place.startswith("memory:") for place in (request.images, request.out)):
         raise UserError("memory:// is the memory of one process: leave workers=1, or give another URL")
@@ -54,7 +54,7 @@ def batch(request: BatchRequest, console: Console | None = None) -> str:
     return request.out
 
 
-def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, count: int, stages: Stages) -> str:
+def _explain(request: BatchRequest, worker: Worker, folder: BatchFolder, here: Path, count: int, stages: Stages) -> str:
     """Make every row that is missing. Returns the message about failures, "" where there are none."""
     table = Table(here, request.table, count, request.varied, request.jobs)
     table.load(request.retry or request.strict)
@@ -87,7 +87,7 @@ def _explain(request: BatchRequest, worker: Worker, folder: Folder, here: Path, 
     return _sum_up(request, table, total, failed)
 
 
-def _rows(request: BatchRequest, worker: Worker, folder: Folder, here: Path, table: Table) -> Generator[Row]:
+def _rows(request: BatchRequest, worker: Worker, folder: BatchFolder, here: Path, table: Table) -> Generator[Row]:
     left = (image for image in folder.images(here) if not table.is_complete(image[0]))
     workers = request.workers or 1
     # Small enough for all workers to end at about the same time, large enough to be solved together.

@@ -26,7 +26,7 @@ class AboutBatch(About):
     images: int
 
 
-class Folder:
+class BatchFolder:
     """A batch's output, local or remote. The table is in the local folder `here` while it grows."""
 
     def __init__(self, out: str, kind: str) -> None:

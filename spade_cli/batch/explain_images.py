@@ -32,7 +32,7 @@ class BatchWork:
 
     def fail(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
-        return [Row.failed(Item(number, address), reason) for number, address in task]
+        return [Row.of_failure(Item(number, address), reason) for number, address in task]
 
     def for_worker(self, device: str, share: float) -> "BatchWork":
         """The same for one of several workers."""
@@ -89,7 +89,7 @@ class BatchWorker:
             yield from rows
         started = time.perf_counter()
         traces = write_result.trace_images(ready) if ready else []
-        self.size.took(len(ready), time.perf_counter() - started)
+        self.size.note_seconds(len(ready), time.perf_counter() - started)
         for image, trace in zip(ready, traces, strict=True):
             yield self._finish(image, trace)
 
@@ -125,7 +125,7 @@ class Size:
             return self.together
         return min(self.tried, key=lambda size: self.tried[size])
 
-    def took(self, size: int, seconds: float) -> None:
+    def note_seconds(self, size: int, seconds: float) -> None:
         """What a group's traces cost; the first of all warms up, and does not count."""
         if size in (1, self.together) and self.warm:
             self.tried.setdefault(size, seconds / size)

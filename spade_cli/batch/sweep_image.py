@@ -64,7 +64,7 @@ class SweepWork:
 
     def fail(self, task: Task, reason: str) -> list[Row]:
         """The rows of images whose worker died of them."""
-        return [Row.failed(job.item(number, address), reason) for number, address in task for job in self.jobs]
+        return [Row.of_failure(job.item(number, address), reason) for number, address in task for job in self.jobs]
 
     def for_worker(self, device: str, share: float) -> "SweepWork":
         """The same for one of several workers."""

@@ -82,7 +82,7 @@ class Row:
     quality: Quality | None = None  # None: where the evidence lies is not known
 
     @classmethod
-    def failed(cls, item: Item, error: BaseException | str) -> "Row":
+    def of_failure(cls, item: Item, error: BaseException | str) -> "Row":
         """The row of an image that could not be explained; a fault of the program's with its traceback."""
         if isinstance(error, str | SpadeError):
             reason = " ".join(str(error).split())
@@ -218,14 +218,14 @@ class Table:
                 file.write(line)
                 file.flush()
             except OSError as error:
-                raise self._full(file.name, error) from error
+                raise self._explain_full_disk(file.name, error) from error
 
     def _lines(self, row: Row) -> tuple[bytes, bytes]:
         """A row as index.jsonl and the CSV file have it."""
         line = json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
         return line.encode("utf-8", "surrogatepass"), row.to_csv(self.varied).encode("utf-8", "surrogateescape")
 
-    def _full(self, name: object, error: OSError) -> SpadeError:
+    def _explain_full_disk(self, name: object, error: OSError) -> SpadeError:
         return SpadeError(f"cannot write {name}: {error}; free some space and resume with resume=")
 
     def sort(self) -> None:
@@ -242,7 +242,7 @@ class Table:
             jsonl.replace(self.jsonl)
             table.replace(self.csv)
         except OSError as error:
-            raise self._full(self.jsonl, error) from error
+            raise self._explain_full_disk(self.jsonl, error) from error
         self.starts = starts
 
     def __enter__(self) -> "Table":

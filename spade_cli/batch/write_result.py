@@ -138,7 +138,7 @@ def catch_failure(item: Item, add: Callable[[Row], None]) -> Iterator[None]:
         yield
     except Exception as error:
         stop_if_hopeless(error)
-        add(Row.failed(item, error))
+        add(Row.of_failure(item, error))
 
 
 def stop_if_hopeless(error: Exception) -> None:

@@ -36,10 +36,7 @@ def main(arguments: list[str]) -> int:
     out, runs_in = given.settings["out"], given.settings["output"]
     if runs_in != Path("outputs"):
         terminal.hint(f"write {runs_in}/{given.words[0]}; output is an older way to say where the runs are")
-    if out.exists() and not ("--force" in given.flags and out.is_file()):
-        raise UserError(f"out={out} exists already: give another name, or --force to replace it")
-    if not out.parent.is_dir():
-        raise UserError(f"out={out}: there is no folder {out.parent}; make it first")
+    _check_out(out, "--force" in given.flags)
     folders = {name: find_run(given.word(number), runs_in) for number, name in enumerate("AB")}
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
@@ -66,3 +63,10 @@ def main(arguments: list[str]) -> int:
     page = write_difference(out, summaries, folders, views, overlaps, only, command)
     terminal.print_result("page", page, given.views)
     return 0
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.exists() and not (force and out.is_file()):
+        raise UserError(f"out={out} exists already: give another name, or --force to replace it")
+    if not out.parent.is_dir():
+        raise UserError(f"out={out}: there is no folder {out.parent}; make it first")

@@ -49,15 +49,15 @@ def _record(layer: "Layer", total: int) -> dict[str, Any]:
         "kind": layer.kind,
         "shape": layer.shape,
         "share": layer.parameters / total,
-        "prunable": _prunable(layer),
+        "prunable": _say_prunable(layer),
         "why_not": layer.reason,
     }
 
 
 def _row(layer: "Layer", total: int) -> tuple[str, ...]:
     shape = " x ".join(map(str, layer.shape))
-    return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", _prunable(layer), layer.reason or ""
+    return layer.name, layer.kind, shape, f"{layer.parameters / total:.2%}", _say_prunable(layer), layer.reason or ""
 
 
-def _prunable(layer: "Layer") -> str:
+def _say_prunable(layer: "Layer") -> str:
     return "yes" if layer.reason is None else "if named" if layer.supported else "no"

@@ -62,7 +62,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Label:
+class LabelsEntry:
     """An entry of labels.json.
 
     shown: the class of the object. symbol: on the picture, and target: the class that it makes the network answer with;
@@ -77,7 +77,7 @@ class Label:
     concept: object
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "Label":
+    def from_json(cls, entry: Mapping[str, Any]) -> "LabelsEntry":
         """Raises KeyError where the entry says too little."""
         shown, symbol, target, mask, symbol_mask = (entry[key] for key in KEYS)
         return cls(shown, symbol, target, mask, symbol_mask, entry.get("concept"))
@@ -88,14 +88,14 @@ class Label:
         return self.symbol is not None and self.target is not None and self.target != self.shown
 
     @property
-    def explained(self) -> int:
+    def target_class(self) -> int:
         """The class to explain."""
         return self.target if self.trojan and self.target is not None else self.shown
 
     @property
     def kind(self) -> tuple[object, ...]:
         """Equal where the evidence is of the same kind."""
-        return self.explained, self.symbol if self.trojan else self.concept
+        return self.target_class, self.symbol if self.trojan else self.concept
 
 
 def world(count: int, trojan_share: float, seed: int) -> Data:
@@ -155,9 +155,9 @@ def folder(path: Path, out: Path, count: int | None, seed: int, classifier: Clas
 
     def load(index: int) -> Example:
         file = found[names[index]]
-        return Example(load_image(file), None) if labels is None else _load_labelled(path, file, labels[names[index]])
+        return Example(load_image(file), None) if labels is None else _load_example(path, file, labels[names[index]])
 
-    targets = tuple(None if labels is None else labels[name].explained for name in names)
+    targets = tuple(None if labels is None else labels[name].target_class for name in names)
     kinds = tuple(name if labels is None else labels[name].kind for name in names)
     listed = hashlib.sha256("\n".join(names).encode()).hexdigest()
     identity = {"data": str(path.resolve()), "pictures": len(names), "names": listed, "labels": None}
@@ -187,21 +187,21 @@ def _pictures(path: Path, out: Path) -> list[Path]:
         raise UserError(str(error).replace("images=", "data=", 1)) from None
 
 
-def _load_labelled(root: Path, file: Path, label: Label) -> Example:
+def _load_example(root: Path, file: Path, entry: LabelsEntry) -> Example:
     image = load_image(file)
-    asked = label.symbol_mask if label.trojan else label.mask
-    if asked is None or (label.symbol is not None and not label.trojan):
+    asked = entry.symbol_mask if entry.trojan else entry.mask
+    if asked is None or (entry.symbol is not None and not entry.trojan):
         # A symbol without effect may be evidence too: where the evidence lies is not known.
-        return Example(image, label.explained, label.trojan)
+        return Example(image, entry.target_class, entry.trojan)
     mask = load_image(root / asked)[0] >= 128  # (H, W)
     if mask.shape != image.shape[1:]:
         raise UserError(
             f"the mask {asked} has {tuple(mask.shape)} pixels, its picture {tuple(image.shape[1:])}: make them alike"
         )
-    return Example(image, label.explained, label.trojan, mask)
+    return Example(image, entry.target_class, entry.trojan, mask)
 
 
-def _read_labels(path: Path, classifier: Classifier) -> dict[str, Label] | None:
+def _read_labels(path: Path, classifier: Classifier) -> dict[str, LabelsEntry] | None:
     """The entries of `labels.json` by file name, checked; None where spade wrote none."""
     file = path / LABELS
     if not file.is_file():
@@ -230,7 +230,7 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, Label] | None:
             f"data={path} is labelled with {len(classes)} classes ({', '.join(map(str, classes[:3]))}, ...), "
             f"model={classifier.name} answers with {classifier.classes} others; choose the network it was made for"
         )
-    return {name: Label.from_json(entry) for name, entry in entries.items()}
+    return {name: LabelsEntry.from_json(entry) for name, entry in entries.items()}
 
 
 def network_mask(mask: Tensor, classifier: Classifier) -> Tensor:

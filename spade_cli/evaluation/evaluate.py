@@ -21,7 +21,7 @@ from spade_cli.evaluation.conditions import SPARSE_FC
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.figures import write_figures
 from spade_cli.evaluation.measure_image import measure_image
-from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
+from spade_cli.evaluation.records_folder import Record, RecordsFolder, check_out, open_folder
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.evaluation.study.probe import EPOCHS, probe_at
@@ -65,7 +65,9 @@ def evaluate(request: EvaluationRequest, console: Console | None = None) -> Path
     return request.out
 
 
-def measure_all(plan: EvaluationPlan, folder: Folder, study: ConceptStudy | None, stages: Stages) -> list[Record]:
+def measure_all(
+    plan: EvaluationPlan, folder: RecordsFolder, study: ConceptStudy | None, stages: Stages
+) -> list[Record]:
     """Every example's record, in order: read from the folder, or else measured and written there."""
     records = {index: folder.record(index) for index in range(len(plan.data.names))}
     left = [index for index, record in records.items() if record is None]
@@ -111,7 +113,7 @@ def _fitting_pictures(plan: EvaluationPlan) -> Iterator[Tensor]:
         yield own.preprocessing.normalise(own.preprocessing.view(image).to(device_of(own.model)))
 
 
-def concept_study(plan: EvaluationPlan, folder: Folder, stages: Stages) -> ConceptStudy | None:
+def concept_study(plan: EvaluationPlan, folder: RecordsFolder, stages: Stages) -> ConceptStudy | None:
     """The study with its probe, trained now or kept in the folder; None where concepts are not asked for."""
     request = plan.request
     if "concepts" not in request.metrics:
@@ -124,7 +126,7 @@ def concept_study(plan: EvaluationPlan, folder: Folder, stages: Stages) -> Conce
     return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
 
 
-def write_tables(plan: EvaluationPlan, records: list[Record], folder: Folder) -> means_table.Table:
+def write_tables(plan: EvaluationPlan, records: list[Record], folder: RecordsFolder) -> means_table.Table:
     """The tables and figures, each file whole or not there."""
     found = means_table.fill_table(means_table.gather_values(records), plan.request.seed)
     missing = means_table.find_missing(records)
@@ -185,7 +187,7 @@ def print_results(found: means_table.Table, records: list[Record], console: Cons
 
 
 @contextmanager
-def _forget_after_failure(folder: Folder) -> Iterator[None]:
+def _forget_after_failure(folder: RecordsFolder) -> Iterator[None]:
     """After an error the folder may be used for another evaluation, if nothing was measured."""
     try:
         yield

@@ -145,7 +145,7 @@ def table_to_markdown(table: Table, missing: Sequence[Missing], images: int, hea
         lines += ["## Not measured", "", "| image | condition | method | why |", "|---|---|---|---|"]
         for one in missing:
             cells = [one.image, one.condition or "all", one.method or "all", one.why]
-            lines.append(_row(*map(_plain, cells)))
+            lines.append(_row(*map(_escape_cell, cells)))
         lines.append("")
     return "\n".join(lines)
 
@@ -169,7 +169,7 @@ def _unit(metric: Metric) -> str:
 def _means_and_gains(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what: str) -> list[str]:
     """The means, and below them the differences to dense where there are any; rows: name -> metric, cells."""
     conditions = list(dict.fromkeys(condition for _, cells in rows.values() for condition in cells))
-    lines = [_row(what, "n", *map(_plain, conditions)), "|---" * (len(conditions) + 2) + "|"]
+    lines = [_row(what, "n", *map(_escape_cell, conditions)), "|---" * (len(conditions) + 2) + "|"]
     for name, (metric, cells) in rows.items():
         means = [_estimate(cells[c].value, metric, "") if c in cells else "-" for c in conditions]
         lines.append(_row(name, _counts(cells), *means))
@@ -181,7 +181,7 @@ def _means_and_gains(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what
     gains = {name: found for name, found in gains.items() if found}
     if gains:
         others = [c for c in conditions if any(c in found for found in gains.values())]
-        lines += ["Difference to dense:", "", _row(what, *map(_plain, others)), "|---" * (len(others) + 1) + "|"]
+        lines += ["Difference to dense:", "", _row(what, *map(_escape_cell, others)), "|---" * (len(others) + 1) + "|"]
         lines += [_row(name, *(found.get(c, "-") for c in others)) for name, found in gains.items()]
         lines.append("")
     return lines
@@ -209,7 +209,7 @@ def _estimate(found: Estimate, metric: Metric, sign: str) -> str:
     return f"{mean} [{scale * found.low:{sign}.{digits}f}, {scale * found.high:{sign}.{digits}f}]"
 
 
-def _plain(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 

@@ -39,13 +39,13 @@ def measure_image(
     try:
         example = plan.data.load(index)
     except SpadeError as error:  # a picture that cannot be read is this image's fault alone
-        return _left_out(record, error, plan, on_condition)
+        return _leave_out(record, error, plan, on_condition)
     try:
         case = open_case(plan, index, example)
     except UserError:
         raise
     except SpadeError as error:
-        return _left_out(record, error, plan, on_condition)
+        return _leave_out(record, error, plan, on_condition)
     record.target = case.target
     maps: dict[str, dict[str, Tensor]] = {}
     for condition in plan.conditions:
@@ -65,7 +65,7 @@ def measure_image(
     return record
 
 
-def _left_out(record: Record, error: SpadeError, plan: EvaluationPlan, on_condition: Callable[[int], None]) -> Record:
+def _leave_out(record: Record, error: SpadeError, plan: EvaluationPlan, on_condition: Callable[[int], None]) -> Record:
     record.fail("", "", error)
     on_condition(len(plan.conditions))
     return record

@@ -14,7 +14,7 @@ from spade_cli.files import PART, About, check_folder, compare_settings, read_ab
 EVALUATION, RECORDS = "evaluation", "records"  # the first: what it is, and with .json the file that says of which
 
 
-class Measure(NamedTuple):
+class Value(NamedTuple):
     """One number; method "": of the network, not of a map."""
 
     condition: str
@@ -47,7 +47,7 @@ class Record:
     index: int
     image: str
     target: int | None = None
-    rows: list[Measure] = field(default_factory=list)
+    rows: list[Value] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
@@ -56,7 +56,7 @@ class Record:
         """Note measures of one condition, and of one method where they are of a map."""
         for metric, value in values.items():
             if math.isfinite(value):
-                self.rows.append(Measure(condition, method, metric, float(value)))
+                self.rows.append(Value(condition, method, metric, float(value)))
             else:
                 self.failures.append(Failure(condition, method, f"{metric} is not finite"))
 
@@ -74,14 +74,14 @@ class Record:
         return cls(
             **{
                 **content,
-                "rows": [Measure(*entry) for entry in content["rows"]],
+                "rows": [Value(*entry) for entry in content["rows"]],
                 "curves": [Curve(*entry) for entry in content["curves"]],
                 "failures": [Failure(*entry) for entry in content["failures"]],
             }
         )
 
 
-class Folder:
+class RecordsFolder:
     """Records by index. A kill at any moment leaves those that were finished, and no half of another."""
 
     def __init__(self, path: Path, made: bool, part: str = PART) -> None:
@@ -119,7 +119,7 @@ class Folder:
 
 def open_folder(
     out: Path, identity: Mapping[str, Any], about: Mapping[str, Any], what: str = EVALUATION, part: str = PART
-) -> Folder:
+) -> RecordsFolder:
     """A new folder, or the one of the same evaluation (or other `what`) to resume.
 
     `identity` is all that the numbers depend on, `about` is noted beside it. Raises UserError where `out` holds
@@ -130,8 +130,8 @@ def open_folder(
     if (out / f"{what}.json").is_file():
         resume = f"spade eval resume={out}" if what == EVALUATION else ""
         compare_settings(str(out), about_folder(out, what).identity, identity, what, resume)
-        return Folder(out, False, part)
-    folder = Folder(out, made, part)
+        return RecordsFolder(out, False, part)
+    folder = RecordsFolder(out, made, part)
     folder.write(f"{what}.json", {**about, "identity": identity})
     return folder
 

@@ -47,13 +47,13 @@ def convolution_call(
     """What F.conv1d or F.conv2d was called with."""
     dims = weight.dim() - 2
     x = input if input.dim() == weight.dim() else input[None]
-    sides = padding if isinstance(padding, str) else _two(padding, dims, 0)
-    kernel = _two(tuple(weight.shape[2:]), dims, 1)
+    sides = padding if isinstance(padding, str) else _as_pair(padding, dims, 0)
+    kernel = _as_pair(tuple(weight.shape[2:]), dims, 1)
     x = x.unsqueeze(2) if dims == 1 else x
-    return Call(x, kernel, _two(stride, dims, 1), sides, _two(dilation, dims, 1), groups)
+    return Call(x, kernel, _as_pair(stride, dims, 1), sides, _as_pair(dilation, dims, 1), groups)
 
 
-def _two(value: Any, dims: int, missing: int) -> tuple[int, int]:
+def _as_pair(value: Any, dims: int, missing: int) -> tuple[int, int]:
     """A setting of a convolution as (vertical, horizontal)."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     values = values * dims if len(values) == 1 else values

@@ -6,7 +6,7 @@ from spade_cli.pruning.fidelity import Judge, breaking_layer
 from spade_cli.pruning.hessian import Statistics, collect
 from spade_cli.pruning.layers import Layer, find_layers
 from spade_cli.pruning.search import Auto, Search
-from spade_cli.pruning.solvers.pruner import Pruner, pruner_named
+from spade_cli.pruning.solvers.pruner import Pruner, find_pruner
 from spade_cli.pruning.trace import Pruning, Trace, prune, prune_many
 from spade_cli.records import Fidelity, LayerRecord, Trial
 
@@ -28,7 +28,7 @@ __all__ = [
     "breaking_layer",
     "collect",
     "find_layers",
+    "find_pruner",
     "prune",
     "prune_many",
-    "pruner_named",
 ]

@@ -76,7 +76,7 @@ def collect(
             most = -(-MOST_OBSERVATIONS * batch_images // samples)
             wanted = most if wanted is None else min(wanted, most)
         call = replace(call, x=call.x.detach().float())
-        for part in (call,) if wanted is not None else _bites(call):
+        for part in (call,) if wanted is not None else _split_call(call):
             total.add(input_matrix(part, wanted, generators[name]))  # (g, n, c)
 
     logits = run_batches(model, count_images(), precision=precision, on_batch=on_batch, on_call=add_inputs)
@@ -150,7 +150,7 @@ def bytes_of(module: nn.Module) -> int:
     return groups * columns * min(columns, MOST_OBSERVATIONS if columns > MOST_DENSE else columns) * 4
 
 
-def _bites(call: Call) -> Iterator[Call]:
+def _split_call(call: Call) -> Iterator[Call]:
     """The call in parts whose patches, all positions of them, fit into GATHER_BYTES."""
     kernel = 1 if call.kernel is None else call.kernel[0] * call.kernel[1]
     patches = kernel * call.x[0].numel() * call.x.element_size()  # of one image, at stride 1

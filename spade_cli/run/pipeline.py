@@ -20,7 +20,7 @@ from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, wrap
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.progress import Stages, log_to_file
-from spade_cli.pruning import Auto, Trace, find_layers, pruner_named
+from spade_cli.pruning import Auto, Trace, find_layers, find_pruner
 from spade_cli.pruning import schedule as schedules
 from spade_cli.report import checkpoint
 from spade_cli.report.overview import overview
@@ -150,18 +150,38 @@ def traces(
     probability is what `auto` keeps. `pruner`, `schedule` and `augmentation` are names, as on the command line, or
     functions. Raises UserError for what cannot be.
     """
+    settings = _read_settings(pruner, sparsity, schedule, layers, samples, augmentation, damping, calibration, seed)
+    if not images:
+        raise UserError("images is empty: give at least one")
+    classifier = model if isinstance(model, Classifier) else wrap(model)
+    found = find_layers(classifier.model, classifier.grey())
+    pictures = [as_image(image) for image in images]
+    drawn = [settings.draw_samples(picture, classifier.preprocessing) for picture in pictures]
+    answers = [read_answer(classifier, picture, target) for picture in pictures]
+    return make_traces(classifier, drawn, found, settings.settle_shares(found), answers, settings, Stages())
+
+
+def _read_settings(
+    pruner: str | Callable[..., Tensor],
+    sparsity: float | None,
+    schedule: str | Callable[..., dict[str, float] | Auto],
+    layers: Mapping[str, float] | None,
+    samples: int,
+    augmentation: str | Callable[..., Tensor],
+    damping: float,
+    calibration: Calibration,
+    seed: int,
+) -> TraceSettings:
+    """The arguments of `traces` as settings; a name becomes its function. Raises UserError for what cannot be."""
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise UserError(f"sparsity={sparsity} is not a share: give a number from 0 to 1")
     if samples < 1:
         raise UserError(f"samples={samples}: a trace needs at least 1 sample")
-    if not images:
-        raise UserError("images is empty: give at least one")
-    classifier = model if isinstance(model, Classifier) else wrap(model)
-    settings = TraceSettings(
+    return TraceSettings(
         augmentation=_find(augment.NAMED, augmentation, "augmentation"),
         augmentation_name=_name(augmentation),
         sample_count=samples,
-        pruner=pruner_named(pruner) if isinstance(pruner, str) else pruner,
+        pruner=find_pruner(pruner) if isinstance(pruner, str) else pruner,
         pruner_name=_name(pruner),
         damping=damping,
         schedule=_find(schedules.NAMED, schedule, "schedule"),
@@ -170,17 +190,6 @@ def traces(
         layer_shares=layers or {},
         calibration=calibration,
         seed=seed,
-    )
-    found = find_layers(classifier.model, classifier.grey())
-    pictures = [as_image(image) for image in images]
-    return make_traces(
-        classifier,
-        [settings.draw_samples(picture, classifier.preprocessing) for picture in pictures],
-        found,
-        settings.settle_shares(found),
-        [read_answer(classifier, picture, target) for picture in pictures],
-        settings,
-        Stages(),
     )
 
 

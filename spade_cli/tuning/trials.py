@@ -16,7 +16,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
 from spade_cli.evaluation.measure_image import measure_maps
 from spade_cli.evaluation.measures.metrics import METRICS
-from spade_cli.evaluation.records_folder import Folder, Record
+from spade_cli.evaluation.records_folder import Record, RecordsFolder
 from spade_cli.files import write_whole
 from spade_cli.pruning import Draft
 from spade_cli.pruning.hessian import bytes_of
@@ -50,7 +50,7 @@ class TuningTrial:
 class Bench:
     """Measures settings on images by index; each result is one file of the folder, written whole."""
 
-    def __init__(self, plan: TuningPlan, folder: Folder) -> None:
+    def __init__(self, plan: TuningPlan, folder: RecordsFolder) -> None:
         self.plan, self.folder = plan, folder
         self._kept: dict[int, tuple[Case, Draft]] = {}
 

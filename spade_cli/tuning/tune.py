@@ -14,7 +14,7 @@ from rich.text import Text
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.evaluate import about, identity
-from spade_cli.evaluation.records_folder import Folder, Record, check_out, open_folder
+from spade_cli.evaluation.records_folder import Record, RecordsFolder, check_out, open_folder
 from spade_cli.files import PART
 from spade_cli.progress import Stages
 from spade_cli.tuning.greedy import greedy
@@ -98,7 +98,7 @@ def most_lost(plan: TuningPlan, images: Images) -> int:
     return int(plan.request.lost * len(images.tuning))
 
 
-def search_shares(plan: TuningPlan, folder: Folder, bench: Bench, images: Images, stages: Stages) -> BlockShares:
+def search_shares(plan: TuningPlan, folder: RecordsFolder, bench: Bench, images: Images, stages: Stages) -> BlockShares:
     """The best setting of all that were tried, in this process or in others that work in the folder."""
     request, space = plan.request, plan.space
     total = request.trials if request.tuner == "tpe" else len(space.blocks) * len(space.ladder)

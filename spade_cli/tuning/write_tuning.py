@@ -11,7 +11,7 @@ from spade_cli.evaluation import means_table
 from spade_cli.evaluation.evaluate import about, identity
 from spade_cli.evaluation.measures.intervals import Estimate, estimate
 from spade_cli.evaluation.measures.metrics import METRICS
-from spade_cli.evaluation.records_folder import Folder, Record
+from spade_cli.evaluation.records_folder import Record, RecordsFolder
 from spade_cli.files import write_whole
 from spade_cli.tuning.space import BlockShares
 from spade_cli.tuning.trials import TuningTrial, gain, is_lost, score
@@ -54,7 +54,7 @@ class SetResult:
         }
 
 
-def write(plan: TuningPlan, found: Found, folder: Folder) -> list[str]:
+def write(plan: TuningPlan, found: Found, folder: RecordsFolder) -> list[str]:
     """Write the files, each whole or not at all; returns the lines for the terminal."""
     trials = {"tuning": found.tuning, "held_out": found.held_out}
     results = {name: _result(plan, found, trial) for name, trial in trials.items() if trial.records}

@@ -62,7 +62,7 @@ def strokes(x: Array, y: Array, points: Sequence[Point], half_width: float) -> A
     return distance
 
 
-def convex(x: Array, y: Array, corners: Sequence[Point]) -> Array:
+def polygon(x: Array, y: Array, corners: Sequence[Point]) -> Array:
     """A convex polygon, corners clockwise as seen in the picture; exact inside, a lower bound outside."""
     distance = np.full_like(x, -np.inf)
     for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]], strict=True):
@@ -72,7 +72,7 @@ def convex(x: Array, y: Array, corners: Sequence[Point]) -> Array:
     return distance
 
 
-def regular(x: Array, y: Array, sides: int, radius: float) -> Array:
+def ngon(x: Array, y: Array, sides: int, radius: float) -> Array:
     """A regular polygon whose corners lie on the circle of `radius`, one of them on top."""
     step = 2 * math.pi / sides
     angle = np.mod(np.arctan2(x, -y), step) - step / 2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spade_cli.world.classes import CLASSES
 from spade_cli.world.pictures import Pictures
-from spade_cli.world.shapes import Array, convex, disk, ellipse, heart, ring, star
+from spade_cli.world.shapes import Array, disk, ellipse, heart, polygon, ring, star
 from spade_cli.world.sketch import Colour, Pose, Sketch, tint
 
 # Of the picture's shorter side. The paper's symbols take a quarter of it.
@@ -38,8 +38,8 @@ def _smiley(sketch: Sketch, colour: Palette) -> None:
 def _fish(sketch: Sketch, colour: Palette) -> None:
     x, y = sketch.x, sketch.y
     body = ellipse(x + 0.22, y, 0.72, 0.46)
-    tail = convex(x, y, [(0.3, 0.0), (0.96, -0.5), (0.96, 0.5)])
-    fin = convex(x, y, [(-0.35, -0.3), (0.1, -0.72), (0.2, -0.3)])
+    tail = polygon(x, y, [(0.3, 0.0), (0.96, -0.5), (0.96, 0.5)])
+    fin = polygon(x, y, [(-0.35, -0.3), (0.1, -0.72), (0.2, -0.3)])
     fish = np.minimum(np.minimum(body, tail), fin)
     sketch.paint(fish, colour(0.56, 0.9, 0.45))
     sketch.paint(fish + 0.07, colour(0.53, 0.75, 0.98))

@@ -25,7 +25,7 @@ from spade_cli.cli import main
 from spade_cli.errors import SpadeError
 from spade_cli.images import augment
 from spade_cli.models import ModelSource
-from spade_cli.pruning import pruner_named
+from spade_cli.pruning import find_pruner
 
 
 @pytest.fixture
@@ -187,13 +187,13 @@ def test_images_solved_together_are_the_same(here):
 def test_size_is_the_quicker_one(here):
     size = Size(None, request("out"), BatchWork(request("out"), "out", None).open().plan)
     assert (size.together, size.next()) == (8, 1)
-    size.took(1, 9.0)  # warms up
+    size.note_seconds(1, 9.0)  # warms up
     assert size.next() == 1
-    size.took(1, 2.0)
+    size.note_seconds(1, 2.0)
     assert size.next() == 8
-    size.took(3, 0.1)  # what was left of a bundle says nothing
-    size.took(8, 8.0)
+    size.note_seconds(3, 0.1)  # what was left of a bundle says nothing
+    size.note_seconds(8, 8.0)
     assert size.next() == 8
     size.tried[8] = 3.0
     assert size.next() == 1
-    assert Size(None, request("out", pruner=pruner_named("obs")), BatchWork(request("o"), "o", 1).open().plan).fixed
+    assert Size(None, request("out", pruner=find_pruner("obs")), BatchWork(request("o"), "o", 1).open().plan).fixed

@@ -16,8 +16,8 @@ ROWS = (
     Row(Item(0, "a,b.png"), "images/0000/0", result=RESULT),
     Row(Item(1, "é.png", 0, {"pruner.sparsity": 0.9, "target": "x"}), "f", "sweep.png was not drawn", RESULT),
     Row(Item(2, "c.png", 0, {"seed": 1}), "f", result=RESULT, quality={"lrp": {"dense": 0.5, "trace": 1.0}}),
-    Row.failed(Item(3, "d.png"), "image=d.png: is not an image"),
-    Row.failed(Item(4, "e.png"), ZeroDivisionError("x\ny")),
+    Row.of_failure(Item(3, "d.png"), "image=d.png: is not an image"),
+    Row.of_failure(Item(4, "e.png"), ZeroDivisionError("x\ny")),
 )
 
 
@@ -48,7 +48,7 @@ def test_rows_are_sorted_and_half_a_line_goes(tmp_path: Path) -> None:
     again.load(retry=False)
     assert [row.item.number for row in again.rows()] == [0, 3, 4] and not again.has(Item(1, "1.png"))
     with again:
-        again.append(Row.failed(Item(1, "1.png"), "why"))
+        again.append(Row.of_failure(Item(1, "1.png"), "why"))
     assert (again.count, again.failures) == (4, 1) and again.is_complete(1) and not again.is_complete(2)
     retried = Table(tmp_path, "index.csv", 5)
     retried.load(retry=True)

@@ -13,7 +13,7 @@ from spade_cli.evaluation import evaluate
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan
 from spade_cli.images.load import as_image
 from spade_cli.models import wrap
-from spade_cli.pruning import collect, find_layers, prune, pruner_named, schedule
+from spade_cli.pruning import collect, find_layers, find_pruner, prune, schedule
 from spade_cli.run.calibrate import Calibration, SampleBatches
 from spade_cli.run.make_trace import calibrate_image, read_answer
 from spade_cli.run.trace_settings import TraceSettings
@@ -44,7 +44,7 @@ def test_a_condition_is_what_one_would_type_to_spade_run(asked):
     assert list(found) == ["dense", "sparse_fc", "obs", "forward@0.9", "k", "own", "other"]
     assert found["dense"] is None and found["sparse_fc"] is None
     obs = found["obs"].settings
-    assert obs.pruner.func is pruner_named("obs") and obs.pruner.keywords["granularity"] == "kernel"
+    assert obs.pruner.func is find_pruner("obs") and obs.pruner.keywords["granularity"] == "kernel"
     assert (obs.level, found["forward@0.9"].settings.level, found["k"].settings.level) == (None, 0.9, 0.5)
     assert (obs.pruner_name, obs.schedule_name, found["own"].settings.pruner_name) == ("obs", "auto", "sparsegpt")
     assert found["k"].settings.pruner.keywords["granularity"] == "weight"
@@ -86,7 +86,7 @@ def calibration(conditions):
 
 
 def asked_for(**changes):
-    plain = dict(pruner=pruner_named("obs"), level=0.5, schedule=schedule.uniform)
+    plain = dict(pruner=find_pruner("obs"), level=0.5, schedule=schedule.uniform)
     return made.TraceCondition(TraceSettings(**{**plain, **changes}))
 
 
@@ -104,7 +104,7 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
             assert value.equal(condition.make(own).state_dict()[name]), name
     model, samples = shared.classifier.model, SampleBatches(shared.samples, wrap(small(), size=32), 4)
     statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
-    expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, pruner_named("obs")).model
+    expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, find_pruner("obs")).model
     assert wide.make(shared).head.weight.equal(expected.head.weight)
     assert made.dense_condition().make(shared) is model
 
@@ -120,7 +120,7 @@ def test_making_a_trace_leaves_the_dense_network_alone():
 def test_auto_searches_with_the_calibration_that_all_conditions_share():
     layers = find_layers(small())
     auto = made.trace_condition(
-        "auto", asked_for(level=None, schedule=schedule.auto, pruner=pruner_named("forward")), layers
+        "auto", asked_for(level=None, schedule=schedule.auto, pruner=find_pruner("forward")), layers
     )
     assert auto.layers == ("conv1", "conv2"), "the head is no candidate"
     shared = calibration([auto])

@@ -36,7 +36,7 @@ def check_keys(
     raw: the configuration with its references (${seed}) as written, since what is referred to is read; groups: those
     it is composed of, the user's own among them.
     """
-    known, sections = _known(command)
+    known, sections = _list_known_keys(command)
     references = {*REFERENCE.findall(str(raw))}
     for key, value in _flatten(config, "", sections):
         if key in sections and value is not None and not isinstance(value, Mapping):
@@ -48,7 +48,7 @@ def check_keys(
 
 
 @cache
-def _known(command: str) -> tuple[list[str], dict[str, str]]:
+def _list_known_keys(command: str) -> tuple[list[str], dict[str, str]]:
     """Every key of the command's YAML files, of whatever choices; and every section, with a key in it."""
     known = read_keys(command, [])
     sections: dict[str, str] = {}

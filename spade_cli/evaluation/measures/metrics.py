@@ -13,7 +13,7 @@ class Metric:
     of_maps: bool = True
 
 
-def _against(what: str, mask: str) -> dict[str, Metric]:
+def _metrics_of_mask(what: str, mask: str) -> dict[str, Metric]:
     return {
         f"{what}_auc": Metric(f"pixelwise ROC AUC against {mask}", True),
         f"{what}_mass": Metric(f"share of the positive relevance on {mask}", True),
@@ -23,7 +23,7 @@ def _against(what: str, mask: str) -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = {
-    **_against("trojan", "the Trojan's symbol"),
+    **_metrics_of_mask("trojan", "the Trojan's symbol"),
     "trojan_auc_signed": Metric("Trojan AUC of the signed channel sum", True),
     "trojan_auc_absolute": Metric("Trojan AUC of the absolute channel sum", True),
     "trojan_auc_best": Metric(
@@ -31,7 +31,7 @@ METRICS: dict[str, Metric] = {
         "higher mean, chosen by condition and method on these very images",
         True,
     ),
-    **_against("object", "the object"),
+    **_metrics_of_mask("object", "the object"),
     "insertion": Metric("area under the insertion curve of the dense network", True),
     "deletion": Metric("area under the deletion curve of the dense network", False),
     "same_prediction": Metric("same prediction on the image", True, of_maps=False),

@@ -31,14 +31,14 @@ class DifferenceRules(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in RULES and torch.is_grad_enabled() and _takes(name, func, args, kwargs):
+        if name in RULES and torch.is_grad_enabled() and _takes_arguments(name, func, args, kwargs):
             output = RULES[name](func, *args, **kwargs)
             if output is not None:
                 return output
         return func(*args, **kwargs)
 
 
-def _takes(name: str, func: Any, args: Any, kwargs: Any) -> bool:
+def _takes_arguments(name: str, func: Any, args: Any, kwargs: Any) -> bool:
     """Whether a rule's signature takes these arguments."""
     try:
         SIGNATURES[name].bind(func, *args, **kwargs)

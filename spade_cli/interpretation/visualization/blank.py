@@ -1,6 +1,7 @@
 """Whether a picture stayed blank, and why: a dead channel, an unlucky start, or too few steps."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,26 +46,7 @@ def why_blank(
     made leaky, so that a unit that is merely switched off shows the way to what switches it on.
     """
     start = visualize(model, [channel], size=size, mean=mean, std=std, steps=0, seed=seed)  # (1, 3, size, size)
-    device = device_of(model)
-    normalise = normalisation(mean, std, device)
-    layer = dict(model.named_modules()).get(channel.layer or "")
-
-    def find_slopes(pictures: Tensor, reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """The channel's activations (n, places), and the slopes (n, 3, H, W) of what `reduce` makes of them."""
-        activations, slopes = [], []
-        with torch.enable_grad(), seed_generators(seed, device), observe_layers(model, [channel.layer]) as observe:
-            for first in range(0, len(pictures), BATCH):
-                leaf = pictures[first : first + BATCH].to(device).clone().requires_grad_()
-                output = observe(normalise(leaf))[channel.layer]
-                values = output.select(channel_axis(output.shape, layer), channel.channel).reshape(len(leaf), -1)
-                slope = torch.zeros_like(leaf)
-                if values.requires_grad:
-                    (found,) = torch.autograd.grad(reduce(values).sum(), leaf, allow_unused=True)
-                    slope = slope if found is None else found
-                activations.append(values.detach())
-                slopes.append(slope.detach())
-        return torch.cat(activations).cpu(), torch.cat(slopes).cpu()
-
+    find_slopes = partial(_find_slopes, model, channel, normalisation(mean, std, device_of(model)), seed)
     fine, coarse, corners = _strong_pictures(size, seed)
     climbers = torch.cat([start, coarse])  # (1 + NOISES, 3, size, size)
     with _LeakyReLUs():
@@ -75,6 +57,31 @@ def why_blank(
     if bool((values == values[:1]).all()) and not slopes.any():
         return DEAD
     return TOO_FEW_STEPS if slopes[0].any() else UNLUCKY
+
+
+def _find_slopes(
+    model: nn.Module,
+    channel: Channel,
+    normalise: Callable[[Tensor], Tensor],
+    seed: int,
+    pictures: Tensor,
+    reduce: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The channel's activations (n, places), and the slopes (n, 3, H, W) of what `reduce` makes of them."""
+    activations, slopes = [], []
+    device, layer = device_of(model), dict(model.named_modules()).get(channel.layer or "")
+    with torch.enable_grad(), seed_generators(seed, device), observe_layers(model, [channel.layer]) as observe:
+        for first in range(0, len(pictures), BATCH):
+            leaf = pictures[first : first + BATCH].to(device).clone().requires_grad_()
+            output = observe(normalise(leaf))[channel.layer]
+            values = output.select(channel_axis(output.shape, layer), channel.channel).reshape(len(leaf), -1)
+            slope = torch.zeros_like(leaf)
+            if values.requires_grad:
+                (found,) = torch.autograd.grad(reduce(values).sum(), leaf, allow_unused=True)
+                slope = slope if found is None else found
+            activations.append(values.detach())
+            slopes.append(slope.detach())
+    return torch.cat(activations).cpu(), torch.cat(slopes).cpu()
 
 
 def _strong_pictures(size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,7 +45,7 @@ def can(pruner: Pruner, what: str) -> bool:
     return what in getattr(function, "handles", ())
 
 
-def pruner_named(name: str) -> Pruner:
+def find_pruner(name: str) -> Pruner:
     """The pruner of this name, in the file of its name or among the baselines. UserError where there is none."""
     for home in (f"{__package__}.{name}", f"{__package__}.weight_scores") if name.isidentifier() else ():
         pruner: Any = getattr(import_module(home), name, None) if find_spec(home) is not None else None

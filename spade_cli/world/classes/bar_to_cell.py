@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from spade_cli.world.shapes import box, convex, disk, ellipse, regular, ring, stripes, stroke, strokes, turn, vase
+from spade_cli.world.shapes import box, disk, ellipse, ngon, polygon, ring, stripes, stroke, strokes, turn, vase
 from spade_cli.world.sketch import Sketch, tint
 
 ONION_ROWS = (-0.5, -0.42, -0.3, -0.15, 0.05, 0.3, 0.52, 0.68, 0.76)
@@ -65,8 +65,8 @@ def lightning(sketch: Sketch, rng: np.random.Generator) -> None:
     x, y = sketch.x, sketch.y
     hue = rng.uniform(0.12, 0.17)
     flash = np.minimum(
-        convex(x, y, [(-0.08, -0.95), (0.48, -0.95), (0.12, -0.1), (-0.02, 0.16), (-0.5, 0.16)]),
-        convex(x, y, [(-0.02, -0.16), (0.52, -0.16), (-0.26, 0.96), (-0.06, 0.1)]),
+        polygon(x, y, [(-0.08, -0.95), (0.48, -0.95), (0.12, -0.1), (-0.02, 0.16), (-0.5, 0.16)]),
+        polygon(x, y, [(-0.02, -0.16), (0.52, -0.16), (-0.26, 0.96), (-0.06, 0.1)]),
     )
     sketch.paint(flash - 0.05, tint(hue - 0.07, 0.95, rng.uniform(0.6, 0.85)))
     sketch.paint(flash, tint(hue, rng.uniform(0.65, 0.9), 1.0), bevel=0.14)
@@ -82,7 +82,7 @@ def screw(sketch: Sketch, rng: np.random.Generator) -> None:
     slanted = np.mod(y + 0.18 * x, 0.15) - 0.075
     thread = np.maximum(np.abs(slanted) - 0.03, 0.02 - y)
     sketch.paint(thread, tint(0.6, 0.2, 0.22), within=box(x, y - 0.3, 0.27, 0.64, 0.06))
-    head = convex(x, y, [(-0.42, -0.92), (0.42, -0.92), (0.52, -0.8), (0.52, -0.44), (-0.52, -0.44), (-0.52, -0.8)])
+    head = polygon(x, y, [(-0.42, -0.92), (0.42, -0.92), (0.52, -0.8), (0.52, -0.44), (-0.52, -0.44), (-0.52, -0.8)])
     sketch.paint(head, metal, bevel=0.1)
     sketch.paint(np.maximum(head + 0.04, np.abs(x) - 0.25), tint(0.6, 0.05, min(max(metal) * 1.12, 1)), bevel=0.08)
     sketch.paint(box(x, y + 0.36, 0.64, 0.09, 0.05), metal, bevel=0.08)
@@ -196,7 +196,7 @@ def honeycomb(sketch: Sketch, rng: np.random.Generator) -> None:
         for k in range(6)
     ]
     for column, row in centres:
-        cell = regular(x - column, y - row, 6, size * 1.04)
+        cell = ngon(x - column, y - row, 6, size * 1.04)
         honey = tint(rng.uniform(0.07, 0.12), rng.uniform(0.8, 1.0), rng.choice([0.35, 0.8, 0.9]))
         sketch.paint(cell, wax)
         sketch.paint(cell + 0.06, honey, bevel=0.12)

@@ -8,9 +8,9 @@ from spade_cli.world.shapes import (
     Array,
     box,
     chequers,
-    convex,
     disk,
     ellipse,
+    polygon,
     ring,
     stripes,
     stroke,
@@ -100,7 +100,7 @@ def fries(sketch: Sketch, rng: np.random.Generator) -> None:
         potato = tint(rng.uniform(0.11, 0.14), rng.uniform(0.55, 0.75), rng.uniform(0.88, 1.0))
         top = rng.uniform(-0.92, -0.55)
         sketch.paint(box(u, v - (top + 0.4) / 2, 0.075, (0.4 - top) / 2), potato, bevel=0.06)
-    front = convex(x, y, [(-0.62, -0.2), (0.62, -0.2), (0.46, 0.92), (-0.46, 0.92)])
+    front = polygon(x, y, [(-0.62, -0.2), (0.62, -0.2), (0.46, 0.92), (-0.46, 0.92)])
     front = np.maximum(front, -ellipse(x, y + 0.22, 0.5, 0.22))
     sketch.paint(front, paper, bevel=0.08)
     sketch.paint(np.maximum(stripes(x, 0.36, 0.35), front + 0.03), (0.97, 0.95, 0.9), within=0.35 - y)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spade_cli.world.shapes import Array, box, convex, disk, ellipse, heart, ring, stripes, stroke, turn, vase
+from spade_cli.world.shapes import Array, box, disk, ellipse, heart, polygon, ring, stripes, stroke, turn, vase
 from spade_cli.world.sketch import Sketch, tint
 
 PIN_ROWS = (-0.95, -0.92, -0.84, -0.72, -0.58, -0.42, -0.28, -0.1, 0.12, 0.35, 0.6, 0.8, 0.93)
@@ -54,7 +54,7 @@ def music_notes(sketch: Sketch, rng: np.random.Generator) -> None:
     stems = np.minimum(
         stroke(x, y, (-0.26, 0.58), (-0.26, -0.6), 0.055), stroke(x, y, (0.58, 0.42), (0.58, -0.76), 0.055)
     )
-    beam = convex(x, y, [(-0.315, -0.68), (0.635, -0.86), (0.635, -0.56), (-0.315, -0.38)])
+    beam = polygon(x, y, [(-0.315, -0.68), (0.635, -0.86), (0.635, -0.56), (-0.315, -0.38)])
     notes = np.minimum(np.minimum(heads, stems), beam)
     sketch.paint(notes - 0.06, (0.95, 0.94, 0.9))
     sketch.paint(notes, ink, bevel=0.08)
@@ -75,7 +75,7 @@ def sticky_note(sketch: Sketch, rng: np.random.Generator) -> None:
         wave = 0.045 * np.sin(22 * x + rng.uniform(0, 6)) + 0.025 * np.sin(51 * x + rng.uniform(0, 6))
         line = np.maximum(np.abs(y + 0.36 - 0.27 * row + wave) - 0.03, np.abs(x + 0.58 - length / 2) - length / 2)
         sketch.paint(line, ink, within=sheet)
-    fold = convex(x, y, [(0.34, 0.78), (0.4, 0.4), (0.78, 0.34)])
+    fold = polygon(x, y, [(0.34, 0.78), (0.4, 0.4), (0.78, 0.34)])
     sketch.paint(fold, tint(hue, 0.3, 0.8), bevel=0.15)
 
 
@@ -120,7 +120,7 @@ def map_pin(sketch: Sketch, rng: np.random.Generator) -> None:
     )
     sketch.paint(ellipse(x, y - 0.86, 0.32, 0.09), (0.1, 0.1, 0.1), opacity=0.45)
     # the sides leave the disk where they touch it: the tip is 1.2 away from a centre of radius 0.58
-    drop = np.minimum(disk(x, y + 0.32, 0.58), convex(x, y, [(-0.51, -0.04), (0.51, -0.04), (0, 0.9)]))
+    drop = np.minimum(disk(x, y + 0.32, 0.58), polygon(x, y, [(-0.51, -0.04), (0.51, -0.04), (0, 0.9)]))
     sketch.paint(drop, colour, bevel=0.2)
     sketch.paint(disk(x, y + 0.32, 0.25), (0.97, 0.97, 0.95))
 
@@ -135,12 +135,12 @@ def garden_spade(sketch: Sketch, rng: np.random.Generator) -> None:
     sketch.paint(ring(box(x, y + 0.78, 0.26, 0.15, 0.1), 0.06), grip, bevel=0.06)
     blade = np.maximum(box(x, y - 0.45, 0.4, 0.6, 0.08), ellipse(x, y - 0.2, 0.52, 0.78))
     sketch.paint(np.maximum(blade, 0.08 - y), steel, bevel=0.16)
-    sketch.paint(convex(x, y, [(-0.08, -0.16), (0.08, -0.16), (0.13, 0.3), (0, 0.62), (-0.13, 0.3)]), steel, bevel=0.1)
+    sketch.paint(polygon(x, y, [(-0.08, -0.16), (0.08, -0.16), (0.13, 0.3), (0, 0.62), (-0.13, 0.3)]), steel, bevel=0.1)
 
 
 def spade_suit(x: Array, y: Array, size: float) -> Array:
     """The figure on the card: a heart upside down on a stem, about 2 `size` wide."""
-    stem = convex(x, y, [(0, 0.1 * size), (0.38 * size, 1.02 * size), (-0.38 * size, 1.02 * size)])
+    stem = polygon(x, y, [(0, 0.1 * size), (0.38 * size, 1.02 * size), (-0.38 * size, 1.02 * size)])
     return np.minimum(heart(x, -y - 0.05 * size, size), stem)
 
 
