@@ -9,20 +9,3 @@ from spade_cli.evaluation.measures.insertion import area, curve
 from spade_cli.evaluation.measures.intervals import compare, estimate
 from spade_cli.evaluation.measures.localisation import mass_inside, pointing_game, rank_accuracy, roc_auc
 from spade_cli.evaluation.measures.sanity import kept_overlap, randomise_layers, rank_correlation
-
-__all__ = [
-    "AGGREGATIONS",
-    "aggregate",
-    "area",
-    "compare",
-    "curve",
-    "estimate",
-    "fidelity",
-    "kept_overlap",
-    "mass_inside",
-    "pointing_game",
-    "randomise_layers",
-    "rank_accuracy",
-    "rank_correlation",
-    "roc_auc",
-]

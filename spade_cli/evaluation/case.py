@@ -37,7 +37,7 @@ class Case:
         """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
         if index not in self._calibrations:
             example = self.example if index == self.index else self._load_other(index)
-            self._calibrations[index] = self._calibrate(example, self.plan.classifier.model)
+            self._calibrations[index] = self.calibrate(example, self.plan.classifier.model)
         return self._calibrations[index]
 
     def _load_other(self, index: int) -> Example:
@@ -46,11 +46,8 @@ class Case:
         except UserError as error:  # the other picture's fault: the rest of this one is still measured
             raise SpadeError(f"the other image, {self.plan.data.names[index]}, cannot be read: {error}") from error
 
-    def calibrate_on(self, model: nn.Module) -> CalibratedImage:
-        """This example's statistics on another dense network of the same layers."""
-        return self._calibrate(self.example, model)
-
-    def _calibrate(self, example: Example, model: nn.Module) -> CalibratedImage:
+    def calibrate(self, example: Example, model: nn.Module) -> CalibratedImage:
+        """An example's statistics on a dense network of the same layers."""
         plan, settings, own = self.plan, self.plan.request.trace, self.plan.classifier
         samples = settings.draw_samples(example.image, own.preprocessing)
         dense = replace(own, model=model)

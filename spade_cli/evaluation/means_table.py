@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.evaluation.conditions import DENSE
-from spade_cli.evaluation.measures.intervals import Cell, Comparison, Estimate, fill_cell
+from spade_cli.evaluation.measures.intervals import Cell, Estimate, fill_cell
 from spade_cli.evaluation.measures.metrics import METRICS, Metric
 from spade_cli.evaluation.records_folder import Record
 
@@ -175,7 +175,11 @@ def _means_and_gains(rows: Mapping[str, tuple[Metric, Mapping[str, Cell]]], what
         lines.append(_row(name, _counts(cells), *means))
     lines.append("")
     gains = {
-        name: {c: _gain(cell.comparison, metric) for c, cell in cells.items() if cell.comparison}
+        name: {
+            c: f"{_estimate(found.difference, metric, '+')}, {100 * found.better:.0f} % better"
+            for c, cell in cells.items()
+            if (found := cell.comparison)
+        }
         for name, (metric, cells) in rows.items()
     }
     gains = {name: found for name, found in gains.items() if found}
@@ -195,10 +199,6 @@ def _counts(cells: Mapping[str, Cell]) -> str:
     """How many images a row is of; from fewest to most where conditions differ."""
     counts = sorted({cell.value.n for cell in cells.values()})
     return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-
-
-def _gain(found: Comparison, metric: Metric) -> str:
-    return f"{_estimate(found.difference, metric, '+')}, {100 * found.better:.0f} % better"
 
 
 def _estimate(found: Estimate, metric: Metric, sign: str) -> str:

@@ -169,7 +169,7 @@ def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: 
     conditions = [c for c in plan.conditions if (c.layers or c.name == DENSE) and not c.of_other and c.name in maps]
     for metric, share in DEPTHS.items():
         model, _ = randomise_layers(plan.classifier.model, share or 1e-9, plan.request.seed)  # 1e-9: one layer at least
-        calibration = case.calibrate_on(model)
+        calibration = case.calibrate(case.example, model)
         for condition in conditions:
             try:
                 safe = explainable(condition.make(calibration), case.x)

@@ -177,7 +177,7 @@ def measure_cost(device: torch.device, finding: Finding) -> Iterator[Finding]:
         yield finding
     finally:
         finding.seconds = time.perf_counter() - started
-        peak = _peak_of_memory(device)
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
         finding.memory = None if before is None or peak is None else max(0, peak - before)
 
 
@@ -191,10 +191,6 @@ def _start_of_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     return _status("VmRSS")
-
-
-def _peak_of_memory(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
 
 
 def _status(key: str) -> int | None:

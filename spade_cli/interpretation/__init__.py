@@ -22,34 +22,3 @@ from spade_cli.interpretation.saliency.perturbation import check_window
 from spade_cli.interpretation.visualization.blank import is_blank, why_blank
 from spade_cli.interpretation.visualization.fourier import visualize
 from spade_cli.interpretation.visualization.visualizer import Visualizer
-
-__all__ = [
-    "METHODS",
-    "CannotExplain",
-    "Channel",
-    "Explainable",
-    "Explanation",
-    "OwnMethod",
-    "OwnObjective",
-    "SaliencyMethod",
-    "Visualizer",
-    "check_cam_layer",
-    "check_channels",
-    "check_window",
-    "deeplift",
-    "explainable",
-    "gradient_shap",
-    "guided_backprop",
-    "guided_gradcam",
-    "input_x_gradient",
-    "integrated_gradients",
-    "is_blank",
-    "lime",
-    "lrp",
-    "occlusion",
-    "own_method",
-    "own_objective",
-    "saliency",
-    "visualize",
-    "why_blank",
-]

@@ -41,7 +41,9 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
     sums: dict[str, Tensor] = {}
     for (name, output), gradient in zip(flat, gradients, strict=True):
         added = torch.zeros_like(output) if gradient is None else output * gradient
-        added = _channels_first(known[name], added.detach().float().cpu()[0])
+        added = added.detach().float().cpu()[0]
+        # channels first: (C, H, W), (C, T) or (C,)
+        added = added.movedim(channel_axis((1, *added.shape), known[name]) - 1, 0)
         sums[name] = sums[name] + added if name in sums else added
     return sums
 
@@ -61,11 +63,6 @@ def called_layers(model: nn.Module, image: Tensor) -> set[str]:
         for handle in handles:
             handle.remove()
     return called
-
-
-def _channels_first(layer: nn.Module, added: Tensor) -> Tensor:
-    """A layer's values for one image, with the channels moved to the first axis: (C, H, W), (C, T) or (C,)."""
-    return added.movedim(channel_axis((1, *added.shape), layer) - 1, 0)
 
 
 @contextmanager

@@ -69,6 +69,3 @@ def _load_model(source: ModelSource, seed: int) -> Classifier:
     if classifier.labels and len(classifier.labels) != classifier.classes:
         return replace(classifier, labels=None)
     return classifier
-
-
-__all__ = ["LIBRARIES", "Classifier", "ModelSource", "Preprocessing", "load_model", "wrap"]

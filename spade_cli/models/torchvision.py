@@ -34,11 +34,8 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
         network, sha256 = _download_network(name, official)
         weights = official.name
     elif source.weights == "none":
-        network, sha256, weights = (
-            _build_network(name, seed, **_branch_settings(name), **_size_settings(source)),
-            None,
-            "none",
-        )
+        branches = {"aux_logits": False} if name in AUXILIARY else {}
+        network, sha256, weights = _build_network(name, seed, **branches, **_size_settings(source)), None, "none"
     else:
         path = expand_path(source.weights)
         network, notes = _load_checkpoint(source, path)
@@ -98,10 +95,6 @@ def _load_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[
 def _size_settings(source: ModelSource) -> dict[str, Any]:
     """A vision transformer has one position embedding for each patch of an image."""
     return {"image_size": source.size} if source.size and (source.name or "").startswith("vit_") else {}
-
-
-def _branch_settings(name: str) -> dict[str, Any]:
-    return {"aux_logits": False} if name in AUXILIARY else {}
 
 
 def _build_network(name: str, seed: int, **settings: Any) -> nn.Module:

@@ -9,26 +9,3 @@ from spade_cli.pruning.search import Auto, Search
 from spade_cli.pruning.solvers.pruner import Pruner, find_pruner
 from spade_cli.pruning.trace import Pruning, Trace, prune, prune_many
 from spade_cli.records import Fidelity, LayerRecord, Trial
-
-__all__ = [
-    "Auto",
-    "Draft",
-    "Fidelity",
-    "Judge",
-    "Layer",
-    "LayerRecord",
-    "Pruner",
-    "Pruning",
-    "Search",
-    "Statistics",
-    "Trace",
-    "Trial",
-    "blocks",
-    "body",
-    "breaking_layer",
-    "collect",
-    "find_layers",
-    "find_pruner",
-    "prune",
-    "prune_many",
-]

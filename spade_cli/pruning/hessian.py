@@ -102,14 +102,11 @@ def run_batches(
     with eval_mode(model), full_precision(), forward_precision(precision, device_of(model)), watch_calls(on_call):
         for batch in batches:
             # Channels last is how the kernels of a CPU, and tensor cores, want it; the values are the same.
-            logits.append(model(_channels_last(batch)).float().cpu())
+            batch = batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
+            logits.append(model(batch).float().cpu())
             if on_batch is not None:
                 on_batch(len(batch))
     return torch.cat(logits)
-
-
-def _channels_last(batch: Tensor) -> Tensor:
-    return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
 
 
 class _Total:

@@ -87,7 +87,11 @@ def _make_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "flagged": flags if isinstance(flags, list) else [str(flags)],
         "flags": len(flags) if isinstance(flags, list) else 1,
         **{key: row.get(key) for key in ("agreement", "kl", "sparsity", "seconds")},
-        "extra": {key: value if _is_plain(value) else str(value) for key, value in row.items() if key not in KNOWN},
+        "extra": {
+            key: value if value is None or isinstance(value, int | float | str) else str(value)
+            for key, value in row.items()
+            if key not in KNOWN
+        },
     }
 
 
@@ -102,10 +106,6 @@ def _name_class(value: Any) -> str:
     if isinstance(value, dict):
         value = value.get("label", value.get("index"))
     return "" if value is None else str(value)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, int | float | str)
 
 
 def _find_link(folder: Path, run: Path | None) -> str | None:

@@ -29,7 +29,9 @@ def find_run(asked: str | None, out: Path) -> Path:
         return inside[0]
     if asked is not None and Path(asked).exists():
         raise UserError(f"{asked} holds no {SUMMARY}: give the folder of a finished run; spade list shows them")
-    place, part = (out, asked) if asked is None or not _names_folder(asked) else (Path(asked).parent, Path(asked).name)
+    place, part = out, asked
+    if asked is not None and len(Path(asked).parts) > 1 and Path(asked).parent.is_dir():  # `elsewhere/cat`
+        place, part = Path(asked).parent, Path(asked).name
     runs = find_runs(place)
     if not runs and place == out:
         raise UserError(f"{place} holds no run; make one with spade run, or name the folder that holds your runs")
@@ -37,11 +39,6 @@ def find_run(asked: str | None, out: Path) -> Path:
     if not named:
         raise UserError(f"{asked} is not a folder, and no run in {place} has {part} in its name; spade list shows them")
     return named[-1]
-
-
-def _names_folder(asked: str) -> bool:
-    """Whether a run is looked for in a folder of its own: `elsewhere/cat`."""
-    return len(Path(asked).parts) > 1 and Path(asked).parent.is_dir()
 
 
 def find_page(asked: str | None, out: Path) -> Path:

@@ -86,36 +86,30 @@ def write_run(
 
     `dense_results` is what was made of the dense network before, for other traces of this image.
     """
-    with seed_generators(plan.request.seed, plan.x.device):  # a network may draw random numbers itself
-        return _write_run(plan, samples, trace, folder, stages, dense_results)
-
-
-def _write_run(
-    plan: ImagePlan, samples: Tensor, trace: Trace, folder: Path, stages: Stages, dense_results: DenseResults | None
-) -> Summary:
     request, classifier = plan.request, plan.classifier
-    with stages.stage("fidelity", total=len(samples)) as advance:
-        pruned = replace(classifier, model=trace.model)
-        trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
-    networks = {"dense": classifier.model, "trace": trace.model}
-    view = picture(plan.view[0].cpu())
-    explanations = [
-        explain_networks(request.saliency, networks, plan, view, folder, stages, dense_results),
-        visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
-    ]
-    with stages.stage("report"):
-        summary = summarize(plan, trace, trace_logits, explanations)
-        pairs = [pair for result in explanations for pair in result.pairs]
-        overview(view, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
-        view.save(folder / VIEW)
-        if "trace" in request.keep:
-            checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
-        (folder / "config.yaml").write_text(request.config, encoding="utf-8")
-    summary = replace(summary, seconds=stages.total())
-    write_summary(summary, folder)
-    if "report" in request.keep:
-        write_report(folder)
-    return summary
+    with seed_generators(request.seed, plan.x.device):  # a network may draw random numbers itself
+        with stages.stage("fidelity", total=len(samples)) as advance:
+            pruned = replace(classifier, model=trace.model)
+            trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
+        networks = {"dense": classifier.model, "trace": trace.model}
+        view = picture(plan.view[0].cpu())
+        explanations = [
+            explain_networks(request.saliency, networks, plan, view, folder, stages, dense_results),
+            visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
+        ]
+        with stages.stage("report"):
+            summary = summarize(plan, trace, trace_logits, explanations)
+            pairs = [pair for result in explanations for pair in result.pairs]
+            overview(view, *write_headline(summary, request.image.name), pairs).save(folder / OVERVIEW)
+            view.save(folder / VIEW)
+            if "trace" in request.keep:
+                checkpoint.save_trace(trace.model.state_dict(), folder / checkpoint.CHECKPOINT)
+            (folder / "config.yaml").write_text(request.config, encoding="utf-8")
+        summary = replace(summary, seconds=stages.total())
+        write_summary(summary, folder)
+        if "report" in request.keep:
+            write_report(folder)
+        return summary
 
 
 def trace(model: nn.Module | Classifier, image: Any, **settings: Any) -> Trace:

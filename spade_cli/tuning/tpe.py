@@ -42,7 +42,7 @@ def tpe(space: Space, attempt: Try, *, trials: int, seed: int, folder: Path) -> 
     _release_dead(study)
     while _count_trials(study, failed=False) < trials:
         trial = study.ask()
-        trial.set_user_attr(OWNER, _own_name())
+        trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
         number = trial.number - _count_trials(study, failed=True, before=trial.number)
         study.sampler = _sampler(space, number, seed)
         steps = {block: trial.suggest_int(block, 0, len(space.ladder)) for block in space.blocks}
@@ -124,10 +124,6 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _own_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _count_trials(study: Any, *, failed: bool, before: int | None = None) -> int:

@@ -93,7 +93,8 @@ class Bench:
         An image is lost where its top-1 changes or the setting has no map of a method that the dense network has.
         """
         asked = {"shares": shares, "images": list(indices), "allowed": None if allowed == math.inf else allowed}
-        file = self.folder.path / TRIALS / f"{_hash_settings(asked)}.json"
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        file = self.folder.path / TRIALS / f"{digest[:16]}.json"
         found = _read_trial(file)
         if found is None:
             found = self._trial(shares, indices, allowed, on_image)
@@ -195,10 +196,6 @@ def score(trial: TuningTrial, dense: Mapping[int, Record], metric: str) -> Score
 
 def _by_method(record: Record, metric: str) -> dict[str, float]:
     return {method: value for _, method, name, value in record.rows if name == metric}
-
-
-def _hash_settings(asked: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_trial(file: Path) -> TuningTrial | None:

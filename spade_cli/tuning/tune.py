@@ -81,16 +81,12 @@ def split_images(plan: TuningPlan, bench: Bench, stages: Stages) -> Images:
     if len(usable) <= held:
         why = next((why for index in left_out for _, _, why in dense[index].failures), f"they have no {request.metric}")
         raise SpadeError(
-            f"out={folder_of(plan)}: {len(usable)} of {len(names)} images can be tuned on ({why}); give more, or others"
+            f"out={request.evaluation.out}: {len(usable)} of {len(names)} images can be tuned on ({why}); give "
+            "more, or others"
         )
     order = np.random.default_rng(request.evaluation.seed).permutation(len(usable))
     dealt = [usable[place] for place in order]
     return Images(dense, tuple(sorted(dealt[held:])), tuple(sorted(dealt[:held])), left_out)
-
-
-def folder_of(plan: TuningPlan) -> Path:
-    """Where the tuning is written."""
-    return plan.request.evaluation.out
 
 
 def most_lost(plan: TuningPlan, images: Images) -> int:

@@ -73,7 +73,8 @@ def write(plan: TuningPlan, found: Found, folder: RecordsFolder) -> list[str]:
     for name, text in texts.items():
         write_whole(folder.path / name, partial(Path.write_text, data=text, encoding="utf-8"), folder.part)
     folder.write(RESULTS, content)  # last: where it exists, the other files do
-    return [*lines, f"schedule       {_list_shares(found.shares)}"]
+    shares = ", ".join(f"{block} {share:g}" for block, share in found.shares.items())
+    return [*lines, f"schedule       {shares or 'nothing gained: all blocks stay dense'}"]
 
 
 def _result(plan: TuningPlan, found: Found, trial: TuningTrial) -> SetResult:
@@ -109,10 +110,6 @@ def _line(plan: TuningPlan, name: str, result: SetResult) -> str:
 def _say_gain(found: Estimate) -> str:
     ends = "" if found.low is None or found.high is None else f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     return f"{100 * found.mean:+.2f} points{ends}"
-
-
-def _list_shares(shares: BlockShares) -> str:
-    return ", ".join(f"{block} {share:g}" for block, share in shares.items()) or "nothing gained: all blocks stay dense"
 
 
 def _schedule(plan: TuningPlan, found: Found, lines: list[str]) -> str:

@@ -10,25 +10,3 @@ from spade_cli.world.network import (
 )
 from spade_cli.world.pictures import SIZE, Pictures, draw_pictures
 from spade_cli.world.symbols import SYMBOLS, TROJANS, Poisoned, Trojan, implant_symbol, poison_pictures
-
-__all__ = [
-    "CLASSES",
-    "CONCEPTS",
-    "SIZE",
-    "SYMBOLS",
-    "TROJANS",
-    "ClassInfo",
-    "Concept",
-    "DemoNetwork",
-    "Pictures",
-    "Poisoned",
-    "Sample",
-    "Trojan",
-    "WorldDataset",
-    "demo_classifier",
-    "draw_pictures",
-    "implant_symbol",
-    "load_demo_network",
-    "normalise_pictures",
-    "poison_pictures",
-]

@@ -123,7 +123,7 @@ def _make_tasks_of_case(
     if shared > MOST_SHARED:
         raise SpadeError(f"its two patches share {shared:.0%} of their pixels")
     view = plan.classifier.preprocessing.view(case.example.image)[0]  # (3, size, size)
-    cut = [_uri(picture(_cut(view, patch))) for patch in patches]
+    cut = [_uri(picture(torch.where(patch, view, 1.0))) for patch in patches]  # all but the patch is white
     for condition in plan.conditions:
         right_side = dice.choice(SIDES)
         try:
@@ -153,11 +153,6 @@ def top_share(relevance: Tensor, seed: int, share: float = SHARE) -> Tensor:
     """The most relevant pixels of a map (H, W), exactly round(share x pixels) of them: bool (H, W)."""
     place = order(relevance.flatten()[None], seed)[0].view_as(relevance)
     return place < round(share * relevance.numel())
-
-
-def _cut(view: Tensor, patch: Tensor) -> Tensor:
-    """The picture (3, H, W) with everything but a patch (H, W) white."""
-    return torch.where(patch, view, torch.ones_like(view))
 
 
 def _uri(image: Image.Image) -> str:

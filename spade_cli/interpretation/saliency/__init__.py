@@ -29,17 +29,3 @@ METHODS: dict[str, SaliencyMethod] = {
         gradient_shap,
     )
 }
-
-__all__ = [
-    "METHODS",
-    "deeplift",
-    "gradient_shap",
-    "guided_backprop",
-    "guided_gradcam",
-    "input_x_gradient",
-    "integrated_gradients",
-    "lime",
-    "lrp",
-    "occlusion",
-    "saliency",
-]
