@@ -14,8 +14,8 @@ from scenes import MODEL, write_scenes
 
 from spade_cli.cli import main
 from spade_cli.evaluation.records_folder import Record
-from spade_cli.tuning import bench as benches
 from spade_cli.tuning import tpe as tpes
+from spade_cli.tuning import trials as trials_file
 from spade_cli.tuning.greedy import greedy
 from spade_cli.tuning.space import Score, Space
 from spade_cli.tuning.tpe import tpe
@@ -149,7 +149,7 @@ def test_a_trial_that_loses_too_many_images_is_broken_off(folder, monkeypatch):
             model.head.weight.neg_()  # every answer is another one
         return model
 
-    monkeypatch.setattr(benches.Draft, "set", other_answer)
+    monkeypatch.setattr(trials_file.Draft, "set", other_answer)
     assert main([*GREEDY, "lost=0.34", "out=out", "blocks=1"]) == 0
     found = results("out")
     assert [(trial["gain"], trial["seen"], trial["lost"]) for trial in found["trials"]] == [(None, 2, 2)] * 2
@@ -159,7 +159,7 @@ def test_a_trial_that_loses_too_many_images_is_broken_off(folder, monkeypatch):
 
 def test_a_stop_changes_nothing_and_what_was_measured_is_read(folder, monkeypatch):
     assert main([*GREEDY, "out=whole"]) == 0
-    original, left = benches.Bench._trial, [2]
+    original, left = trials_file.Bench._trial, [2]
 
     def stopping(self, *arguments):
         left[0] -= 1
@@ -167,10 +167,10 @@ def test_a_stop_changes_nothing_and_what_was_measured_is_read(folder, monkeypatc
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    monkeypatch.setattr(benches.Bench, "_trial", stopping)
+    monkeypatch.setattr(trials_file.Bench, "_trial", stopping)
     assert main([*GREEDY, "out=stopped"]) == 130
     assert len(list(Path("stopped/trials").glob("*.json"))) == 2 and "sets" not in results("stopped")
-    monkeypatch.setattr(benches.Bench, "_trial", original)
+    monkeypatch.setattr(trials_file.Bench, "_trial", original)
     assert main([*GREEDY, "out=stopped"]) == 0
     for key in ("shares", "sets", "trials"):
         assert results("stopped")[key] == results("whole")[key]
@@ -226,15 +226,15 @@ def test_tpe_goes_on_to_more_trials_as_if_it_had_never_stopped(folder, monkeypat
     shares = [trial["shares"] for trial in found["trials"]]
     assert {"conv2": 0.9, "conv1": 0.9} in shares and {"conv2": 0.5, "conv1": 0.5} in shares, "the first two"
 
-    original = benches.Bench._trial
+    original = trials_file.Bench._trial
 
     def stopping(self, *arguments):
         raise KeyboardInterrupt
 
     assert main([*COMMAND, "trials=1", "out=stopped"]) == 0
-    monkeypatch.setattr(benches.Bench, "_trial", stopping)  # in the middle of the second
+    monkeypatch.setattr(trials_file.Bench, "_trial", stopping)  # in the middle of the second
     assert main([*TPE, "out=stopped"]) == 130
-    monkeypatch.setattr(benches.Bench, "_trial", original)
+    monkeypatch.setattr(trials_file.Bench, "_trial", original)
     assert main([*TPE, "out=stopped"]) == 0
     again = results("stopped")
     assert (again["shares"], again["sets"]) == (found["shares"], found["sets"])
