@@ -1,13 +1,18 @@
 """Where a network runs, and in which precision."""
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from spade_cli.errors import UserError
+
+# Lines of /proc/cpuinfo, on x86 and on ARM, that choose the code which multiplies matrices.
+CPU_FIELDS = ("cpu family", "model", "stepping", "cache size", "flags", "Features", "CPU implementer", "CPU part")
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -32,6 +37,17 @@ def pick_device(wanted: str) -> torch.device:
             f"device={wanted} is not there ({found} {device.type} devices found): choose another or device=auto"
         )
     return device
+
+
+def name_processor(device: torch.device) -> str:
+    """What computes, as exactly as it can be told: another processor may round the same numbers differently."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    told = [device.type, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
+    with suppress(OSError):  # not Linux
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        told += [line for line in first.splitlines() if line.startswith(CPU_FIELDS)]
+    return "\n".join(told)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from spade_cli.records import read_record
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on every file system in use
 SHOWN = 60  # characters of a path that is too long
 PART = ".part"  # ends the name of a file that is not written to its end yet
+# Settings, by group, that say where something is kept, and how much of it.
+STORAGE = {"calibration": ("save", "memory"), "interpreter": ("cache", "cache_limit")}
 
 
 def expand_path(path: str | Path) -> Path:
@@ -53,7 +56,8 @@ def write_whole(path: Path, write: Callable[[Path], object], part: str = PART) -
         write(beside)
         beside.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: torch's word for a full disk
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder cannot be made, there is nothing to delete
+            beside.unlink(missing_ok=True)
         raise SpadeError(f"cannot write {path}: {error}; give another path or free some space") from error
 
 
@@ -84,6 +88,20 @@ def compare_settings(out: str, theirs: Mapping[str, Any], ours: Mapping[str, Any
             f"out={out} is of another {what}: {key} is {there.get(key)} there and {here.get(key)} here; "
             f"give the same, or another folder{hint}"
         )
+
+
+def leave_out_storage(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's settings without those that say where something is kept: no result depends on them.
+
+    >>> leave_out_storage({"seed": 0, "interpreter": {"steps": 512, "cache": "kept"}})
+    {'seed': 0, 'interpreter': {'steps': 512}}
+    """
+    return {
+        group: {key: one for key, one in value.items() if key not in STORAGE[group]}
+        if group in STORAGE and isinstance(value, Mapping)
+        else value
+        for group, value in settings.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -72,3 +72,16 @@ def log_to_file(path: Path) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.setLevel(level)
         handler.close()
+
+
+def count_percents(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn (step, steps) into whole percents: the bar's total is settled before the number of steps is known."""
+    shown = 0
+
+    def on_step(step: int, steps: int) -> None:
+        nonlocal shown
+        percent = 100 * step // steps
+        advance(percent - shown)
+        shown = percent
+
+    return on_step

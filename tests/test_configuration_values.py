@@ -72,7 +72,7 @@ ACCEPTED = {
     "schedule.last_resort": {"list"}, "schedule.last": ABOVE_ZERO,
     "interpreter.targets": ANY_TEXT | {"list", "letters", "zeros"}, "interpreter.steps": FROM_ONE,
     "interpreter.learning_rate": {"1", "3", "0.5", "1.5"}, "interpreter.cam_layer": ANY_TEXT | {"null"},
-    "interpreter.objective": {"null"},
+    "interpreter.objective": {"null"}, "interpreter.cache": ANY_PATH | {"null"}, "interpreter.cache_limit": POSITIVE,
     "interpreter.lime.samples": {"3", "95"}, "interpreter.*.samples": FROM_ONE, "interpreter.*.batch_size": FROM_ONE,
     "interpreter.*.steps": FROM_ONE, "interpreter.gradient_shap.stdev": {"0", "1", "3", "0.5", "1.5"},
     "interpreter.occlusion.window": {"95"}, "interpreter.occlusion.stride": {"1", "3"},

@@ -14,6 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from spade_cli import interpretation
+from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
 from spade_cli.models import ModelSource, Preprocessing
@@ -21,6 +22,7 @@ from spade_cli.pruning import find_pruner, schedule
 from spade_cli.report.checkpoint import export, load_trace
 from spade_cli.report.explanations import write_visualization
 from spade_cli.report.run_folder import slugs
+from spade_cli.report.summary import read_summary
 from spade_cli.run import pipeline
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.explain import Note, merge_notes
@@ -121,6 +123,17 @@ def test_maps_are_raw_and_pictures_share_a_scale(finished, summary):
     assert not np.array_equal(
         *(np.load(finished / f"saliency/saliency_{network}.npy") for network in ("dense", "trace"))
     )
+
+
+def test_a_second_run_takes_the_dense_visualizations_from_the_cache(finished, picture, tmp_path):
+    asked = dict(cache=Cache(tmp_path / "kept"), saliency={})
+    runs = [pipeline.run(request(picture, tmp_path / name, **asked)) for name in ("one", "two")]
+    records = [read_summary(run).visualizations for run in (finished, *runs)]
+    cached = [{one.network: one.cached for one in found} for found in records]
+    assert cached == [{"dense": False, "trace": False}] * 2 + [{"dense": True, "trace": False}]
+    for record in records[0]:
+        first = (finished / record.picture).read_bytes()
+        assert all((run / record.picture).read_bytes() == first for run in runs), record.picture
 
 
 def test_same_request_same_bytes(finished, picture, tmp_path):

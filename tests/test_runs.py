@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import webbrowser
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_neurons_ranks_what_carries_the_answer(here, capsys):
         assert shown.locator("article.neuron").count() == 3 and not overflows(shown)
         assert shown.locator("article.neuron h3").all_inner_texts()[0] == found["target"]["label"]
         assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+
+
+def test_neurons_takes_the_dense_half_from_the_cache(here, tmp_path, capsys):
+    pages = []
+    for cache in ("null", tmp_path, tmp_path):
+        assert main(["neurons", "one", "top=1", "steps=2", "layers=fc", f"cache={cache}"]) == 0
+        pages.append((here / capsys.readouterr().out.strip()).read_text(encoding="utf-8"))
+    assert main(["cache", f"folder={tmp_path}", "--json"]) == 0
+    (kept,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert kept["network"] == "demo" and kept["targets"].startswith("fc:") and kept["steps"] == "2"
+    pictures = [re.findall(r"data:image/png;base64,[^\"']+", page) for page in pages]
+    assert pictures[0] and pictures[0] == pictures[1] == pictures[2]
 
 
 def test_taking_the_first_channel_away_costs_the_answer_more_than_taking_a_late_one(here):

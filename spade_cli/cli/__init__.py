@@ -19,7 +19,7 @@ from spade_cli.version import __version__
 
 VERBS = (
     *("run", "batch", "sweep", "open", "list", "neurons", "diff"),
-    *("layers", "doctor", "export", "demo", "world", "toy", "implant", "eval", "tune"),
+    *("layers", "doctor", "export", "cache", "demo", "world", "toy", "implant", "eval", "tune"),
 )
 INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C (128 + SIGINT)
 PIPE_CLOSED = 141  # and for one whose reader went away (128 + SIGPIPE)

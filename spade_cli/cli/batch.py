@@ -9,7 +9,7 @@ from typing import Any
 from spade_cli.cli import terminal
 from spade_cli.cli.config.compose import CommandLine, run_command
 from spade_cli.cli.config.typed_words import resume
-from spade_cli.files import About
+from spade_cli.files import About, leave_out_storage
 
 USAGE = "spade batch images=FOLDER|PATTERN|LIST [KEY=VALUE ...]  |  spade batch resume=FOLDER"
 EXAMPLES = (
@@ -93,7 +93,6 @@ def batch_request(
     how = section(config, "batch")
     images = text("images", config.get("images"), "FOLDER")
     settings = {name: value for name, value in config.items() if name not in OWN}
-    calibration = {name: value for name, value in settings["calibration"].items() if name not in ("save", "memory")}
     return BatchRequest(
         images=images if is_url(images) else str(path("images", images, "FOLDER")),
         out=out,
@@ -103,7 +102,7 @@ def batch_request(
         strict=switch("batch.strict", how.get("strict")),
         retry=switch("batch.retry", how.get("retry")),
         command=line.command,
-        settings={**settings, "calibration": calibration, **({"combined": list(combined)} if combined else {})},
+        settings={**leave_out_storage(settings), **({"combined": list(combined)} if combined else {})},
         **more,
     )
 

@@ -1,9 +1,12 @@
 """spade neurons: which channels carry a run's prediction, what they look for and where, as a page."""
 
 import shlex
+from pathlib import Path
 
+from spade_cli.cache import Cache
 from spade_cli.cli import terminal
-from spade_cli.cli.arguments import Command, Setting, read_arguments, read_count, read_list, read_path
+from spade_cli.cli.arguments import Command, Setting, read_arguments, read_count, read_list, read_path, read_text
+from spade_cli.cli.config.check_values import cache_folder
 from spade_cli.report.runs import find_run
 
 TOP, STEPS = 4, 256  # half of spade run's steps: there are many pictures, and channels need fewer than classes
@@ -19,6 +22,11 @@ def drawing_settings(top: int) -> tuple[Setting, ...]:
     )
 
 
+def read_cache(key: str, text: str) -> Path | None:
+    """A folder; auto is the user's own, and null none."""
+    return cache_folder(key, read_text(key, text))
+
+
 COMMAND = Command(
     "neurons",
     __doc__,
@@ -27,6 +35,7 @@ COMMAND = Command(
     settings=(
         Setting("out", "outputs", "the folder that the runs are in, as it was given to spade run", read_path),
         *drawing_settings(TOP),
+        Setting("cache", "auto", "folder that keeps the dense network's visualizations; null: none", read_cache),
     ),
     examples=("spade neurons", "spade neurons cat top=8 'layers=[layer4.*,fc]' steps=64"),
 )
@@ -51,8 +60,10 @@ def main(arguments: list[str]) -> int:
             reopened = reopen(run, source_of_run(run), given.settings["device"])
             layers = choose_layers(reopened, given.settings["layers"])
             ranked = rank_channels(reopened, layers, given.settings["top"])
-        own, seed = reopened.classifier.preprocessing, reopened.summary.seed
-        draw_neurons(reopened.networks, ranked, own, given.settings["steps"], seed, stages)
+        classifier, seed, folder = reopened.classifier, reopened.summary.seed, given.settings["cache"]
+        cache = None if folder is None else Cache(folder)
+        steps = given.settings["steps"]
+        draw_neurons(reopened.networks, ranked, classifier.preprocessing, steps, seed, stages, cache, classifier.name)
     page = write_neurons(run, ranked, reopened.view, shlex.join(["spade", "neurons", *arguments]))
     terminal.print_result("page", page, given.views, run=str(run))
     return 0

@@ -14,6 +14,7 @@ from spade_cli.cli.batch import FREE, OWN, batch_request, do_batch, find_about, 
 from spade_cli.cli.config.compose import CommandLine, compose_config, read_settings, run_command
 from spade_cli.cli.config.typed_words import FREE_TEXT, WHOLE, group, key, quote, resume, split_flags
 from spade_cli.errors import UserError
+from spade_cli.files import leave_out_storage
 
 USAGE = "spade sweep image=PATH KEY=VALUE,VALUE,... [KEY=VALUE ...]  |  spade sweep resume=FOLDER"
 EXAMPLES = (
@@ -115,8 +116,7 @@ def _job(number: int, fixed: Sequence[str], own: Sequence[str], line: CommandLin
     composed, choices = compose_config("sweep", [*fixed, *own], line.folders)
     config = read_settings(composed, "sweep")
     settings = {key(word): _value(word.partition("=")[2]) for word in own}
-    calibration = {name: value for name, value in config["calibration"].items() if name not in ("save", "memory")}
-    parts = {**config, "calibration": calibration}
+    parts = leave_out_storage(config)
     return Job(
         number,
         settings,

@@ -25,7 +25,7 @@ from spade_cli.evaluation.records_folder import Record, RecordsFolder, check_out
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.evaluation.study.probe import EPOCHS, probe_at
-from spade_cli.files import write_whole
+from spade_cli.files import leave_out_storage, write_whole
 from spade_cli.progress import Stages
 from spade_cli.report import summary
 from spade_cli.version import __version__
@@ -123,7 +123,9 @@ def concept_study(plan: EvaluationPlan, folder: RecordsFolder, stages: Stages) -
         probe = probe_at(folder.path / "probe.safetensors", request.probe_pictures, request.seed, advance)
     stages.console.print(f"probe          {probe.accuracy:.1%} of held-out pictures told right within their class")
     pictures = folder.path / "visualizations"
-    return ConceptStudy(probe, request.visualize, plan.classifier, pictures, request.margin, request.seed)
+    return ConceptStudy(
+        probe, request.visualize, plan.classifier, pictures, request.margin, request.seed, request.cache
+    )
 
 
 def write_tables(plan: EvaluationPlan, records: list[Record], folder: RecordsFolder) -> means_table.Table:
@@ -150,11 +152,10 @@ def write_tables(plan: EvaluationPlan, records: list[Record], folder: RecordsFol
 def identity(plan: EvaluationPlan) -> dict[str, Any]:
     """All that the numbers depend on."""
     settings = {key: value for key, value in plan.request.settings.items() if key not in ("out", "output", "data")}
-    how = {key: value for key, value in settings.pop("calibration", {}).items() if key not in ("save", "memory")}
     return {
         "versions": {"spade": __version__, "torch": torch.__version__},
-        **settings,
-        "calibration": how,
+        "calibration": {},
+        **leave_out_storage(settings),
         "model.sha256": plan.classifier.sha256,
         "data": dict(plan.data.identity),
     }

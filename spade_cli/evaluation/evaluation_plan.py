@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from spade_cli.cache import Cache
 from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense_condition, trace_condition
@@ -34,6 +35,7 @@ class EvaluationRequest:
     conditions: Mapping[str, TraceCondition | None]  # by name; None: dense or sparse_fc
     saliency: Mapping[str, Callable[..., Any]]  # (network, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed) -> pictures
+    cache: Cache | None = None  # keeps visualizations of networks that are the same for every image
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
     curves: tuple[str, ...] = KINDS  # those of insertion and deletion that are drawn
     count: int | None = None  # None: all of a folder

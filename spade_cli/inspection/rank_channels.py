@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spade_cli.cache import Cache
 from spade_cli.errors import UserError
 from spade_cli.inspection.reopen import OpenRun
-from spade_cli.interpretation import Channel, visualize
+from spade_cli.interpretation import Channel, visualize, visualize_dense
 from spade_cli.interpretation.contribution import called_layers, contributions
 from spade_cli.models import Preprocessing
-from spade_cli.progress import Stages
+from spade_cli.progress import Stages, count_percents
 from spade_cli.report.channel_pages import Neuron
 
 LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean the most to people
@@ -87,21 +90,26 @@ def draw_neurons(
     steps: int,
     seed: int,
     stages: Stages,
+    cache: Cache | None = None,
+    name_in_cache: str = "",
 ) -> None:
-    """Visualize every neuron on every network, from the same noise, and put the pictures in."""
+    """Visualize every neuron on every network, from the same noise, and put the pictures in.
+
+    The dense network's come from the cache where they were made before; `name_in_cache` is its name there.
+    """
+    settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": seed}
     batches = [neurons[start : start + TOGETHER] for start in range(0, len(neurons), TOGETHER)]
-    with stages.stage("visualization", total=len(batches) * steps * len(networks)) as advance:
+    with stages.stage("visualization", total=100 * len(batches) * len(networks)) as advance:
         for name, network in networks.items():
             for batch in batches:
-                pictures = visualize(
+                pictures = visualize_dense(
+                    cache if name == "dense" else None,
+                    partial(visualize, steps=steps),
                     network,
                     [Channel(one.layer, one.channel) for one in batch],
-                    size=own.size,
-                    mean=own.mean,
-                    std=own.std,
-                    steps=steps,
-                    seed=seed,
-                    on_step=lambda step, steps: advance(1),
-                )
+                    name=name_in_cache,
+                    on_step=count_percents(advance),
+                    **settings,
+                ).values
                 for one, picture in zip(batch, pictures, strict=True):
                     one.pictures[name] = picture

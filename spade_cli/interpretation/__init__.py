@@ -20,5 +20,6 @@ from spade_cli.interpretation.saliency import (
 )
 from spade_cli.interpretation.saliency.perturbation import check_window
 from spade_cli.interpretation.visualization.blank import is_blank, why_blank
+from spade_cli.interpretation.visualization.dense import visualize_dense
 from spade_cli.interpretation.visualization.fourier import visualize
 from spade_cli.interpretation.visualization.visualizer import Visualizer

@@ -4,13 +4,10 @@ What is in a folder belongs to one network, one set of samples and one way of me
 them.
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -20,15 +17,6 @@ from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank
 
 FORMAT = "spade statistics 1"
-
-
-def fingerprint(tensors: Iterable[Tensor], settings: dict[str, object]) -> str:
-    """A name for statistics: the hash of what they were measured on, in order, and of how."""
-    digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True, default=str).encode())
-    for tensor in tensors:
-        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 class Store:

@@ -123,6 +123,7 @@ class VisualizationRecord:
     network: str  # dense or trace
     picture: str
     seconds: float
+    cached: bool = False  # whether it came from the cache
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from spade_cli.devices import device_of, uses_bfloat16
 from spade_cli.models import Classifier
+from spade_cli.networks.fingerprint import fingerprint
 from spade_cli.pruning import Statistics, collect
 from spade_cli.pruning.hessian import bytes_of, run_batches
-from spade_cli.pruning.keep_statistics import Store, fingerprint
+from spade_cli.pruning.keep_statistics import FORMAT, Store
 from spade_cli.pruning.layers import layer_modules
 
 
@@ -58,7 +59,7 @@ def find_store(classifier: Classifier, samples: Tensor, calibration: Calibration
         # A forward of the user's own can change while its modules and weights do not.
         "answer": [round(value, 2) for value in _answer_first(classifier, samples)],
     }
-    return Store(calibration.save, fingerprint([samples, *state.values()], how))
+    return Store(calibration.save, fingerprint(FORMAT, [samples, *state.values()], how))
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import Explanation, explainable, is_blank, why_blank
-from spade_cli.progress import Stages
+from spade_cli.interpretation import Explanation, explainable, is_blank, visualize_dense, why_blank
+from spade_cli.interpretation.visualization.dense import Pictures
+from spade_cli.progress import Stages, count_percents
 from spade_cli.report.explanations import write_saliency, write_visualization
 from spade_cli.report.overview import Pair
 from spade_cli.report.run_folder import slugs
@@ -98,7 +99,10 @@ def visualize_channels(
     stages: Stages,
     dense_results: DenseResults | None = None,
 ) -> Explanations:
-    """What each channel responds to most, on each network: its channels in one batch, from the same noise."""
+    """What each channel responds to most, on each network: its channels in one batch, from the same noise.
+
+    The dense network's pictures are the same for every image: they come from the cache where they were made before.
+    """
     result = Explanations()
     if function is None or not plan.channels:
         return result
@@ -106,17 +110,19 @@ def visualize_channels(
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": plan.request.seed}
     reasons: list[Note] = []
     blank: list[Note] = []
-    made: dict[str, tuple[Tensor, float]] = {}  # by network: (targets, 3, size, size), and the seconds it took
+    made: dict[str, tuple[Pictures, float]] = {}  # by network, with the seconds it took
     with stages.stage("visualization", total=100 * len(networks)) as advance:
         for name, network in networks.items():
             channels = list(plan.channels.values())
-            make = partial(function, network, channels, on_step=_count_percents(advance), **settings)
+            cache = plan.request.cache if name == "dense" else None
+            draw = partial(visualize_dense, cache, function, network, channels, name=plan.classifier.name)
+            make = partial(draw, on_step=count_percents(advance), **settings)
             try:
                 made[name] = _make_once(dense_results, name, "visualization", make)
             except SpadeError as error:
                 reasons.append(Note(str(error), "visualization", name))
                 continue
-            for (target, channel), values in zip(plan.channels.items(), made[name][0], strict=True):
+            for (target, channel), values in zip(plan.channels.items(), made[name][0].values, strict=True):
                 if is_blank(values):
                     ask = partial(why_blank, network, channel, **settings)
                     why, _ = _make_once(dense_results, name, f"why {target} is blank", ask)
@@ -130,16 +136,16 @@ def visualize_channels(
 
 
 def _write_visualizations(
-    result: Explanations, targets: Sequence[str], made: Mapping[str, tuple[Tensor, float]], folder: Path
+    result: Explanations, targets: Sequence[str], made: Mapping[str, tuple[Pictures, float]], folder: Path
 ) -> None:
     """Write every network's pictures, and put their records and pairs into the result."""
     files = slugs(targets)
     pictures: dict[str, dict[str, Image.Image]] = {target: {} for target in targets}
     for name, (batch, seconds) in made.items():
-        for target, values in zip(targets, batch, strict=True):
-            each = seconds / len(batch)
+        for target, values in zip(targets, batch.values, strict=True):
+            each = seconds / len(targets)
             record, pictures[target][name] = write_visualization(folder, target, files[target], name, values, each)
-            result.visualizations.append(record)
+            result.visualizations.append(replace(record, cached=batch.cached))
     for target, both in pictures.items():
         result.pairs.append(Pair(f"maximizes {target}", both.get("dense"), both.get("trace"), "feature visualization"))
 
@@ -192,16 +198,3 @@ def _list_skipped(reasons: Iterable[Note]) -> list[Skipped]:
 
 def _name_network(network: str) -> str:
     return {"": "on both networks", "dense": "on the dense network"}.get(network, f"on the {network}")
-
-
-def _count_percents(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """Turn (step, steps) into whole percents: the bar's total is settled before the number of steps is known."""
-    shown = 0
-
-    def on_step(step: int, steps: int) -> None:
-        nonlocal shown
-        percent = 100 * step // steps
-        advance(percent - shown)
-        shown = percent
-
-    return on_step

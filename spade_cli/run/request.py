@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spade_cli.cache import Cache
 from spade_cli.devices import pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images.load import read_image
@@ -35,6 +36,7 @@ class RunRequest:
     saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (network, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
+    cache: Cache | None = None  # keeps the dense network's visualizations
     target: str | int = "predicted"  # "predicted", an index or a label
     device: str = "auto"
     keep: tuple[str, ...] = KEPT  # those of KEPT that are written

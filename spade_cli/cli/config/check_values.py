@@ -1,11 +1,13 @@
 """Checks of single values: what was asked, what was found, what to do."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cache import default_folder
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 
@@ -104,6 +106,24 @@ def path(key: str, value: Any, example: str) -> Path:
         return expand_path(written)
     except UserError as error:
         raise UserError(f"{key}={error}") from None
+
+
+def output_folder(key: str, value: Any) -> Path:
+    """A folder to write into; it is made later, but that it can be made is seen now."""
+    output = path(key, value, "FOLDER")
+    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{key}={output}: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{key}={output}: {nearest} cannot be written to; give another folder")
+    return output
+
+
+def cache_folder(key: str, value: Any) -> Path | None:
+    """A folder to keep visualizations in; of auto the user's own; None for null, and where there is no home."""
+    if value in (None, "null"):
+        return None
+    return default_folder() if value == "auto" else output_folder(key, value)
 
 
 def section(config: Mapping[str, Any], key: str) -> dict[str, Any]:

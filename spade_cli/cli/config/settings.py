@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spade_cli.cache import Cache
 from spade_cli.cli.config.bind_functions import (
     MAX_DAMPING,
     MAX_MEMORY,
@@ -20,7 +20,17 @@ from spade_cli.cli.config.bind_functions import (
     check_limits,
     check_settings,
 )
-from spade_cli.cli.config.check_values import level, number, path, section, shares, text, whole
+from spade_cli.cli.config.check_values import (
+    cache_folder,
+    level,
+    number,
+    output_folder,
+    path,
+    section,
+    shares,
+    text,
+    whole,
+)
 from spade_cli.cli.config.compose import CommandLine
 from spade_cli.cli.config.model import model_source
 from spade_cli.cli.config.schedule_file import schedule_name, with_shares
@@ -48,11 +58,12 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
         model=model,
-        output=_output("out", config.get("out")),
+        output=output_folder("out", config.get("out")),
         trace=trace,
         saliency=saliency_methods(interpreter, trace.seed, model.size),
         visualize=visualization(interpreter),
         visualization_targets=visualization_targets(interpreter),
+        cache=find_cache(interpreter),
         target=text("target", config.get("target"), "predicted"),
         device=device_name(config.get("device")),
         keep=_read_keep(config.get("keep", list(KEPT))),
@@ -107,7 +118,7 @@ def calibration_settings(settings: Mapping[str, Any]) -> Calibration:
         rows_per_column=None if rows == "all" else whole("calibration.rows_per_column (or all)", rows, 1),
         batch_size=whole("calibration.batch_size", settings.get("batch_size"), 1),
         memory=math.inf if memory is None else 1e9 * number("calibration.memory", memory, 0, MAX_MEMORY, above=True),
-        save=None if save is None else _output("calibration.save", save),
+        save=None if save is None else output_folder("calibration.save", save),
         precision=precision,
     )
 
@@ -201,6 +212,7 @@ def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., 
 def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Feature visualization with its settings bound; None where the interpreter has none."""
     visualization_targets(interpreter)
+    find_cache(interpreter)
     if not {"steps", "learning_rate"} <= set(interpreter):  # interpreter=saliency, whose command may set the steps
         return None
     objective = interpreter.get("objective")
@@ -222,19 +234,17 @@ def visualization_targets(interpreter: Mapping[str, Any]) -> tuple[str | int, ..
     return tuple(listed)
 
 
+def find_cache(interpreter: Mapping[str, Any]) -> Cache | None:
+    """The folder that keeps visualizations; None where it is switched off."""
+    if not {"cache", "cache_limit"} <= set(interpreter):  # interpreter=saliency
+        return None
+    limit = 1e9 * number("interpreter.cache_limit", interpreter["cache_limit"], 0, MAX_MEMORY, above=True)
+    folder = cache_folder("interpreter.cache", interpreter["cache"])
+    return None if folder is None else Cache(folder, limit)
+
+
 def device_name(value: Any) -> str:
     """A device as people name it; whether it is there is seen later."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
         raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
     return str(value)
-
-
-def _output(key: str, value: Any) -> Path:
-    """A folder to write into; it is made later, but that it can be made is seen now."""
-    output = path(key, value, "FOLDER")
-    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise UserError(f"{key}={output}: {nearest} is a file; give a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{key}={output}: {nearest} cannot be written to; give another folder")
-    return output

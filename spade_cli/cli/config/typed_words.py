@@ -13,7 +13,7 @@ from spade_cli.files import About, expand_path
 # Keys whose values are paths or people's words; Hydra's grammar would trip over blanks, commas, accents, =, (, #, ...
 PATHS = (
     *("image", "images", "out", "data", "study", "answers"),
-    *("model.weights", "model.labels", "calibration.save", "schedule.file"),
+    *("model.weights", "model.labels", "calibration.save", "interpreter.cache", "schedule.file"),
 )
 WHOLE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, not the values of a sweep
 FREE_TEXT = (*PATHS, *WHOLE, "target", "model.factory", "interpreter.cam_layer")
@@ -24,7 +24,7 @@ TABLE = re.compile(r"schedule=(?P<files>.+\.ya?ml['\"]?)", re.DOTALL | re.IGNORE
 
 OUT = "out"
 OLDER_OUT = ("output", "--output", "--out")
-WITHOUT_HYDRA = ("list", "open", "export", "neurons", "diff")
+WITHOUT_HYDRA = ("list", "open", "export", "neurons", "diff", "cache")
 NO_VALUE = ("", "all", "null", "none")  # of a list: taken as they are
 THREE = ("model.mean", "model.std")  # lists whose default is null
 MODEL = re.compile(r"model=(\w+(?:,\w+)*)")

@@ -28,7 +28,7 @@ from spade_cli.evaluation.evaluate import about, fit_sparse_fc
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
 from spade_cli.evaluation.study.scorecam import score_cam
-from spade_cli.interpretation import Channel, explainable, is_blank, why_blank
+from spade_cli.interpretation import Channel, explainable, is_blank, visualize_dense, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import new_folder
@@ -143,7 +143,8 @@ def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
     assert request.visualize is not None
     network, channels = case.network(condition), [Channel(None, neuron)]
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
-    shown = request.visualize(network, channels, **settings)[0]
+    cache, name = request.cache if not condition.layers else None, case.plan.classifier.name
+    shown = visualize_dense(cache, request.visualize, network, channels, name=name, **settings).values[0]
     if is_blank(shown):
         raise SpadeError(f"the visualization is blank: {why_blank(network, channels[0], **settings)}")
     return shown

@@ -7,13 +7,15 @@ trace. The trace should show A, what the neuron does in this picture; the dense 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.study.probe import Probe, rivals
-from spade_cli.interpretation import Channel, is_blank, why_blank
+from spade_cli.interpretation import Channel, is_blank, visualize_dense, why_blank
 from spade_cli.models import Classifier
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import slug
@@ -49,6 +51,7 @@ class ConceptStudy:
     folder: Path  # gets a picture of each visualization
     margin: float
     seed: int
+    cache: Cache | None = None
     _same_for_all: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def ask(self, condition: Condition, network: nn.Module, target: int, concept: int, image: str) -> dict[str, float]:
@@ -70,7 +73,9 @@ class ConceptStudy:
             return self._same_for_all[key]
         own = self.classifier.preprocessing
         channels = [Channel(None, target)]
-        shown = self.visualize(network, channels, size=own.size, mean=own.mean, std=own.std, seed=self.seed)[0]
+        cache, name = self.cache if not condition.layers else None, self.classifier.name
+        settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
+        shown = visualize_dense(cache, self.visualize, network, channels, name=name, **settings).values[0]
         if not condition.layers:  # no trace: the network is the same for every image
             self._same_for_all[key] = shown
         return shown

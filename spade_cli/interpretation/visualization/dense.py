@@ -1,0 +1,116 @@
+"""The dense network's pictures, which are the same for every image: made once and kept in the cache."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spade_cli.cache import Cache
+from spade_cli.devices import device_of, name_processor
+from spade_cli.interpretation.channels import Channel, observe_layers
+from spade_cli.interpretation.visualization.fourier import visualize
+from spade_cli.networks.fingerprint import fingerprint
+from spade_cli.networks.modes_and_seeds import seed_generators
+from spade_cli.progress import log
+
+KIND = "spade visualizations 1"
+LIBRARIES = ("torch", "torch-lucent", "kornia", "numpy")
+
+
+class Pictures(NamedTuple):
+    """Pictures (targets, 3, size, size) in [0, 1], and whether they came from the cache."""
+
+    values: Tensor
+    cached: bool = False
+
+
+def visualize_dense(
+    cache: Cache | None,
+    function: Callable[..., Tensor],
+    network: nn.Module,
+    targets: Sequence[Channel],
+    *,
+    name: str,
+    on_step: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Pictures:
+    """What `function`, a `Visualizer`, makes of a network: from the cache, bit for bit, where it made the same before.
+
+    name: of the network, for people. settings: size, mean, std, seed. An objective of the user's own is never kept:
+    what its code does has no name. Raises what `function` raises; what goes wrong with the cache is logged.
+    """
+    make = partial(function, network, targets, **settings)
+    key = None if cache is None else _name_pictures(function, network, targets, settings)
+    if cache is None or key is None:
+        return Pictures(make(on_step=on_step).contiguous())  # as from the cache, also in memory
+    shape = (len(targets), 3, settings["size"], settings["size"])
+    kept = cache.read(key)
+    if kept is not None and kept.shape == shape and kept.dtype == "float32":
+        if on_step is not None:
+            on_step(1, 1)
+        return Pictures(torch.from_numpy(kept.copy()), cached=True)
+    values = make(on_step=on_step).contiguous()
+    named = ", ".join(str(target) for target in targets)
+    steps = str(_bind_settings(function).get("steps", ""))
+    cache.write(key, values.numpy(), {"network": name, "targets": named, "steps": steps, "size": str(shape[-1])})
+    return Pictures(values)
+
+
+def _name_pictures(
+    function: Callable[..., Tensor], network: nn.Module, targets: Sequence[Channel], settings: dict[str, Any]
+) -> str | None:
+    """A name for pictures: of everything that their last bit depends on; None where that cannot be said."""
+    bound = _bind_settings(function)
+    if not bound or bound["objective"] is not None:
+        return None
+    try:
+        device = device_of(network)
+        how = {
+            **bound,
+            **settings,
+            "targets": [str(target) for target in targets],
+            "network": repr(network),
+            "weights": [name for name, _ in (*network.named_parameters(), *network.named_buffers())],
+            "code": hashlib.sha256(b"".join(file.read_bytes() for file in _code())).hexdigest(),
+            "versions": {name: metadata.version(name) for name in LIBRARIES},
+            "processor": name_processor(device),
+            "threads": torch.get_num_threads(),
+            "precision": torch.get_float32_matmul_precision(),
+        }
+        # A forward of the user's own can change while its modules and weights do not: what it answers has a say.
+        answer = _answer_noise(network, targets, settings)
+        return fingerprint(KIND, [*network.parameters(), *network.buffers(), *answer], how)
+    except Exception as error:  # whatever a network of the user's raises; `function` will raise it as well, or work
+        log.warning("cache: the visualizations are not kept (%s: %s)", type(error).__name__, error)
+        return None
+
+
+def _bind_settings(function: Callable[..., Tensor]) -> dict[str, Any]:
+    """The settings of `visualize` as bound, defaults filled in; empty for another function."""
+    bound = function.keywords if isinstance(function, partial) else {}
+    if (function.func if isinstance(function, partial) else function) is not visualize:
+        return {}
+    defaults = inspect.signature(visualize).parameters
+    return {name: bound.get(name, defaults[name].default) for name in ("steps", "learning_rate", "objective")}
+
+
+def _code() -> list[Path]:
+    """The files that say how a picture is made."""
+    here = Path(__file__).parent
+    return [here / "fourier.py", here / "visualizer.py", here.parent / "channels.py"]
+
+
+def _answer_noise(network: nn.Module, targets: Sequence[Channel], settings: dict[str, Any]) -> list[Tensor]:
+    """What the targets' layers make of one picture of noise."""
+    device, size = device_of(network), settings["size"]
+    layers = list(dict.fromkeys(target.layer for target in targets))
+    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad(), seed_generators(0, device), observe_layers(network, layers) as observe:
+        outputs = observe(noise)
+        return [outputs[layer] for layer in layers]
