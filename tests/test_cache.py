@@ -12,6 +12,7 @@ import pytest
 
 from spade_cli.cache import LOST, Cache, default_folder
 from spade_cli.cli import main
+from spade_cli.files import leave_out_storage
 
 NOTES = {"network": "small", "targets": "output:1", "steps": "3", "size": "8"}
 
@@ -144,3 +145,10 @@ def test_a_damaged_entry_is_listed_as_such(tmp_path: Path, capsys: pytest.Captur
     cache.write(name(1), array(1), NOTES)
     next(cache.folder.iterdir()).write_bytes(b"half")
     assert main(["cache", f"folder={tmp_path}"]) == 0 and "damaged" in capsys.readouterr().out
+
+
+def test_a_batch_that_began_without_a_cache_can_be_resumed_with_one() -> None:
+    began = {"seed": 0, "interpreter": {"steps": 8}, "calibration": {"rows_per_column": 32}, "keep": ["report"]}
+    now = {**began, "interpreter": {"steps": 8, "cache": "auto", "cache_limit": 1}}
+    assert leave_out_storage(now) == leave_out_storage(began) == began
+    assert leave_out_storage({"interpreter": None, "cache": 3}) == {"interpreter": None, "cache": 3}
