@@ -1,6 +1,7 @@
 """Forward selection against the slow definition: try every unit, refit, take the best, repeat."""
 
 import math
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -11,6 +12,7 @@ from spade_cli.errors import UserError
 from spade_cli.pruning.solvers import selection
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
+from spade_cli.pruning.solvers.pruner import ladder
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 module = import_module("spade_cli.pruning.solvers.forward")  # the name `forward` is the function
@@ -79,6 +81,15 @@ def test_same_as_the_definition(groups, unit, sparsity, at_once, choosing, monke
         expected = definition(weight, hessian, staying, unit, picks)
         assert torch.equal(found == 0, expected == 0)
         torch.testing.assert_close(found, expected)
+
+
+def test_a_pruner_without_a_ladder_is_called_for_each_share():
+    weight, hessian = problem(columns=12)
+    bound = partial(obs, granularity="weight")
+    found = ladder(bound, weight, hessian, [0.9, 0.0, 0.5], 3)
+    for share, one in zip([0.9, 0.0, 0.5], found, strict=True):
+        assert torch.equal(one, bound(weight, hessian, share, 3))
+    assert ladder(obs, weight, hessian, [], 3) == []
 
 
 def test_gains_are_the_fall_of_the_error():

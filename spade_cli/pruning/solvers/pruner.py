@@ -1,6 +1,6 @@
 """What a pruner is: a function (weight, hessian, sparsity, block) -> weight; and how one is found by its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +37,19 @@ def handles(*what: str) -> Callable[[Function], Function]:
         return function
 
     return mark
+
+
+def ladder(pruner: Pruner, weight: Tensor, hessian: Any, shares: Sequence[float], block: int) -> list[Tensor]:
+    """The layer pruned at each of these shares, in their order; the arguments are otherwise the pruner's own.
+
+    A pruner that has a `ladder` of its own (a function with the same settings that takes all the shares) solves them
+    together, from the same choices; any other is called for each share.
+    """
+    function, settings = (pruner.func, pruner.keywords) if isinstance(pruner, partial) else (pruner, {})
+    together: Callable[..., list[Tensor]] | None = getattr(function, "ladder", None)
+    if together is None:
+        return [pruner(weight, hessian, share, block) for share in shares]
+    return together(weight, hessian, shares, block, **settings)
 
 
 def can(pruner: Pruner, what: str) -> bool:
