@@ -32,7 +32,7 @@ class Fidelity:
     same_prediction: bool  # the same answer on the image: top-1, or the set of labels above 0.5
     dense: float  # the target's probability on the image
     pruned: float
-    kl: float  # KL(dense || pruned) in nats, mean over the samples
+    kl: float | None  # KL(dense || pruned) in nats, mean over the samples; None where they were not asked
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a forward pass may change, put back by a `with`: modes, buffers, and the process's random numbers."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ def generators_of(device: torch.device) -> list[torch.Generator]:
     return found
 
 
-def ask_network(network: nn.Module, images: Tensor) -> Any:
+def ask_network(network: Callable[[Tensor], Any], images: Tensor) -> Any:
     """The network's output for images (N, 3, H, W), which it cannot change; each call draws the same random numbers."""
     with seed_generators(0, images.device):
         return network(images.clone())  # a clone: the first layer may write into it

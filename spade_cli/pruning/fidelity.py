@@ -1,8 +1,7 @@
 """Does a trace still say what the dense network says? About the image itself, and about samples of it."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ class Judge:
     """Measures the fidelity of pruned copies of one network, on one image.
 
     x: (1, 3, H, W) normalised; logits: (classes,) of the dense network on it. samples: (n, 3, H, W) normalised, in
-    batches; sample_logits: (n, classes) of the dense network on them; without samples the KL is NaN.
+    batches; sample_logits: (n, classes) of the dense network on them; without samples there is no KL.
     """
 
     x: Tensor
@@ -32,15 +31,20 @@ class Judge:
     output: Output = Output.SOFTMAX
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> Fidelity:
-        """The fidelity of a copy of the dense network whose weights were changed."""
+    def __call__(
+        self, network: Callable[[Tensor], Tensor], holds: Callable[[Fidelity], bool] = lambda _: True
+    ) -> Fidelity:
+        """The fidelity of a copy of the dense network whose weights were changed.
+
+        Where it does not hold on the image, the samples are not asked.
+        """
         said = ask_network(network, self.x)[0]
         before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, said))
-        kl = math.nan
-        if self.sample_logits is not None:
-            on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
-            kl = agreement(self.sample_logits, on_samples, self.output)["kl"]
-        return Fidelity(bool(self.output.same_answer(self.logits, said)), before, after, kl)
+        on_image = Fidelity(bool(self.output.same_answer(self.logits, said)), before, after, None)
+        if self.sample_logits is None or not holds(on_image):
+            return on_image
+        on_samples = torch.cat([network(batch).cpu() for batch in self.samples])  # (n, classes)
+        return replace(on_image, kl=agreement(self.sample_logits, on_samples, self.output)["kl"])
 
 
 @torch.no_grad()

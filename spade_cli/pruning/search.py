@@ -5,11 +5,12 @@ No mask and no label decides, only the dense network's own answer. docs/schedule
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log2
 
-from torch import nn
-
+from spade_cli.networks.replay import Replay
 from spade_cli.pruning.draft import Draft
 from spade_cli.pruning.fidelity import LEAST_KEPT, Judge
+from spade_cli.pruning.solvers.pruner import has_ladder
 from spade_cli.pruning.trace import Trace
 from spade_cli.records import Fidelity, Trial
 
@@ -44,24 +45,31 @@ class Search:
     on_trial: Callable[[Trial], None] | None = None
     trials: list[Trial] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        changing = [[self.draft.weight(layer) for layer in block] for block in self.blocks.values()]
+        self.replay = Replay(self.draft.model, changing)
+
     @property
     def most_trials(self) -> int:
-        """Trials that the search makes at most: bisections, and one more where a share reaches no deeper."""
-        bisection = len(self.blocks).bit_length() + 1
-        return len(self.auto.ladder) * bisection + len(self.auto.last_resort) if self.blocks else 0
+        """No search makes more trials: steps and halvings of each share, whose depths add up to all blocks at most."""
+        if not self.blocks:
+            return 0
+        shares = len(self.auto.ladder)
+        return int(2 * shares * (1 + log2(1 + len(self.blocks) / shares))) + len(self.auto.last_resort)
 
     def run(self) -> Trial | None:
         """Leave the draft at the faithful trial that differs most (largest KL over the samples); None: at dense.
 
-        For each share of the ladder, sparsest first, bisection finds the deepest run of blocks from the output that is
-        faithful: fidelity falls with depth, and a lower share reaches at least as deep as the one before. Where all
+        For each share of the ladder, sparsest first, the deepest run of blocks from the output that is faithful is
+        found: fidelity falls with depth, and a lower share reaches at least as deep as the one before. Where all
         blocks are reached a lower share would only differ less. Where nothing is faithful, the last block alone gets
         the first share of the last resort that is.
         """
         reached = 0
-        for share in self.auto.ladder:
+        for index, share in enumerate(self.auto.ladder):
             if reached == len(self.blocks):
                 break
+            self._solve_ahead(reached, self.auto.ladder[index:])
             deepest = self._deepest(share, reached)
             if deepest == reached > 0:
                 self._try(share, reached)
@@ -71,7 +79,7 @@ class Search:
                 if self._try(share, 1).faithful:
                     break  # no deeper: shares this low gain nothing in early layers
         faithful = [trial for trial in self.trials if trial.faithful]
-        best = max(faithful, key=lambda trial: trial.fidelity.kl, default=None)
+        best = max(faithful, key=lambda trial: trial.fidelity.kl or 0.0, default=None)
         self._set(best.shares if best is not None else {})
         return best
 
@@ -80,23 +88,38 @@ class Search:
         self.run()
         return self.draft.trace(tuple(self.trials))
 
+    def _solve_ahead(self, reached: int, shares: Sequence[float]) -> None:
+        """Solve the blocks that every share from now on prunes at all of them, where one choice serves them all."""
+        if has_ladder(self.draft.pruner):
+            for block in list(self.blocks)[:reached]:
+                for layer in self.blocks[block]:
+                    self.draft.solve(layer, shares)
+                    self.draft.free(layer)
+
     def _deepest(self, share: float, reached: int) -> int:
-        """How many blocks are faithful at this share, `reached` where no more are."""
-        low, high = reached, len(self.blocks) + 1
+        """How many blocks are faithful at this share, `reached` where no more are.
+
+        Steps of 1, 2, 4 blocks until one is too far, then halves: no block far behind the deepest one is solved.
+        """
+        low, high, step = reached, len(self.blocks) + 1, 1
         while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._try(share, middle).faithful else (low, middle)
+            if high > len(self.blocks):
+                depth, step = min(low + step, len(self.blocks)), 2 * step
+            else:
+                depth = (low + high) // 2
+            low, high = (depth, high) if self._try(share, depth).faithful else (low, depth)
         return low
 
     def _try(self, share: float, depth: int) -> Trial:
         shares = dict.fromkeys(list(self.blocks)[:depth], share)
-        fidelity = self.judge(self._set(shares))
+        self._set(shares)
+        fidelity = self.judge(lambda images: self.replay.ask(images, depth), self.auto.is_faithful)
         trial = Trial(shares, fidelity, self.auto.is_faithful(fidelity))
         self.trials.append(trial)
         if self.on_trial is not None:
             self.on_trial(trial)
         return trial
 
-    def _set(self, shares: Mapping[str, float]) -> nn.Module:
+    def _set(self, shares: Mapping[str, float]) -> None:
         found = {layer: share for block, share in shares.items() for layer in self.blocks[block]}
-        return self.draft.set({**found, **self.given})
+        self.draft.set({**found, **self.given})

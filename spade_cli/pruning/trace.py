@@ -1,6 +1,7 @@
 """hessians -> trace: a pruned copy of the network, with a record of what happened to each layer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +13,7 @@ from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
 from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank, damp, relative_error
-from spade_cli.pruning.solvers.pruner import Pruner, can
+from spade_cli.pruning.solvers.pruner import Pruner, can, ladder
 from spade_cli.records import LayerRecord, Trial
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
@@ -172,9 +173,44 @@ def solve(
 
     Raises SpadeError, with the layer's name, where a Hessian cannot be factorised or a pruner breaks its promise.
     """
+    found = []
+    with _layer_named_in_errors(layer), full_precision():
+        weight = _solvable_weight(module)
+        together = max(1, STACK_BYTES // (5 * 8 * weight.shape[0] * weight.shape[2] ** 2))
+        for start in range(0, len(statistics), together):
+            part = statistics[start : start + together]
+            hessians = [one.hessians[layer.name].to(weight.device) for one in part]  # (g, c, c) each
+            damped, amounts = zip(*(damp(one, damping) for one in hessians), strict=True)
+            solved = _solve(pruner, weight, damped, share, block_of(module))
+            for one, hessian, pruned, amount in zip(part, hessians, solved, amounts, strict=True):
+                found.append(_check_solution(weight, pruned, hessian, layer, share, amount, one))
+    return found
+
+
+def solve_ladder(
+    module: nn.Module,
+    layer: Layer,
+    shares: Sequence[float],
+    statistics: Statistics,
+    pruner: Pruner,
+    damping: float,
+) -> list[tuple[Tensor, LayerRecord]]:
+    """`solve` for one image, at each of these shares: all that they have in common is computed once."""
+    with _layer_named_in_errors(layer), full_precision():
+        weight = _solvable_weight(module)
+        hessian = statistics.hessians[layer.name].to(weight.device)  # (g, c, c)
+        damped, amount = damp(hessian, damping)
+        solved = ladder(pruner, weight, _as_the_pruner_takes_it(pruner, damped), shares, block_of(module))
+        return [
+            _check_solution(weight, pruned, hessian, layer, share, amount, statistics)
+            for share, pruned in zip(shares, solved, strict=True)
+        ]
+
+
+@contextmanager
+def _layer_named_in_errors(layer: Layer) -> Iterator[None]:
     try:
-        with full_precision():
-            return _solve_layer(module, layer, share, statistics, pruner, damping)
+        yield
     except SpadeError as error:
         raise type(error)(f"layer {layer.name}: {error}") from error
     except torch.linalg.LinAlgError as error:
@@ -184,49 +220,49 @@ def solve(
         ) from error
 
 
-def _solve_layer(
-    module: nn.Module,
-    layer: Layer,
-    share: float,
-    statistics: Sequence[Statistics],
-    pruner: Pruner,
-    damping: float,
-) -> list[tuple[Tensor, LayerRecord]]:
-    weight = weight_matrix(module).float()  # (g, r, c)
+def _solvable_weight(module: nn.Module) -> Tensor:
+    """The dense weight as solvers take it, (g, r, c)."""
+    weight = weight_matrix(module).float()
     # Apple's MPS has neither float64 nor a Cholesky factorisation: solvers run on the CPU there.
     weight = weight.cpu() if weight.device.type == "mps" else weight
     if not torch.isfinite(weight).all():
         raise SpadeError("its weights hold infinite or NaN values; check the network's weights")
-    hessians = [one.hessians[layer.name].to(weight.device) for one in statistics]  # (g, c, c) each
-    solved: list[Tensor] = []
-    used: list[float] = []
-    together = max(1, STACK_BYTES // (5 * 8 * weight.shape[0] * weight.shape[2] ** 2))
-    for start in range(0, len(hessians), together):
-        damped, amounts = zip(*(damp(one, damping) for one in hessians[start : start + together]), strict=True)
-        solved += _solve(pruner, weight, damped, share, block_of(module))
-        used += amounts
-    found = []
-    for hessian, pruned, amount, one in zip(hessians, solved, used, statistics, strict=True):
-        if pruned.shape != weight.shape or not torch.isfinite(pruned).all():
-            raise SpadeError(f"the pruner returned {_fault(pruned, weight)}; this is a fault of the pruner")
-        record = LayerRecord(
-            layer.name,
-            layer.kind,
-            layer.shape,
-            layer.parameters,
-            asked=share,
-            achieved=int((pruned == 0).sum()) / layer.parameters,
-            error=relative_error(weight, pruned, hessian),
-            damping=amount,
-            observations=one.observations[layer.name],
-        )
-        found.append((pruned.reshape(layer.shape), record))
-    return found
+    return weight
+
+
+def _check_solution(
+    weight: Tensor,
+    pruned: Tensor,
+    hessian: Hessian,
+    layer: Layer,
+    share: float,
+    damping: float,
+    statistics: Statistics,
+) -> tuple[Tensor, LayerRecord]:
+    """A pruner's result, (g, r, c), in the layer's shape, and the record of it."""
+    if pruned.shape != weight.shape or not torch.isfinite(pruned).all():
+        raise SpadeError(f"the pruner returned {_fault(pruned, weight)}; this is a fault of the pruner")
+    record = LayerRecord(
+        layer.name,
+        layer.kind,
+        layer.shape,
+        layer.parameters,
+        asked=share,
+        achieved=int((pruned == 0).sum()) / layer.parameters,
+        error=relative_error(weight, pruned, hessian),
+        damping=damping,
+        observations=statistics.observations[layer.name],
+    )
+    return pruned.reshape(layer.shape), record
+
+
+def _as_the_pruner_takes_it(pruner: Pruner, hessian: Hessian) -> Hessian:
+    return hessian.dense() if isinstance(hessian, LowRank) and not can(pruner, "low_rank") else hessian
 
 
 def _solve(pruner: Pruner, weight: Tensor, hessians: Sequence[Hessian], share: float, block: int) -> list[Tensor]:
     """The pruned weight, (g, r, c), for each damped Hessian."""
-    ready = [one.dense() if isinstance(one, LowRank) and not can(pruner, "low_rank") else one for one in hessians]
+    ready = [_as_the_pruner_takes_it(pruner, one) for one in hessians]
     whole = [one for one in ready if isinstance(one, Tensor)]
     if len(whole) == len(ready) > 1 and can(pruner, "stacked"):
         return list(pruner(weight.expand(len(ready), *weight.shape), torch.stack(whole), share, block))

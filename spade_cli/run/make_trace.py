@@ -86,12 +86,22 @@ def make_traces(
         for own, one in zip(samples, answers, strict=True):
             with stages.stage("calibrate", total=len(own)) as advance:
                 image = calibrate_image(classifier, layers, names, own, one, settings, advance)
-            traces.append(make_trace(image, shares, settings, stages))
+            traces.append(make_trace(image, shares, settings, stages, owns_statistics=True))
+            del image  # before the next one is measured
         return traces
 
 
-def make_trace(image: CalibratedImage, shares: Shares, settings: TraceSettings, stages: Stages | None = None) -> Trace:
-    """hessians -> trace: given shares are solved for, others are found by trying."""
+def make_trace(
+    image: CalibratedImage,
+    shares: Shares,
+    settings: TraceSettings,
+    stages: Stages | None = None,
+    owns_statistics: bool = False,
+) -> Trace:
+    """hessians -> trace: given shares are solved for, others are found by trying.
+
+    owns_statistics: nobody needs the image's statistics afterwards, so the search drops them as it goes.
+    """
     stages = Stages() if stages is None else stages
     if shares.search is None:
         with stages.stage("prune", total=len(image.layers)) as advance:
@@ -104,7 +114,9 @@ def make_trace(image: CalibratedImage, shares: Shares, settings: TraceSettings, 
                 damping=settings.damping,
                 on_layer=lambda _: advance(1),
             )
-    draft = Draft(image.classifier.model, image.layers, image.statistics, settings.pruner, settings.damping)
+    draft = Draft(
+        image.classifier.model, image.layers, image.statistics, settings.pruner, settings.damping, owns_statistics
+    )
     search = Search(draft, free_blocks(image, shares, shares.search), shares.search, make_judge(image), shares.given)
     with stages.stage("prune", total=search.most_trials) as advance:
         search.on_trial = lambda _: advance(1)

@@ -19,6 +19,7 @@ from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Record, RecordsFolder
 from spade_cli.files import write_whole
 from spade_cli.pruning import Draft
+from spade_cli.pruning.draft import SparseWeight
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules, weight_matrix
 from spade_cli.tuning.space import BlockShares, Score
@@ -165,9 +166,11 @@ class Bench:
         plan = self.plan.evaluation
         modules = layer_modules(plan.classifier.model)
         tuned = [modules[name] for name in plan.conditions[-1].layers]
-        solved = sum(weight_matrix(module).nbytes for module in tuned) * len(self.plan.space.ladder)
+        solved = sum(
+            SparseWeight.bytes_of(weight_matrix(module), share) for module in tuned for share in self.plan.space.ladder
+        )
         copy: int = sum(value.nbytes for value in plan.classifier.model.state_dict().values())
-        return sum(map(bytes_of, tuned)) + solved + copy
+        return sum(map(bytes_of, tuned)) + round(solved) + copy
 
 
 def gain(dense: Record, tuned: Record, metric: str) -> float | None:

@@ -52,6 +52,11 @@ def ladder(pruner: Pruner, weight: Tensor, hessian: Any, shares: Sequence[float]
     return together(weight, hessian, shares, block, **settings)
 
 
+def has_ladder(pruner: Pruner) -> bool:
+    """Whether a pruner, with settings bound or not, solves a layer at several shares together."""
+    return hasattr(pruner.func if isinstance(pruner, partial) else pruner, "ladder")
+
+
 def can(pruner: Pruner, what: str) -> bool:
     """Whether a pruner, with settings bound or not, `handles` this."""
     function = pruner.func if isinstance(pruner, partial) else pruner
