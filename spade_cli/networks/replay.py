@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from spade_cli.networks.borrow import seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
 MEMORY = 256 * 2**20  # bytes of outputs that are kept, of all images together
 SAME = 1e-4  # of an answer's largest score: rounding, where a kernel reads memory that is aligned otherwise

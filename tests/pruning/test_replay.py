@@ -3,12 +3,12 @@
 import pytest
 import torch
 from networks import attentive, small
-from spade_cli.networks.borrow import ask_network
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
 from spade_cli.networks.calls import watch_calls
+from spade_cli.networks.modes_and_seeds import ask_network
 from spade_cli.networks.replay import Replay
 from spade_cli.pruning import body, find_layers
 from spade_cli.pruning.layers import layer_modules
