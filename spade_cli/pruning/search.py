@@ -89,12 +89,16 @@ class Search:
         return self.draft.trace(tuple(self.trials))
 
     def _solve_ahead(self, reached: int, shares: Sequence[float]) -> None:
-        """Solve the blocks that every share from now on prunes at all of them, where one choice serves them all."""
+        """Solve the blocks that each share from now on begins with at all of these shares, if one choice serves them.
+
+        Until a block is faithful the last one may still be needed for the last resort.
+        """
         if has_ladder(self.draft.pruner):
-            for block in list(self.blocks)[:reached]:
+            for block in list(self.blocks)[: reached + 1]:
                 for layer in self.blocks[block]:
                     self.draft.solve(layer, shares)
-                    self.draft.free(layer)
+                    if reached:
+                        self.draft.free(layer)
 
     def _deepest(self, share: float, reached: int) -> int:
         """How many blocks are faithful at this share, `reached` where no more are.
