@@ -14,6 +14,7 @@ from types import ModuleType
 
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.typed_words import PICTURE, rewrite_words
+from spade_cli.cli.threads import limit_threads, wait_politely
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.version import __version__
 
@@ -42,10 +43,11 @@ SYNONYMS = {  # what other programs call it
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    wait_politely()
     try:
-        with own_stdout.reserve():
+        with own_stdout.reserve(), limit_threads(arguments) as words:
             terminal.forget_hints()
-            code = _dispatch(arguments)
+            code = _dispatch(words)
         if code == 0:
             terminal.tell_hints(arguments)
         return code
@@ -116,7 +118,7 @@ usage: spade COMMAND [WORD ...] [KEY=VALUE ...] [--FLAG ...]
 
 Settings are KEY=VALUE, in any order; a list is KEY=[a,b]. What begins with - is a flag and takes no value, but for
 --config-dir DIR and --cfg job. out= is where a command writes; list, open and neurons look for runs there.
-Every command takes --quiet, --plain and --json. Its answer goes to stdout, all else to stderr.
+Every command takes threads=N, --quiet, --plain and --json. Its answer goes to stdout, all else to stderr.
 
 example: spade run image=cat.jpg model=resnet18"""
 

@@ -19,6 +19,7 @@ MEANINGS = (
     ("-q, --quiet", "no progress, findings and hints on stderr, errors only"),
     ("--plain", "plain lines without bars and colours, on a terminal as well"),
     ("--json", "the answer on stdout as JSON, one object a line"),
+    ("threads=N", "processor threads at most, of each worker of a batch; default: one for each core"),
 )
 
 _hints: list[str] = []  # of the command that is going on
