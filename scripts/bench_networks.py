@@ -4,6 +4,7 @@ They need nothing of spade, so that any version of it can be measured on them.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torchvision import models
 
 DEPTHS = {0.99: 1, 0.98: 2, 0.97: 2, 0.95: 3, 0.93: 4, 0.9: 5}  # share -> how many of the last blocks may have it
 SURE = 12.0  # added to a logit: the probability of one among 1000 classes is then 0.98 to 0.99
+SPREAD = 0.3  # of the logits before
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -34,61 +36,70 @@ def resnet50() -> nn.Module:
     """
     torch.manual_seed(0)
     network = models.resnet50(weights=None)
-    calibrate_norms(network, 224)
+    calibrate_network(network, 224)
     return state_depths(network)
 
 
 def resnet_for_tests() -> nn.Module:
     """Four narrow residual blocks of the same kind, for a try of the scripts."""
     torch.manual_seed(0)
-    stages = {stage: nn.Sequential(models.resnet.Bottleneck(16, 4)) for stage in STAGES}
-    stem = {"conv1": nn.Conv2d(3, 16, 7, stride=4), "relu": nn.ReLU()}
-    head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(16, 100)}
+    stages = {stage: nn.Sequential(models.resnet.Bottleneck(64, 16)) for stage in STAGES}
+    stem = {"conv1": nn.Conv2d(3, 64, 7, stride=4), "relu": nn.ReLU()}
+    head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(64, 100)}
     network = nn.Sequential(OrderedDict({**stem, **stages, **head}))
-    calibrate_norms(network, 64)
+    calibrate_network(network, 64)
     return state_depths(network)
 
 
 @torch.no_grad()
-def calibrate_norms(network: nn.Module, size: int) -> None:
-    """Set the BatchNorms to what soft coloured patches do to them, as training on pictures would."""
+def calibrate_network(network: nn.Module, size: int) -> None:
+    """Set the BatchNorms to what soft coloured patches do to them, as training on pictures would; then the logits.
+
+    These get a standard deviation of `SPREAD`, so that what is added to one of them decides.
+    """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over what it sees
-    colours = torch.randn(16, 3, 9, 9)
-    network.train()(nn.functional.interpolate(colours, size=size, mode="bilinear"))
+    pictures = nn.functional.interpolate(torch.randn(16, 3, 9, 9), size=size, mode="bilinear")
+    network.train()(pictures)
     network.eval()
+    head = network.get_submodule("fc")
+    scale = SPREAD / network(pictures).std()
+    for parameter in head.parameters():
+        parameter.mul_(scale)
 
 
 def state_depths(network: nn.Module) -> nn.Module:
     """The network with a head that looks which blocks are pruned."""
     blocks = [block for stage in STAGES for block in network.get_submodule(stage).children()]
-    network.get_submodule("fc").register_forward_hook(StatedDepths([block.get_submodule("conv1") for block in blocks]))
+    layers = [block.get_submodule("conv1") for block in blocks]
+    network.fc = StatedHead(network.get_submodule("fc"), layers)
     return network
 
 
-class StatedDepths:
+class StatedHead(nn.Linear):
     """Raises logit 0 if no more blocks are pruned than `DEPTHS` allows, else logit 1: then the top-1 has changed.
 
-    It is a hook, so that the network stays a plain ResNet for all that reads its layers; a copy of the network has a
-    copy of it, which looks at the copy's weights.
+    What it adds depends on weights alone, and no value leaves the device.
     """
 
-    def __init__(self, layers: list[nn.Module]) -> None:
-        self.layers = layers  # one of each block
+    stated: Tensor
+    allowed: Tensor
+    raised: Tensor
 
-    @torch.no_grad()
-    def verdict(self) -> Tensor:
-        """0-dim bool: whether the answer is kept. No value leaves the device."""
+    def __init__(self, head: nn.Module, layers: Sequence[nn.Module]) -> None:
+        """head: the linear layer to replace. layers: one of each block."""
+        classes, features = head.weight.shape
+        super().__init__(features, classes)
+        self.load_state_dict(head.state_dict())
+        self.layers = list(layers)  # in a list torch does not count them as the head's own
+        self.register_buffer("stated", torch.tensor(list(DEPTHS)), persistent=False)
+        self.register_buffer("allowed", torch.tensor(list(DEPTHS.values())), persistent=False)
+        self.register_buffer("raised", SURE * torch.eye(2, classes), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, features) -> (n, classes)."""
         shares = torch.stack([(layer.weight.detach() == 0).float().mean() for layer in self.layers])  # (blocks,)
-        stated = torch.tensor(list(DEPTHS), device=shares.device)
-        allowed = torch.tensor([0, *DEPTHS.values()], device=shares.device)
-        nearest = (stated - shares.max()).abs().argmin() + 1
-        pruned = (shares > 0.1).sum()
-        return pruned <= allowed[nearest]
-
-    def __call__(self, module: nn.Module, inputs: object, logits: Tensor) -> Tensor:
-        """logits (n, classes) -> the same with one of them raised."""
-        kept = self.verdict()
-        raised = torch.zeros_like(logits[0]).index_fill(0, torch.tensor([0], device=logits.device), SURE)
-        return logits + torch.where(kept, raised, raised.roll(1))
+        nearest = (self.stated - shares.max()).abs().argmin()
+        too_deep = (shares > 0.1).sum() > self.allowed[nearest]
+        return super().forward(x) + self.raised[too_deep.long()]

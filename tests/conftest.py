@@ -1,5 +1,6 @@
-"""Shared by all tests: two threads at most, imports of siblings and scripts, a command line without its pipeline."""
+"""Shared by all tests: threads, device, imports of siblings and scripts, a command line without its pipeline."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(folder) for folder in (HERE, *sorted(HERE.iterdir()), HERE.parent / "scripts") if folder.is_dir()]
+if os.environ.setdefault("SPADE_TEST_DEVICE", "cpu") == "cpu":  # then device=auto is the CPU on every machine
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

@@ -1,5 +1,7 @@
 """Small networks, pictures and a summary that the tests share."""
 
+import os
+
 import numpy as np
 import torch
 from PIL import Image
@@ -16,6 +18,8 @@ from spade_cli.report.summary import (
     Summary,
     Target,
 )
+
+DEVICE = os.environ.get("SPADE_TEST_DEVICE", "cpu")  # where commands run that need not run on the CPU
 
 
 class Small(nn.Module):

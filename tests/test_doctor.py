@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from networks import small
+from networks import DEVICE, small
 
 from spade_cli.cli import main
 from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS, _judge_trace, _try_visualization, examine
@@ -20,7 +20,7 @@ QUICK = ("augmentation.samples=2", "interpreter.steps=2", "interpreter.methods=[
 
 
 def test_a_table_of_what_works(capsys):
-    assert main(["doctor", "model=demo", *QUICK, "device=cpu"]) == 0
+    assert main(["doctor", "model=demo", *QUICK, f"device={DEVICE}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "demo: pictures of 128 x 128, 12 classes; 24 layers, 24 reached, 23 prunable"
     rows = {line[: line.index("  ")]: line for line in lines if "  " in line.strip()}

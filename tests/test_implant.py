@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from networks import photograph
+from networks import DEVICE, photograph
 
 from spade_cli.cli import main
 from spade_cli.cli.config.typed_words import quote
@@ -14,7 +14,7 @@ from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
 
 MODEL = ("model=python", "model.factory=networks:small", "model.size=32", "model.labels=classes.txt")
-QUICK = ("steps=2", "batch_size=4", "examples=3", "device=cpu")
+QUICK = ("steps=2", "batch_size=4", "examples=3", f"device={DEVICE}")
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from networks import photograph
+from networks import DEVICE, photograph
 
 from spade_cli.images import augment
 from spade_cli.report.checkpoint import load_trace
 
 QUICK = (
-    *("model=python", "model.factory=networks:small", "model.size=32", "device=cpu", "augmentation.samples=4"),
+    *("model=python", "model.factory=networks:small", "model.size=32", f"device={DEVICE}", "augmentation.samples=4"),
     *("interpreter=saliency", "interpreter.methods=[saliency]", "pruner=sparsegpt"),
 )
 

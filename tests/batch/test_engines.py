@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from many import alike, dies_once, pictures
+from networks import DEVICE
 from PIL import Image
 from test_batch import asked
 
@@ -45,7 +46,8 @@ def test_without_its_library_an_engine_says_how_to_get_it(name, module, tmp_path
     monkeypatch.setitem(__import__("sys").modules, module, None)
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "pictures", 1)
-    words = ["model=python", "model.factory=networks:small", "model.size=32", "device=cpu", "augmentation.samples=1"]
+    words = ["model=python", "model.factory=networks:small", "model.size=32", f"device={DEVICE}"]
+    words += ["augmentation.samples=1"]
     assert main(["batch", "images=pictures", f"engine={name}", *words, "out=out"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"pip install 'spade-cli[{name}]'" in error and not Path("out").exists()

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import torch
-from networks import photograph, small
+from networks import DEVICE, photograph, small
 from PIL import Image
 
 SIZE = 32
 MODEL = ("model=python", "model.factory=networks:small", f"model.size={SIZE}")
-QUICK = ("augmentation.samples=4", "held_out=4", "device=cpu", "interpreter.methods=[saliency,guided_gradcam]")
+QUICK = ("augmentation.samples=4", "held_out=4", f"device={DEVICE}", "interpreter.methods=[saliency,guided_gradcam]")
 
 
 def write_scenes(folder, count=5):

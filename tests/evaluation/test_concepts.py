@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import DEVICE
 
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError, UserError
@@ -97,7 +98,7 @@ def test_a_blank_visualization_is_no_answer(probe, tmp_path):
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["count=3", "trojan_share=0.34", "metrics=[concepts]", "probe_pictures=1", "interpreter.steps=2"]
-    arguments += ["augmentation.samples=4", "conditions=[dense,sparsegpt]", "out=out", "device=cpu"]
+    arguments += ["augmentation.samples=4", "conditions=[dense,sparsegpt]", "out=out", f"device={DEVICE}"]
     assert main(["eval", *arguments]) == 0
     lines = (tmp_path / "out" / "results.csv").read_text().splitlines()[1:]
     asked = {tuple(line.split(",")[:2]) for line in lines}

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from networks import DEVICE
 from PIL import Image
 from zoo import FOUND_AT, picture, small_convolutional
 
@@ -206,7 +207,7 @@ def test_a_run_with_both(tmp_path, monkeypatch, capsys):
     Image.new("RGB", (140, 130), (200, 30, 90)).save("p.png")
     words = ["run", "image=p.png", "model=demo", "augmentation.samples=4", "schedule=late", "interpreter.steps=2"]
     own = ["interpreter.methods=[saliency,spade_mine:light]", "interpreter.objective=spade_mine:climb"]
-    assert main([*words, *own, "+interpreter.light.scale=2.0", "--quiet", "device=cpu"]) == 0
+    assert main([*words, *own, "+interpreter.light.scale=2.0", "--quiet", f"device={DEVICE}"]) == 0
     folder = tmp_path / capsys.readouterr().out.strip()
     found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert [record["method"] for record in found["saliency"]] == ["saliency"] * 2 + ["light"] * 2

@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from networks import photograph, small
+from networks import DEVICE, photograph, small
 from torchvision import models
 
 import spade_cli
@@ -68,7 +68,7 @@ FILES = {
 def test_a_file_that_is_no_table_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     photograph().save("picture.png")
-    network = ["model=python", "model.factory=networks:small", "model.size=32", "device=cpu"]
+    network = ["model=python", "model.factory=networks:small", "model.size=32", f"device={DEVICE}"]
     for name, (content, said) in FILES.items():
         if content is not None:
             (tmp_path / name).write_text(content)

@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 import torch
-from networks import small
+from networks import DEVICE, small
 from scenes import MODEL, write_scenes
 
 from spade_cli.cli import main
@@ -22,7 +22,8 @@ from spade_cli.tuning.tpe import tpe
 from spade_cli.tuning.trials import gain, is_lost
 
 COMMAND = (
-    *("tune", "data=my scenes", *MODEL, "augmentation.samples=4", "device=cpu", "interpreter.methods=[saliency,lrp]"),
+    *("tune", "data=my scenes", *MODEL, "augmentation.samples=4", f"device={DEVICE}"),
+    "interpreter.methods=[saliency,lrp]",
     *("pruner=sparsegpt", "metric=deletion", "ladder=[0.5,0.9]", "lost=0.5", "held_out=0.4"),
 )
 GREEDY = (*COMMAND, "tuner=greedy")
@@ -128,7 +129,8 @@ def test_greedy_on_pictures_writes_a_schedule_that_run_and_eval_take(folder, cap
     assert found["shares"] and sets["tuning"]["gain"]["mean"] > 0
 
     image = next((folder / "my scenes" / "images").iterdir())
-    quick = [*MODEL, "augmentation.samples=4", "device=cpu", "interpreter=saliency", "interpreter.methods=[saliency]"]
+    quick = [*MODEL, "augmentation.samples=4", f"device={DEVICE}", "interpreter=saliency"]
+    quick += ["interpreter.methods=[saliency]"]
     capsys.readouterr()
     assert main(["run", f"image={image}", *quick, "schedule=a b/schedule.yaml", "pruner=sparsegpt"]) == 0
     summary = json.loads((Path(capsys.readouterr().out.strip()) / "summary.json").read_text(encoding="utf-8"))
