@@ -20,8 +20,8 @@ import spade_cli
 from spade_cli.images import augment
 from spade_cli.interpretation import METHODS, Channel, explainable, visualize
 from spade_cli.models import Classifier
-from spade_cli.pruning import find_layers, pruner_named
-from spade_cli.pruning.solvers.curvature import damp, relative_error
+from spade_cli.pruning import find_layers, find_pruner
+from spade_cli.pruning.solvers.damped_hessian import damp, relative_error
 from spade_cli.run.calibrate import Calibration, calibrate
 
 # What two devices may differ by: sums in another order, which may decide near ties otherwise.
@@ -115,7 +115,7 @@ def solvers(device: torch.device, quick: bool) -> Iterator[dict]:
                 continue
 
             def run(place: torch.device, name: str = name, share: float = share) -> Tensor:
-                return pruner_named(name)(weight.to(place), damped.to(place), share, 1).cpu()  # noqa: B023
+                return find_pruner(name)(weight.to(place), damped.to(place), share, 1).cpu()  # noqa: B023
 
             def judge(ours: Tensor, theirs: Tensor) -> Found:
                 first, second = (relative_error(weight, one, damped) for one in (ours, theirs))  # noqa: B023

@@ -26,19 +26,10 @@ from benchmark_page import machine, table, write_section
 HERE = Path(__file__).parent
 # Seconds of a part at most; together more than there are, since most end sooner.
 TESTS, COMPARISON = 240.0, {"statistics": 60.0, "solvers": 100.0, "maps": 80.0, "visualizations": 60.0, "search": 150.0}
-# Those that run most on the device first.
-TEST_FILES = (
-    "tests/test_device.py",
-    "tests/test_run.py",
-    "tests/batch/test_batch.py",
-    "tests/evaluation/test_evaluate.py",
-)
-TEST_FOLDERS = (
-    "tests/pruning",
-    "tests/interpretation",
-    "tests/tuning",
-    "tests/test_doctor.py",
-    "tests/test_implant.py",
+# Those that run most on the device; the others follow.
+TEST_FIRST = (
+    *("tests/test_device.py", "tests/test_run.py", "tests/batch/test_batch.py", "tests/evaluation/test_evaluate.py"),
+    *("tests/pruning", "tests/interpretation", "tests/tuning", "tests/test_doctor.py", "tests/test_implant.py"),
 )
 SMALL = ("augmentation.samples=4", "interpreter.methods=[saliency]")
 
@@ -49,6 +40,7 @@ def main() -> None:
     if asked.write:
         found = json.loads(asked.write.read_text(encoding="utf-8"))
         return write_section("gpu", "python scripts/bench_gpu.py", page(found))
+    asked.out = asked.out.resolve()
     asked.out.mkdir(parents=True, exist_ok=True)
     clock = Clock(60 * asked.minutes)
     found: dict[str, Any] = {
@@ -121,8 +113,8 @@ def write_pictures(folder: Path, count: int) -> Path:
 
 
 def run_tests(asked: argparse.Namespace, limit: float) -> dict[str, Any]:
-    """The tests that need no browser, on the device; a stop leaves what was reported until then."""
-    files = ["tests/test_device.py", "-k", "solvers"] if asked.quick else [*TEST_FILES, *TEST_FOLDERS]
+    """The tests on the device (those of pages need a browser); a stop leaves what was reported until then."""
+    files = ["tests/test_device.py", "-k", "solvers"] if asked.quick else [*TEST_FIRST, "tests"]
     words = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", *files]
     log, seconds, code = run_limited(words, asked, "tests.txt", limit, {"SPADE_TEST_DEVICE": asked.device})
     verdicts = {word: log.count(f" {word} ") for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
@@ -147,7 +139,7 @@ def run_limited(
     """What a process printed, which is kept in a file of `out`; its seconds; its exit code (negative: ended)."""
     path = asked.out / name
     started = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(OWN), str(HERE)]), **more}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(OWN), str(HERE)]), "PYTHONUNBUFFERED": "1", **more}
     with path.open("w") as log:
         process = subprocess.Popen(
             words, cwd=OWN, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,9 +1,10 @@
-"""Time whole traces of ResNet50, and of a network with real weights, and write docs/benchmarks.md.
+"""Time traces of many images and beside the published procedure, count the samples needed: docs/benchmarks.md.
 
     python scripts/bench_run.py [--network squeezenet.pth --images cat.jpg zebra.jpg ...]
 
-ResNet50 is untrained but for its BatchNorm statistics, so that nothing need be downloaded: its shapes are what counts
-for time and memory. Errors are measured on augmentations that no trace was made on.
+ResNet50 is untrained but for its BatchNorm statistics, so that nothing need be downloaded: where the shares are given,
+its shapes are what counts; scripts/bench_commands.py measures runs that search them. Errors are measured on
+augmentations that no trace was made on.
 """
 
 import argparse
@@ -48,7 +49,6 @@ def main() -> None:
     """Every section."""
     arguments = _arguments()
     sections: dict[str, Callable[[argparse.Namespace], None]] = {
-        "default": default_settings,
         "together": images_together,
         "samples": what_samples_are_needed,
         "published": against_the_published_run,
@@ -102,22 +102,6 @@ def time_alone(images: Sequence[Path], **settings: object) -> dict[str, float]:
         [sys.executable, "-c", ALONE, asked], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )
     return {**json.loads(run.stdout), "whole": time.perf_counter() - started}
-
-
-def default_settings(_: argparse.Namespace) -> None:
-    """Seconds and memory of one image with nothing set."""
-    lines = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, settings in {
-            "default": {},
-            "pruner=sparsegpt": {"pruner": "sparsegpt"},
-        }.items():
-            runs = [time_alone([write_picture(0, Path(folder))], **settings) for _ in range(2)]
-            best = min(runs, key=lambda run: run["whole"])
-            lines.append((name, *(f"{best[key]:.1f}" for key in ("load", "trace", "whole")), f"{best['peak']:.2f}"))
-    head = ("settings", "load, s", "trace, s", "whole process, s", "peak memory, GB")
-    text = "## One image, ResNet50, load to trace\n\nThe better of two runs, each a process of its own.\n\n"
-    write_section("default", COMMAND + " --only default", text + table(head, lines))
 
 
 def images_together(_: argparse.Namespace) -> None:
@@ -260,7 +244,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", type=Path, help="a state dict of torchvision's squeezenet1_1")
     parser.add_argument("--images", type=Path, nargs="*", default=[], help="photographs to measure it on")
-    parser.add_argument("--only", nargs="*", help="sections: default, together, samples, published")
+    parser.add_argument("--only", nargs="*", help="sections: together, samples, published")
     return parser.parse_args()
 
 

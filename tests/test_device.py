@@ -16,7 +16,7 @@ def test_a_difference_is_seen(monkeypatch):
     def half(weight, hessian, share, block):
         return 0.5 * weight
 
-    monkeypatch.setattr(bench_devices, "pruner_named", lambda name: half)
+    monkeypatch.setattr(bench_devices, "find_pruner", lambda name: half)
     places = iter([0.9, 1.0] * 10)
     monkeypatch.setattr(bench_devices, "relative_error", lambda *_: next(places))
     assert not any(row["same"] for row in bench_devices.solvers(torch.device(DEVICE), True))
