@@ -170,19 +170,19 @@ def test_where_fidelity_falls_with_depth_no_share_could_go_deeper(image, least):
 class Told(Search):
     """A search whose trials are faithful down to given depths, share by share; nothing is pruned and nothing asked."""
 
-    def __init__(self, depths, count, resort=()):
+    def __init__(self, depths, count, more=None):
         model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(count)))
         draft = Draft(model, [], Statistics({}, {}, torch.empty(0)), magnitude, 0.01)
         named = {f"block{at}": (str(at),) for at in range(count)}
-        super().__init__(draft, named, Auto((), tuple(depths), resort, 0.9), None)
-        self.depths = depths
+        super().__init__(draft, named, Auto((), tuple(depths), (0.2, 0.1), 0.9), None)
+        self.depths, self.more = depths, more
 
     def _set(self, shares):
         pass
 
     def _try(self, share, depth):
         good = depth <= self.depths.get(share, 0)
-        kl = depth + share if good else None
+        kl = 2 * depth + self.more[share] if good else None
         self.trials.append(Trial(dict.fromkeys(list(self.blocks)[:depth], share), Fidelity(good, 1.0, 1.0, kl), good))
         return self.trials[-1]
 
@@ -193,10 +193,11 @@ def test_the_chosen_trace_is_that_of_the_slow_search_and_no_block_far_behind_it_
     generator = random.Random(count)
     for _ in range(200):
         depths = dict(zip(LONG, sorted(generator.randint(0, count) for _ in LONG), strict=True))
-        search = Told(depths, count, (0.2, 0.1))
+        more = {share: generator.random() for share in LONG}  # which share differs most at one depth is open
+        search = Told(depths, count, more)
         best, slow, reached = search.run(), None, 0
         for share, depth in depths.items():
-            if depth and reached < count and (slow is None or depth + share > sum(slow)):
+            if depth and reached < count and (slow is None or 2 * depth + more[share] > 2 * slow[0] + more[slow[1]]):
                 slow = depth, share
             reached = max(reached, depth)
         assert (best and (len(best.shares), next(iter(best.shares.values())))) == slow
@@ -221,30 +222,34 @@ def test_a_trial_that_fails_on_the_image_does_not_see_the_samples(image):
     assert judge(network, lambda fidelity: True).kl == pytest.approx(0, abs=1e-6) and asked == [1, 1, 12]
 
 
-def test_shares_of_a_block_that_stays_are_solved_in_one_call_where_the_pruner_can(image):
+@pytest.mark.parametrize(
+    ("ladder", "resort", "least", "frees"), [(LONG, (), 0.9, True), ((*NONE, 1 - 1e-8), LADDER, 0.99, False)]
+)
+def test_a_block_that_each_share_prunes_is_solved_in_one_call_where_the_pruner_can(image, ladder, resort, least, frees):
     model, layers, statistics, judge = image
     calls = []
 
-    def pruner(weight, hessian, sparsity, block):
-        calls.append((weight.numel(), (sparsity,)))
+    def plain(weight, hessian, sparsity, block):
         return forward(weight, hessian, sparsity, block)
 
+    def pruner(weight, hessian, sparsity, block):
+        raise AssertionError("all shares are asked for by `ladder`")
+
     def together(weight, hessian, shares, block):
-        calls.append((weight.numel(), tuple(shares)))
+        calls.append(shares)
         return [forward(weight, hessian, share, block) for share in shares]
 
-    plain, best = searched(image, ladder=LONG)
     pruner.ladder = together
+    one_by_one, best = searched(image, ladder, resort, least, pruner=plain)
     own = replace(statistics, hessians=dict(statistics.hessians))
     draft = Draft(model, layers, own, pruner, 0.01, owns_statistics=True)
-    search = Search(draft, blocks(layers), Auto((), LONG, (), 0.9), judge)
-    assert search.run() == best and search.trials == plain.trials
-    solved = [(size, share) for size, shares in calls for share in shares]
-    assert len(solved) < sum(len(trial.shares) for trial in search.trials) and any(len(one) > 1 for _, one in calls)
-    trace, expected = draft.trace(), plain.draft.trace()
+    search = Search(draft, blocks(layers), Auto((), ladder, resort, least), judge)
+    assert search.run() == best and search.trials == one_by_one.trials
+    assert list(ladder) in map(list, calls), "the last block is solved at all shares at once"
+    trace, expected = draft.trace(), one_by_one.draft.trace()
     assert trace.layers == expected.layers
     assert all(map(torch.equal, trace.model.state_dict().values(), expected.model.state_dict().values()))
-    assert statistics.hessians.keys() > own.hessians.keys(), "freed once a layer is done"
+    assert (statistics.hessians.keys() > own.hessians.keys()) == frees, "once a layer is done"
 
 
 def test_statistics_that_others_need_are_not_freed(image):

@@ -226,10 +226,21 @@ def test_random_numbers_are_those_of_a_network_that_is_asked_alone(kind):
         for depth in (1, 2, 1, 1, 2):
             found = ask_network(lambda images, depth=depth: replay.ask(images, depth), x)
             assert torch.equal(found, ask_network(network, x))
+        assert replay.exact == (kind is Random), "a replayed module draws nothing, so `late` would draw other numbers"
         torch.manual_seed(5)
         found, expected = replay.ask(torch.zeros(2, 3, 8, 8), 1), torch.rand(())
         torch.manual_seed(5)
         assert torch.equal(found, network(torch.zeros(2, 3, 8, 8))) and torch.equal(expected, torch.rand(()))
+
+
+def test_watching_takes_none_of_the_networks_random_numbers():
+    network = made(Random)
+    replay, x = Replay(network, [weights_of(network, "b")]), torch.ones(1, 3, 8, 8)
+    torch.manual_seed(5)
+    found = replay.ask(x, 1), torch.rand(())
+    torch.manual_seed(5)
+    with torch.no_grad():
+        assert all(map(torch.equal, found, (network(x), torch.rand(()))))
 
 
 def test_what_runs_before_the_first_changed_weight_is_not_run_again():
