@@ -155,6 +155,7 @@ def _plain(chance: random.Random) -> Input:
         ["diff", "done", chance.choice(places), "--steps", "1", "--top", "1"],
         ["list", chance.choice(places)],
         ["list", f"out={chance.choice(places)}"],
+        ["cache", f"folder={chance.choice(places)}", chance.choice(["--clear", "--json", "clear"])],
         ["open", "--print", chance.choice(places)],
         [chance.choice(WORDS), chance.choice(places)],
         [chance.choice(list(BASES)), f"resume={chance.choice(places)}"],

@@ -1,4 +1,4 @@
-"""spade cache: the visualizations that are kept for later runs, or with --clear none any more."""
+"""spade cache: lists the visualizations that are kept for later runs; --clear deletes them."""
 
 import time
 from typing import Any
@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> int:
     if terminal.as_json(given.views):
         terminal.print_objects([_describe(entry) for entry in entries])
     elif clear or not entries:
-        done = f"deleted {len(entries)} entries of {_megabytes(entries)}" if clear else "holds nothing"
+        done = f"deleted {_count(entries)}" if clear else "holds nothing"
         own_stdout.say(f"{cache.folder}: {done}")
     else:
         terminal.print_table(HEADER, [_row(entry) for entry in entries], given.views, right=NUMBERS)
-        terminal.hint(f"{len(entries)} entries of {_megabytes(entries)} in {cache.folder}")
+        terminal.hint(f"{_count(entries)} in {cache.folder}")
     return 0
 
 
@@ -57,5 +57,6 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (*notes, f"{entry.bytes / 1e6:.1f}", last_use)
 
 
-def _megabytes(entries: list[Entry]) -> str:
-    return f"{sum(entry.bytes for entry in entries) / 1e6:.1f} MB"
+def _count(entries: list[Entry]) -> str:
+    size = sum(entry.bytes for entry in entries) / 1e6
+    return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {size:.1f} MB"
