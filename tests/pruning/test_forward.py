@@ -9,13 +9,16 @@ import torch
 from test_obs import best_on_support, loss, problem
 
 from spade_cli.errors import UserError
-from spade_cli.pruning.solvers import selection
+from spade_cli.pruning.solvers import selection, surplus
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
 from spade_cli.pruning.solvers.pruner import ladder
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
 module = import_module("spade_cli.pruning.solvers.forward")  # the name `forward` is the function
+
+
+LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 
 
 def error(found, weight, hessian):
@@ -59,10 +62,12 @@ def definition(weight, hessian, staying, unit, picks):
 
 @pytest.fixture
 def choosing(monkeypatch):
-    """Small layers are chosen from as wide ones are: two units more than the mean that stays, and never by OBS."""
+    """Small layers choose as wide ones do: two units more than the mean that stays, one by one, never by OBS."""
     monkeypatch.setattr(module, "SURPLUS", 0)
     monkeypatch.setattr(module, "LEAST_SURPLUS", 2)
     monkeypatch.setattr(module, "BACKWARD_FROM", 2)
+    monkeypatch.setattr(module, "SPLIT_FROM", math.inf)
+    monkeypatch.setattr(surplus, "MOST_ROUNDS", 0)
 
 
 @pytest.mark.parametrize("at_once", [1, 4])  # units picked between two whole updates
@@ -92,6 +97,39 @@ def test_a_pruner_without_a_ladder_is_called_for_each_share():
     assert ladder(obs, weight, hessian, [], 3) == []
 
 
+@pytest.mark.parametrize("settings", [dict(), dict(budget="row"), dict(granularity="kernel")])
+def test_a_ladder_is_the_same_as_separate_calls(settings, choosing, monkeypatch):
+    monkeypatch.setattr(module, "SHARED", 2.0)  # an order of removal for each share
+    weight, hessian = problem(groups=2, rows=4, columns=24, observations=40)
+    shares = [0.9, 0.0, 0.75, 0.8, 0.9, 1.0]
+    found = ladder(partial(forward, **settings), weight, hessian, shares, 2)
+    for share, one in zip(shares, found, strict=True):
+        torch.testing.assert_close(one, forward(weight, hessian, share, 2, **settings))
+
+
+def test_a_ladder_of_several_images_is_that_of_each():
+    problems = [problem(rows=6, columns=48, observations=60, seed=seed) for seed in range(2)]
+    weight, hessian = (torch.stack(one) for one in zip(*problems, strict=True))
+    together = ladder(forward, weight, hessian, LADDER, 1)
+    for image, one in enumerate(problems):
+        for found, alone in zip(together, ladder(forward, *one, LADDER, 1), strict=True):
+            torch.testing.assert_close(found[image], alone)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_shares_that_are_solved_together_lose_next_to_nothing(wide, monkeypatch):
+    if wide:  # no surplus, and the state of one share is where the next begins
+        monkeypatch.setattr(module, "SURE_FROM", 128)
+        monkeypatch.setattr(module, "SPLIT_WIDE_FROM", 0)
+    ratios = []
+    for seed in range(3):
+        weight, hessian = problem(rows=16, columns=256, observations=400, seed=seed)
+        for share, found in zip(LADDER, ladder(forward, weight, hessian, LADDER, 1), strict=True):
+            assert int((found == 0).sum()) == round(4096 * share)
+            ratios.append(error(found, weight, hessian) / error(forward(weight, hessian, share, 1), weight, hessian))
+    assert sum(ratios) / len(ratios) < 1.005
+
+
 def test_gains_are_the_fall_of_the_error():
     weight, hessian = problem(rows=2)
     order, gain = selection.select(weight[0] @ hessian[0], torch.zeros(2, dtype=torch.long), hessian, 2, 3)
@@ -105,6 +143,7 @@ def test_gains_are_the_fall_of_the_error():
 
 
 def test_several_picks_at_once_cost_next_to_nothing(monkeypatch):
+    monkeypatch.setattr(module, "SPLIT_FROM", math.inf)
     problems = [problem(rows=16, columns=256, observations=400, seed=seed) for seed in range(3)]
     several = sum(error(forward(*one, 0.8, 1), *one) for one in problems)
     monkeypatch.setattr(selection, "PICKS_PER_PICKED", 0)
@@ -116,6 +155,7 @@ def test_several_picks_at_once_cost_next_to_nothing(monkeypatch):
 def test_screened_rows_choose_among_their_heaviest_units(unit, choosing, monkeypatch):
     weight, hessian = problem(groups=2, rows=4, columns=32, observations=80)
     monkeypatch.setattr(module, "SCREENED_FROM", 32)
+    monkeypatch.setattr(module, "SPLIT_WIDE_FROM", math.inf)
     found = forward(weight, hessian, 0.75, unit, granularity="kernel") != 0
     loads = (weight**2 * hessian.diagonal(dim1=1, dim2=2)[:, None]).unflatten(2, (-1, unit)).sum(3)
     heavy = loads.argsort(dim=2, descending=True)[:, :, : 16 // unit]
@@ -130,7 +170,8 @@ def test_screened_rows_choose_among_their_heaviest_units(unit, choosing, monkeyp
 def test_batches_of_rows_change_nothing(choosing, monkeypatch):
     weight, hessian = problem(groups=2, rows=5, columns=12)
     together = {budget: forward(weight, hessian, 0.6, 2, budget=budget) for budget in ("layer", "row")}
-    monkeypatch.setattr(module, "WORK_BYTES", 4 * 7 * 7 * 8 * 3)  # three rows at a time, across groups
+    for place in (module, surplus):
+        monkeypatch.setattr(place, "WORK_BYTES", 4 * 7 * 7 * 8 * 3)  # three rows at a time, across groups
     for budget, expected in together.items():
         torch.testing.assert_close(forward(weight, hessian, 0.6, 2, budget=budget), expected)
 

@@ -166,3 +166,19 @@ def test_refit_solves_the_normal_equations_on_any_support(memory, monkeypatch):
     )
     torch.testing.assert_close(found, expected)
     assert torch.equal(found[0], weight[0, 0]) and not found[~kept].any()
+
+
+def test_refit_in_float32_has_the_error_of_float64():
+    weight, hessian = problem(rows=12, columns=48, observations=90)
+    kept = torch.rand(12, 48, generator=torch.Generator().manual_seed(1)) < 0.5
+    exact = refit(weight[0], hessian[0], kept)
+    single = refit(weight[0], hessian[0].float(), kept)
+    errors = [float((((one - weight[0]) @ hessian[0]) * (one - weight[0])).sum()) for one in (exact, single)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-5) and not torch.equal(exact, single)
+
+
+def test_refit_is_exact_where_float32_is_not():
+    matrix = torch.eye(6)
+    matrix[0, 1] = matrix[1, 0] = 1 - 1e-6
+    weight, kept = torch.ones(1, 6, dtype=torch.double), torch.tensor([[True, True, True, False, False, False]])
+    torch.testing.assert_close(refit(weight, matrix, kept), refit(weight, matrix.double(), kept))

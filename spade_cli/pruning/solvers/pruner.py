@@ -26,14 +26,16 @@ class Pruner(Protocol):
         ...
 
 
-def handles(*what: str) -> Callable[[Function], Function]:
+def handles(*what: str, ladder: Callable[..., list[Tensor]] | None = None) -> Callable[[Function], Function]:
     """Say what a pruner takes beyond one layer's (g, r, c) weight and (g, c, c) Hessian.
 
     "stacked": (n, g, r, c) and (n, g, c, c) of n images, each with its own budget. "low_rank": a `LowRank` Hessian.
+    `ladder`: its `ladder`, see there.
     """
 
     def mark(function: Function) -> Function:
         function.handles = frozenset(what)  # type: ignore[attr-defined]
+        function.ladder = ladder  # type: ignore[attr-defined]
         return function
 
     return mark
