@@ -97,7 +97,7 @@ def network(name: str, squeezenet: Path | None, full: bool) -> Network:
 def measure_rows(measured: Network, more: Sequence[str], old: Path | None) -> dict[str, list[Measured]]:
     """Each row with the old checkout, if there is one, and with this one; `more`: words of every command.
 
-    Every row starts with an empty cache, but for the one that repeats another.
+    Every row starts with an empty cache, but for the one that repeats another, with this checkout alone.
     """
     found: dict[str, list[Measured]] = {}
     checkouts = [*([old.resolve()] if old else []), OWN]
@@ -111,8 +111,8 @@ def measure_rows(measured: Network, more: Sequence[str], old: Path | None) -> di
                 *more,
             ]
             found[row] = []
-            for number, checkout in enumerate(checkouts):
-                cache = Path(folder) / f"{number} {ALL if row == AGAIN else row}"
+            for checkout in checkouts[-1:] if row == AGAIN else checkouts:
+                cache = Path(folder) / f"{checkouts.index(checkout)} {ALL if row == AGAIN else row}"
                 with busy_core() if row in (BESIDE, BESIDE_ALL) else nullcontext():
                     one = run_command(words, checkout, cache)
                 found[row].append(one)
@@ -168,7 +168,7 @@ def section(found: Mapping[str, Sequence[Measured]], old: Path | None) -> str:
     shown = [stage for stage in STAGES if any(stage in one.stages for pair in found.values() for one in pair)]
     lines: list[Sequence[object]] = []
     for row, pair in found.items():
-        for name, one in zip(names, pair, strict=True):
+        for name, one in zip(names[-len(pair) :], pair, strict=True):
             rest = one.seconds - one.stages.get("total", one.seconds)
             stages = (f"{one.stages[stage]:.1f}" if stage in one.stages else "" for stage in shown)
             seconds = one.fault.partition(":")[0] or f"{one.seconds:.1f}"

@@ -41,6 +41,7 @@ def test_tables_compare_two_versions():
         and "| interpreter=saliency | now | 4.0 | 1.00 | 1 | 2.0 | 1.0 |" in text
     )
     assert "1.00 x (before), 2.50 x (now)" in text
+    assert "| again | now | 4.0 |" in bench_commands.section({"again": [two]}, SCRIPTS)
     text = bench_commands.section(
         {bench_commands.SALIENCY: [one, bench_commands.Measured(9, 1, 1, {}, "stopped: x")]}, SCRIPTS
     )
