@@ -28,11 +28,11 @@ COMMANDS = {
     "world": ("world", "out=pictures", "count=6"),
     "run": (
         *("run", "image=PICTURE", "model=demo", "interpreter.methods=all", "interpreter.steps=16", *EIGHT),
-        *("interpreter.lime.samples=50", "out=runs"),
+        *("interpreter.lime.samples=50", "out=runs/1"),
     ),
     "run-uniform": (
         *("run", "image=PICTURE", "model=demo", "schedule=uniform", "pruner=obs", "pruner.sparsity=0.7", *EIGHT),
-        *("interpreter=saliency", "out=runs", "seed=3", "target=key"),
+        *("interpreter=saliency", "out=runs/2", "seed=3", "target=key"),
     ),
     "run-layers": (
         *("run", "image=PICTURE", "model=squeezenet1_1", "model.weights=none", "pruner=sparsegpt", *EIGHT),
@@ -43,7 +43,7 @@ COMMANDS = {
             "out=runs",
         ),
     ),
-    "run-auto": ("run", "image=PICTURE", "model=demo", "interpreter=saliency", "keep=[]", "out=runs"),
+    "run-auto": ("run", "image=PICTURE", "model=demo", "interpreter=saliency", "keep=[]", "out=runs/4"),
     "batch": ("batch", "images=pictures", "model=demo", "interpreter=saliency", *EIGHT, "out=explained"),
     "batch-together": (
         *("batch", "images=pictures", "model=demo", "interpreter=saliency", "schedule=late", "pruner=sparsegpt"),
@@ -73,7 +73,9 @@ COMMANDS = {
     "toy": ("toy", "out=toy.png"),
 }
 # Keys, columns and lines that differ from run to run, or from version to version.
-VARYING = re.compile(r"seconds|memory|time|date|spade_version|versions|command|path|started|finished|host|url|file|pid")
+VARYING = re.compile(
+    r"seconds|folder|memory|time|date|spade_version|versions|command|path|started|finished|host|url|file|pid"
+)
 IGNORED_FILES = re.compile(r"run\.log|.*\.lock|.*\.(svg)")
 CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T/]?(\d\d[:-]\d\d[:-]\d\d)?"), "DATE"),
