@@ -40,7 +40,7 @@ COMMANDS = {
             "interpreter=saliency",
             "schedule.layers={classifier.1: 0.9, features.12.*: 0.8}",
             "schedule=late",
-            "out=runs",
+            "out=runs/3",
         ),
     ),
     "run-auto": ("run", "image=PICTURE", "model=demo", "interpreter=saliency", "keep=[]", "out=runs/4"),
