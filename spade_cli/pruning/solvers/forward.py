@@ -117,7 +117,7 @@ def _solve_images(weight: Tensor, hessian: Tensor, staying: Sequence[int], unit:
     by_split = [group for group in groups if group[0] in splits]
     selects = groups[len(by_split) :]
     for group, supports in _split_supports(weight, hessian, by_split):
-        _thin_images(layers, supports, group, fitted, budget)
+        _thin_images(layers, supports, group, fitted, budget, limited=False)
     if selects:
         # The rows of all images choose as one batch; each image spends its own budget.
         order = choose_supports(weight.flatten(0, 1), hessian.flatten(0, 1), unit, picks[selects[0][0]])
@@ -144,14 +144,25 @@ def _split_supports(
 
 
 def _thin_images(
-    layers: Sequence[Layer], supports: Supports, staying: Sequence[int], fitted: dict[int, list[Tensor]], budget: str
+    layers: Sequence[Layer],
+    supports: Supports,
+    staying: Sequence[int],
+    fitted: dict[int, list[Tensor]],
+    budget: str,
+    *,
+    limited: bool = True,
 ) -> None:
-    """Thin each image's supports to each number that stays; add the best weights then, (g, r, c), to `fitted`."""
+    """Thin each image's supports to each number that stays; add the best weights then, (g, r, c), to `fitted`.
+
+    `limited`: every row chose equally many, whatever it needs.
+    """
     for layer, (units, counts) in zip(layers, supports, strict=True):
         single = layer.unit == 1 and budget == "layer"
         rounds = ROUNDS if layer.exact.shape[2] <= EXCHANGED_UP_TO else 0
         for stay, mask in zip(staying, thin(layer, units, counts, staying, budget), strict=True):
-            fitted[stay].append(exchange(layer, mask, counts, rounds) if single else layer.fit(mask))
+            fitted[stay].append(
+                exchange(layer, mask, counts if limited else None, rounds) if single else layer.fit(mask)
+            )
 
 
 def _share_orders(staying: Sequence[int]) -> list[list[int]]:

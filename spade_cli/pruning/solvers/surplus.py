@@ -73,30 +73,32 @@ def thin(layer: Layer, units: Tensor, counts: Tensor, staying: Sequence[int], bu
     return found
 
 
-def exchange(layer: Layer, kept: Tensor, counts: Tensor, rounds: int) -> Tensor:
+def exchange(layer: Layer, kept: Tensor, counts: Tensor | None, rounds: int) -> Tensor:
     """The best weights after rounds of exchange, (g, r, c) float64; kept (b, u) bool of supports with `counts` (b,).
 
     A round: each row takes in the weights outside that would lower the error most, each by itself. Then the layer gives
     up as many as came in, the cheapest of any row: so weights also move from row to row. The error never rises: a round
-    that gains nothing is undone, and is the last. After `rounds` others follow, MOST_ROUNDS at most, while a row needs
-    more than it is offered: it kept its whole support, or grew by half of what a round offers. For single weights.
+    that gains nothing is undone, and is the last. Where a row kept its whole support, more than `rounds` follow,
+    MOST_ROUNDS at most, while a row grows by half of what a round offers. `counts` None: supports had no limit, and no
+    more follow. For single weights.
     """
     staying = int(kept.sum())
     extra = max(LEAST_EXCHANGE, round(EXCHANGE * staying / len(kept)))
     fitted = None
-    short = bool(((kept.sum(1) >= counts) & (counts < kept.shape[1])).any())
+    limited = counts is not None and bool(((kept.sum(1) >= counts) & (counts < kept.shape[1])).any())
+    short = limited
     for done in range(MOST_ROUNDS):
         if done >= rounds and not short:
             break
         gain, explained = _gains(layer, kept)
-        counts = (kept.sum(1) + extra).clamp_max(kept.shape[1])
-        units = gain.topk(int(counts.max()), dim=1).indices
-        (better,) = thin(layer, units, counts, [staying])
+        offered = (kept.sum(1) + extra).clamp_max(kept.shape[1])
+        units = gain.topk(int(offered.max()), dim=1).indices
+        (better,) = thin(layer, units, offered, [staying])
         found = layer.fit(better)
         # The error of the best weights w on a support: w H w of the dense ones, less what they explain, target times w.
         if float((layer.target * found).sum()) < explained:
             break
-        short = int((better.sum(1) - kept.sum(1)).max()) >= extra / 2
+        short = limited and int((better.sum(1) - kept.sum(1)).max()) >= extra / 2
         kept, fitted = better, found
     return layer.fit(kept) if fitted is None else fitted
 
