@@ -56,7 +56,7 @@ def ladder(pruner: Pruner, weight: Tensor, hessian: Any, shares: Sequence[float]
 
 def has_ladder(pruner: Pruner) -> bool:
     """Whether a pruner, with settings bound or not, solves a layer at several shares together."""
-    return hasattr(pruner.func if isinstance(pruner, partial) else pruner, "ladder")
+    return getattr(pruner.func if isinstance(pruner, partial) else pruner, "ladder", None) is not None
 
 
 def can(pruner: Pruner, what: str) -> bool:
