@@ -5,7 +5,7 @@ No mask and no label decides, only the dense network's own answer. docs/schedule
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log2
+from math import log2, prod
 
 from spade_cli.networks.replay import Replay
 from spade_cli.pruning.draft import Draft
@@ -16,6 +16,9 @@ from spade_cli.records import Fidelity, Trial
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 LAST_RESORT = (0.8, 0.7, 0.6, 0.5)  # of the last block
+# Columns from which a layer is solved at all shares of the ladder together. It saves most of the time where a layer is
+# wide. Elsewhere the shares that the search does not come to would cost more than the others save.
+AHEAD_FROM = 1024
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,15 @@ class Search:
         return self.draft.trace(tuple(self.trials))
 
     def _solve_ahead(self, reached: int, shares: Sequence[float]) -> None:
-        """Solve the blocks that each share from now on begins with at all of these shares, if one choice serves them.
+        """Solve the wide layers that each share from now on begins with at all of these shares together.
 
         Until a block is faithful the last one may still be needed for the last resort.
         """
-        if has_ladder(self.draft.pruner):
-            for block in list(self.blocks)[: reached + 1]:
-                for layer in self.blocks[block]:
+        if not has_ladder(self.draft.pruner):
+            return
+        for block in list(self.blocks)[: reached + 1]:
+            for layer in self.blocks[block]:
+                if prod(self.draft.layers[layer].shape[1:]) >= AHEAD_FROM:
                     self.draft.solve(layer, shares)
                     if reached:
                         self.draft.free(layer)

@@ -225,7 +225,10 @@ def test_a_trial_that_fails_on_the_image_does_not_see_the_samples(image):
 @pytest.mark.parametrize(
     ("ladder", "resort", "least", "frees"), [(LONG, (), 0.9, True), ((*NONE, 1 - 1e-8), LADDER, 0.99, False)]
 )
-def test_a_block_that_each_share_prunes_is_solved_in_one_call_where_the_pruner_can(image, ladder, resort, least, frees):
+def test_a_block_that_each_share_prunes_is_solved_in_one_call_where_the_pruner_can(
+    image, monkeypatch, ladder, resort, least, frees
+):
+    monkeypatch.setattr("spade_cli.pruning.search.AHEAD_FROM", 1)
     model, layers, statistics, judge = image
     calls = []
 
@@ -250,6 +253,22 @@ def test_a_block_that_each_share_prunes_is_solved_in_one_call_where_the_pruner_c
     assert trace.layers == expected.layers
     assert all(map(torch.equal, trace.model.state_dict().values(), expected.model.state_dict().values()))
     assert (statistics.hessians.keys() > own.hessians.keys()) == frees, "once a layer is done"
+
+
+def test_narrow_layers_are_solved_at_the_shares_that_are_tried_only(image):
+    model, layers, statistics, judge = image
+    calls = []
+
+    def pruner(weight, hessian, sparsity, block):
+        return forward(weight, hessian, sparsity, block)
+
+    def together(weight, hessian, shares, block):
+        calls.append(list(shares))
+        return [forward(weight, hessian, share, block) for share in shares]
+
+    pruner.ladder = together
+    Search(Draft(model, layers, statistics, pruner, 0.01), blocks(layers), Auto((), LADDER, (), 0.9), judge).run()
+    assert calls and all(len(shares) == 1 for shares in calls)
 
 
 def test_statistics_that_others_need_are_not_freed(image):
