@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-# How firmly the two halves are tied, for a Hessian with ones on its diagonal. 0.3 and 1.0 raise the error of a layer of
-# 4608 columns by 5 to 10 %.
+# How firmly the two halves are tied, for a Hessian with ones on its diagonal. Measured on 48 x 4608, 20
+# iterations, at 0.9 and 0.95: 0.3 raises the error by 12 %, 1.0 by 8 and 3 %.
 RHO = 0.5
 # Iterations of the first budget, over which of them the count falls to it, and those of each smaller budget after it.
-# Twelve iterations raise the error by 1 %, thirty gain nothing.
+# There twenty iterations are 1 to 2 % better than twelve; sixteen are between in time.
 FIRST, FALL, NEXT = 16, 11, 6
 
 
