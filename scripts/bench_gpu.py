@@ -59,7 +59,7 @@ def main() -> None:
     for part, limit in {"solvers": 60.0}.items() if asked.quick else COMPARISON.items():
         found["comparisons"] += run_comparison(part, asked, clock.least(limit))
         save(found, asked.out)
-    print(f"{clock.used():.0f} s in all", flush=True)
+    print(f"{clock.seconds_so_far():.0f} s in all", flush=True)
     return None
 
 
@@ -69,13 +69,13 @@ class Clock:
     def __init__(self, seconds: float) -> None:
         self.started, self.seconds = time.perf_counter(), seconds
 
-    def used(self) -> float:
+    def seconds_so_far(self) -> float:
         """Seconds since the start."""
         return time.perf_counter() - self.started
 
     def least(self, limit: float) -> float:
         """A part's limit, or what is left of all; at least a second."""
-        return max(1.0, min(limit, self.seconds - self.used()))
+        return max(1.0, min(limit, self.seconds - self.seconds_so_far()))
 
 
 def commands(image: Path, asked: argparse.Namespace) -> list[tuple[str, list[str], float]]:
