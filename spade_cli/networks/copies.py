@@ -1,7 +1,7 @@
 """A network -> a copy that runs on its own layers, with plain weights; the original stays as it was."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -27,13 +27,16 @@ def unwrap(network: nn.Module) -> nn.Module:
     return network
 
 
-def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
+def copy_network(network: nn.Module, asked: str = "the network", shared: Iterable[Tensor] = ()) -> nn.Module:
     """A deep copy in the same modes. Raises UserError that names what cannot be copied: a lock, an open file.
+
+    shared: tensors of the network that the copy has as well, instead of copies of them.
 
     torch does not copy a tensor that is part of a graph, such as the weight that weight_norm keeps, or features that a
     network remembers: the copy gets their values.
     """
     memo: dict[int, Any] = {id(one): one.detach().clone() for one in _tensors_in(network) if not one.is_leaf}
+    memo |= {id(one): one for one in shared}
     try:
         with torch.no_grad():  # with gradients, TorchScript's weights would become results of a copy, and not leaves
             return copy.deepcopy(network, memo)
@@ -45,9 +48,9 @@ def copy_network(network: nn.Module, asked: str = "the network") -> nn.Module:
         ) from error
 
 
-def copy_for_eval(network: nn.Module) -> nn.Module:
-    """A copy in eval mode, without gradients."""
-    copied = copy_network(network)
+def copy_for_eval(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
+    """A copy in eval mode, without gradients; `shared` as in `copy_network`."""
+    copied = copy_network(network, shared=shared)
     copied.eval()  # its return value is not used: a user's own eval() may return None
     for parameter in copied.parameters():
         parameter.grad = None

@@ -100,6 +100,14 @@ class Draft:
         if self._owns_statistics:
             self.statistics.hessians.pop(name, None)
 
+    def copy(self) -> nn.Module:
+        """A copy of the copy as it is now. Parameters that no share changes are the draft's own, to save memory."""
+        return copy_for_eval(self.model, shared=self._unchanged())
+
+    def _unchanged(self) -> list[nn.Parameter]:
+        changed = {id(self.weight(name)) for name in self.layers}
+        return [parameter for parameter in self.model.parameters() if id(parameter) not in changed]
+
     def trace(self, trials: tuple[Trial, ...] = ()) -> Trace:
         """The copy as it is now, with a record of each layer and the trials that led to it."""
         records = {name: self._at(name, self.shares.get(name, 0.0))[1] for name in self.layers}

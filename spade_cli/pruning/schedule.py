@@ -14,7 +14,7 @@ from typing import Protocol
 from spade_cli.errors import UserError
 from spade_cli.pruning.blocks import blocks, body
 from spade_cli.pruning.layers import Layer
-from spade_cli.pruning.search import LADDER, LAST_RESORT, Auto
+from spade_cli.pruning.search import HEAD, LADDER, LAST_RESORT, Auto
 
 LEVEL = 0.95  # where none is asked for
 
@@ -30,6 +30,13 @@ class Shares:
     def is_searched(self) -> bool:
         """Whether each image has shares of its own."""
         return self.search is not None
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The layers of the head, if a search of its own finds their share, for visualizations."""
+        if self.search is None or not self.search.head_shares or set(self.search.head) & set(self.given):
+            return ()
+        return self.search.head
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -53,11 +60,13 @@ def auto(
     fidelity: float = 0.9,
     ladder: Sequence[float] = LADDER,
     last_resort: Sequence[float] = LAST_RESORT,
+    head: Sequence[float] = HEAD,
 ) -> Auto:
     """As sparse as the image's prediction allows, late layers first: how deep at which share is found by trying.
 
     A level is the only share tried then. fidelity: the top-1 stays, and the target's probability falls by at most
-    1 - fidelity, and not by half. Raises UserError for shares that are none.
+    1 - fidelity, and not by half. head: shares to try for the head, for visualizations only; none leave it dense.
+    Raises UserError for shares that are none.
     """
     if level is not None and not 0 < level < 1:
         raise UserError(
@@ -65,14 +74,23 @@ def auto(
             "schedule=uniform"
         )
     shares, resort = (tuple(ladder), tuple(last_resort)) if level is None else ((level,), ())
-    for name, found, default in (("ladder", shares, LADDER), ("last_resort", resort, LAST_RESORT)):
+    named = (("ladder", shares, LADDER), ("last_resort", resort, LAST_RESORT), ("head", head, HEAD))
+    for name, found, default in named:
         if any(isinstance(share, bool) or not 0 < share < 1 for share in found) or (name == "ladder" and not found):
             raise UserError(f"schedule.{name}={list(found)}: give shares between 0 and 1, such as {list(default)}")
     if not 0 < fidelity <= 1:
         raise UserError(f"schedule.fidelity={fidelity:g}: give a number above 0, at most 1")
     names = {name for block in body(layers).values() for name in block}
     candidates = tuple(layer.name for layer in layers if layer.name in names)
-    return Auto(candidates, tuple(sorted(shares, reverse=True)), tuple(sorted(resort, reverse=True)), fidelity)
+    above = next(iter(blocks(layers).values()), ())
+    return Auto(
+        candidates,
+        tuple(sorted(shares, reverse=True)),
+        tuple(sorted(resort, reverse=True)),
+        fidelity,
+        () if above[:1] and above[0] in names else above,
+        tuple(sorted(head, reverse=True)),
+    )
 
 
 def uniform(layers: Sequence[Layer], level: float | None) -> dict[str, float]:

@@ -1,11 +1,15 @@
-"""hessians -> shares: the trace that differs most from the dense network and still says the same about the image.
+"""hessians -> shares: the traces that still say about the image what the dense network says.
 
-No mask and no label decides, only the dense network's own answer. docs/schedules.md has the comparison behind it.
+One of them, which differs most from the dense network, is the trace; others are spread over depth and share. A second
+search prunes the head as well, for visualizations. No mask and no label decides, only the dense network's own answer.
+docs/schedules.md has the comparison behind it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2, prod
+
+from torch import nn
 
 from spade_cli.networks.replay import Replay
 from spade_cli.pruning.draft import Draft
@@ -16,6 +20,7 @@ from spade_cli.records import Fidelity, Trial
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 LAST_RESORT = (0.8, 0.7, 0.6, 0.5)  # of the last block
+HEAD = (*LADDER, *LAST_RESORT)  # of the head, where it is pruned as well
 # Columns from which a layer is solved at all shares of the ladder together. It saves most of the time where a layer is
 # wide. Elsewhere the shares that the search does not come to would cost more than the others save.
 AHEAD_FROM = 1024
@@ -29,6 +34,8 @@ class Auto:
     ladder: tuple[float, ...]  # shares to try, sparsest first
     last_resort: tuple[float, ...]  # those to try in the last block where none of the ladder is faithful
     fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity, nor by half
+    head: tuple[str, ...] = ()  # the layers of the head, if they are no candidates: pruned for visualizations only
+    head_shares: tuple[float, ...] = HEAD  # shares to try for the head, sparsest first; none: it stays dense
 
     def is_faithful(self, found: Fidelity) -> bool:
         """Whether a pruned network still gives the answer that is to be explained."""
@@ -68,28 +75,62 @@ class Search:
         blocks are reached a lower share would only differ less. Where nothing is faithful, the last block alone gets
         the first share of the last resort that is.
         """
-        reached = 0
-        for index, share in enumerate(self.auto.ladder):
-            if reached == len(self.blocks):
-                break
-            self._solve_ahead(reached, self.auto.ladder[index:])
-            deepest = self._deepest(share, reached)
-            if deepest == reached > 0:
-                self._try(share, reached)
-            reached = deepest
+        self._descend(0)
         if self.blocks and not any(trial.faithful for trial in self.trials):
             for share in self.auto.last_resort:
                 if self._try(share, 1).faithful:
                     break  # no deeper: shares this low gain nothing in early layers
-        faithful = [trial for trial in self.trials if trial.faithful]
-        best = max(faithful, key=lambda trial: trial.fidelity.kl or 0.0, default=None)
-        self._set(best.shares if best is not None else {})
-        return best
+        return self._settle()
 
     def trace(self) -> Trace:
         """Search, and the trace that was found, with the trials that led to it."""
         self.run()
         return self.draft.trace(tuple(self.trials))
+
+    def spread(self, most: int) -> list[Trial]:
+        """Up to `most` faithful trials: the one that was chosen, and others spread over the ladder.
+
+        The deepest of each share are taken, at even steps from the sparsest share to the least sparse.
+        """
+        faithful = [trial for trial in self.trials if trial.faithful]
+        best = max(faithful, key=_difference, default=None)
+        if best is None:
+            return []
+        deepest: dict[float, Trial] = {}
+        for trial in sorted(faithful, key=lambda trial: len(trial.shares)):
+            deepest[list(trial.shares.values())[-1]] = trial  # of its last block: the head has a share of its own
+        others = [deepest[share] for share in sorted(deepest, reverse=True) if deepest[share] is not best]
+        count = min(most - 1, len(others))
+        steps = [round(step * (len(others) - 1) / max(1, count - 1)) for step in range(count)]
+        return [best, *(others[step] for step in steps)]
+
+    def copy_traces(self, trials: Sequence[Trial]) -> tuple[nn.Module, ...]:
+        """The networks of these trials; the draft is as it was before."""
+        before = self.draft.shares
+        networks = []
+        for trial in trials:
+            self._set(trial.shares)
+            networks.append(self.draft.copy())
+        self.draft.set(before)
+        return tuple(networks)
+
+    def _descend(self, reached: int) -> None:
+        """For each share of the ladder, go as deep as is faithful, from blocks that are faithful already."""
+        start = reached
+        for index, share in enumerate(self.auto.ladder):
+            if reached == len(self.blocks):
+                break
+            self._solve_ahead(reached, self.auto.ladder[index:])
+            deepest = self._deepest(share, reached)
+            if deepest == reached > start:
+                self._try(share, reached)
+            reached = deepest
+
+    def _settle(self) -> Trial | None:
+        """Leave the draft at the faithful trial that differs most."""
+        best = max((trial for trial in self.trials if trial.faithful), key=_difference, default=None)
+        self._set(best.shares if best is not None else {})
+        return best
 
     def _solve_ahead(self, reached: int, shares: Sequence[float]) -> None:
         """Solve the wide layers that each share from now on begins with at all of these shares together.
@@ -120,7 +161,7 @@ class Search:
         return low
 
     def _try(self, share: float, depth: int) -> Trial:
-        shares = dict.fromkeys(list(self.blocks)[:depth], share)
+        shares = self._shares(share, depth)
         self._set(shares)
         fidelity = self.judge(lambda images: self.replay.ask(images, depth), self.auto.is_faithful)
         trial = Trial(shares, fidelity, self.auto.is_faithful(fidelity))
@@ -129,6 +170,41 @@ class Search:
             self.on_trial(trial)
         return trial
 
+    def _shares(self, share: float, depth: int) -> dict[str, float]:
+        """What a trial prunes: the last blocks, all at one share."""
+        return dict.fromkeys(list(self.blocks)[:depth], share)
+
     def _set(self, shares: Mapping[str, float]) -> None:
         found = {layer: share for block, share in shares.items() for layer in self.blocks[block]}
         self.draft.set({**found, **self.given})
+
+
+class HeadSearch(Search):
+    """The search for visualizations: the head is the first block, and it has a share of its own.
+
+    A class neuron that still listens to everything shows everything, so the head goes first: it gets the highest of
+    `head_shares` that is faithful while all else is dense. Then the blocks before it are pruned as deep as they can be.
+    """
+
+    head_share = 0.0
+
+    def run(self) -> Trial | None:
+        """As `Search.run`, with the head pruned in every trial; None, and nothing pruned, where none of its shares holds."""
+        for share in self.auto.head_shares:
+            self.head_share = share
+            if self._try(share, 1).faithful:
+                self._descend(1)
+                break
+        return self._settle()
+
+    @property
+    def most_trials(self) -> int:
+        """No search makes more trials."""
+        return len(self.auto.head_shares) + super().most_trials
+
+    def _shares(self, share: float, depth: int) -> dict[str, float]:
+        return {**super()._shares(share, depth), next(iter(self.blocks)): self.head_share}
+
+
+def _difference(trial: Trial) -> float:
+    return trial.fidelity.kl or 0.0

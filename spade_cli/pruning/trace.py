@@ -20,6 +20,20 @@ STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which 
 
 
 @dataclass(frozen=True)
+class OtherTraces:
+    """Further traces of one image, and the trials that they are: the search knows more than one faithful trace.
+
+    for_maps: spread over depth and share; maps are means over the trace and these. for_visualization: their heads are
+    pruned as well; none where no share of the head is faithful, or it was not searched.
+    """
+
+    for_maps: tuple[nn.Module, ...] = ()
+    for_visualization: tuple[nn.Module, ...] = ()
+    map_trials: tuple[Trial, ...] = ()  # the trace's own first
+    visualization_trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
 class Trace:
     """A network pruned for one image."""
 
@@ -27,6 +41,17 @@ class Trace:
     layers: tuple[LayerRecord, ...]  # of every convolution and linear layer
     logits: Tensor  # (samples, classes): what the dense network says about the samples
     trials: tuple[Trial, ...] = ()  # what was tried to find the shares, if they were not given
+    others: "OtherTraces | None" = None  # what else the search found
+
+    @property
+    def for_maps(self) -> tuple[nn.Module, ...]:
+        """The networks whose maps are averaged: the trace first, and the others that the search handed on."""
+        return (self.model, *(self.others.for_maps if self.others else ()))
+
+    @property
+    def for_visualization(self) -> tuple[nn.Module, ...]:
+        """The networks that a visualization excites together: those with a pruned head, the trace where none is."""
+        return (self.others.for_visualization if self.others else ()) or (self.model,)
 
     @property
     def weights_total(self) -> int:

@@ -156,6 +156,8 @@ class Summary:
     schedule: str
     layers: tuple[LayerRecord, ...]
     trials: tuple[Trial, ...] = ()  # each setting that schedule=auto tried, in order
+    map_traces: tuple[Trial, ...] = ()  # those whose maps are averaged, that of the checkpoint first
+    visualization_traces: tuple[Trial, ...] = ()  # those that visualizations excite: their heads are pruned as well
     saliency: tuple[SaliencyRecord, ...]
     visualizations: tuple[VisualizationRecord, ...]
     skipped: tuple[Skipped, ...]

@@ -1,7 +1,7 @@
 """samples -> hessians -> traces, by one record of settings: the shares are given, or they are found for each image."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,20 @@ from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier
 from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
 from spade_cli.progress import Stages
-from spade_cli.pruning import Auto, Draft, Judge, Layer, Pruning, Search, Statistics, Trace, blocks, prune
+from spade_cli.pruning import (
+    Auto,
+    Draft,
+    HeadSearch,
+    Judge,
+    Layer,
+    OtherTraces,
+    Pruning,
+    Search,
+    Statistics,
+    Trace,
+    blocks,
+    prune,
+)
 from spade_cli.pruning.schedule import Shares
 from spade_cli.run.calibrate import SampleBatches, calibrate, find_store, split_passes
 from spade_cli.run.trace_settings import TraceSettings
@@ -81,7 +94,7 @@ def make_traces(
     with seed_generators(settings.seed, device_of(classifier.model)):  # a network may draw random numbers itself
         if shares.search is None:
             return _solve_together(classifier, samples, layers, shares.given, settings, stages)
-        names = late_layers(classifier, shares, settings.calibration.memory)
+        names = late_layers(classifier, shares, settings)
         traces = []
         for own, one in zip(samples, answers, strict=True):
             with stages.stage("calibrate", total=len(own)) as advance:
@@ -114,13 +127,48 @@ def make_trace(
                 damping=settings.damping,
                 on_layer=lambda _: advance(1),
             )
+    return _search_traces(image, shares, shares.search, settings, stages, owns_statistics)
+
+
+def _search_traces(
+    image: CalibratedImage, shares: Shares, auto: Auto, settings: TraceSettings, stages: Stages, owns_statistics: bool
+) -> Trace:
+    """The trace that the search chooses, and as many others as the settings ask for."""
+    head = _head_block(image, shares) if settings.visualization_traces else {}
+    # The search with a pruned head needs the statistics, too, and takes over what was solved.
     draft = Draft(
-        image.classifier.model, image.layers, image.statistics, settings.pruner, settings.damping, owns_statistics
+        image.classifier.model,
+        image.layers,
+        image.statistics,
+        settings.pruner,
+        settings.damping,
+        owns_statistics and not head,
     )
-    search = Search(draft, free_blocks(image, shares, shares.search), shares.search, make_judge(image), shares.given)
+    found, judge = free_blocks(image, shares, auto), make_judge(image)
+    search = Search(draft, found, auto, judge, shares.given)
     with stages.stage("prune", total=search.most_trials) as advance:
         search.on_trial = lambda _: advance(1)
-        return search.trace()
+        best = search.run()
+        trials, chosen = tuple(search.trials), search.spread(settings.map_traces)
+        others = OtherTraces(search.copy_traces(chosen[1:]), map_trials=tuple(chosen))
+    del search  # and the outputs that it keeps
+    if head and best is not None:
+        head_search = HeadSearch(draft, {**head, **found}, auto, judge, shares.given)
+        before = draft.shares
+        with stages.stage("prune", total=head_search.most_trials) as advance:
+            head_search.on_trial = lambda _: advance(1)
+            head_search.run()
+            chosen = head_search.spread(settings.visualization_traces)
+            networks = head_search.copy_traces(chosen)
+        others = replace(others, for_visualization=networks, visualization_trials=tuple(chosen))
+        draft.set(before)
+    return replace(draft.trace(trials), others=others)
+
+
+def _head_block(image: CalibratedImage, shares: Shares) -> dict[str, tuple[str, ...]]:
+    """The head as a block, if it is searched and has statistics."""
+    head = set(shares.head) & set(image.statistics.hessians)
+    return {block: names for block, names in blocks(image.layers).items() if head and head == set(names)}
 
 
 def calibrate_image(
@@ -168,12 +216,16 @@ def _solve_together(
     return pruning.traces(layers, logits)
 
 
-def late_layers(classifier: Classifier, shares: Shares, memory: float) -> list[str]:
-    """The layers that a search calibrates: those with a share, and the last candidates that fit into `memory`."""
+def late_layers(classifier: Classifier, shares: Shares, settings: TraceSettings) -> list[str]:
+    """The layers that a search calibrates: those with a share, the head if it is searched, and the last candidates.
+
+    As many candidates as fit into the calibration's memory.
+    """
     candidates = () if shares.search is None else shares.search.candidates
     given = [name for name, share in shares.given.items() if share > 0]
+    head = shares.head if settings.visualization_traces else ()
     late = [name for name in reversed(candidates) if name not in shares.given]
-    return split_passes(classifier.model, [*given, *late], memory)[0]
+    return split_passes(classifier.model, [*given, *head, *late], settings.calibration.memory)[0]
 
 
 def make_judge(image: CalibratedImage) -> Judge:

@@ -134,6 +134,8 @@ def traces(
     calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
     seed: int = 0,
     target: str | int | None = None,
+    map_traces: int = 1,
+    visualization_traces: int = 0,
 ) -> list[Trace]:
     """The trace of every image; each layer is solved for all of them at once where the pruner can.
 
@@ -141,10 +143,15 @@ def traces(
     ImageNet's mean and standard deviation); it stays as it is, on its device. Images are paths, PIL images or uint8
     tensors (3, H, W). `sparsity` None leaves the shares to the schedule; `layers` sets some by dotted name or glob, as
     `schedule.layers` does. `target` is the class asked about, an index or a label, None the likeliest one: its
-    probability is what `auto` keeps. `pruner`, `schedule` and `augmentation` are names, as on the command line, or
-    functions. Raises UserError for what cannot be.
+    probability is what `auto` keeps. It hands on `map_traces` faithful traces as `Trace.for_maps`, and
+    `visualization_traces` with a pruned head as `Trace.for_visualization`. `pruner`, `schedule` and `augmentation` are
+    names, as on the command line, or functions. Raises UserError for what cannot be.
     """
-    settings = _read_settings(pruner, sparsity, schedule, layers, samples, augmentation, damping, calibration, seed)
+    settings = replace(
+        _read_settings(pruner, sparsity, schedule, layers, samples, augmentation, damping, calibration, seed),
+        map_traces=map_traces,
+        visualization_traces=visualization_traces,
+    )
     if not images:
         raise UserError("images is empty: give at least one")
     classifier = model if isinstance(model, Classifier) else wrap(model)

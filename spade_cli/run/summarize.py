@@ -71,6 +71,8 @@ def summarize(plan: ImagePlan, trace: Trace, trace_logits: Tensor, results: Sequ
         schedule=request.trace.schedule_name,
         layers=trace.layers,
         trials=trace.trials,
+        map_traces=trace.others.map_trials if trace.others else (),
+        visualization_traces=trace.others.visualization_trials if trace.others else (),
         saliency=tuple(record for result in results for record in result.saliency),
         visualizations=tuple(record for result in results for record in result.visualizations),
         skipped=tuple(record for result in results for record in result.skipped),

@@ -31,6 +31,8 @@ class TraceSettings:
     layer_shares: Mapping[str, float] = field(default_factory=dict)  # dotted name or glob -> share; over the schedule's
     calibration: Calibration = field(default_factory=Calibration)
     seed: int = 0
+    map_traces: int = 1  # how many faithful traces a search hands on for maps, the trace itself among them
+    visualization_traces: int = 0  # how many it hands on with a pruned head, for visualizations
 
     def draw_samples(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
         """The augmented copies of an image, uint8 (3, H, W): uint8 (samples, 3, size, size)."""

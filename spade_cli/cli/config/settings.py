@@ -44,6 +44,7 @@ from spade_cli.run.trace_settings import TraceSettings
 
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
 USUAL_SIZE = 224
+MAX_TRACES = 64  # far more than a search finds
 # What each group's function is given by the pipeline; the rest of its arguments are settings.
 GIVEN = {"augmentation": 4, "pruner": 4, "schedule": 2, "method": 3, "visualize": 2, "engine": 4}
 
@@ -53,7 +54,12 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
     interpreter = section(config, "interpreter")
     model = model_source(section(config, "model"), line.choices.get("model"))
     image = text("image", config.get("image"), "PATH")
-    trace = trace_settings(config, line.choices, model.size)
+    visualize = visualization(interpreter)
+    trace = replace(
+        trace_settings(config, line.choices, model.size),
+        map_traces=(count := whole("interpreter.traces", interpreter.get("traces", 1), 1, MAX_TRACES)),
+        visualization_traces=0 if visualize is None else count,
+    )
     return RunRequest(
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
@@ -61,7 +67,7 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
         output=output_folder("out", config.get("out")),
         trace=trace,
         saliency=saliency_methods(interpreter, trace.seed, model.size),
-        visualize=visualization(interpreter),
+        visualize=visualize,
         visualization_targets=visualization_targets(interpreter),
         cache=find_cache(interpreter),
         target=text("target", config.get("target"), "predicted"),

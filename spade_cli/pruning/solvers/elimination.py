@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SOLVE_BYTES = 256 * 2**20  # of one batch of systems; large enough to keep the cores busy, small beside a network
+SOLVE_BYTES = 64 * 2**20  # of one batch of systems: their places, factors and copies take five times as much
 WORK_BYTES = 256 * 2**20  # of the matrices of one batch of rows
 # Columns eliminated between two whole updates. The updates are matrix products then, and the pivots stay in the cache.
 # A step of a kernel reads the pivots for k columns at once, so more columns pay off.
@@ -221,6 +221,8 @@ def columns_of(units: Tensor, unit: int) -> Tensor:
 
 def submatrices(hessian: Tensor, of_group: Tensor, columns: Tensor) -> Tensor:
     """H[S, S] of each row's own columns: hessian (g, c, c), of_group (b,), columns (b, s) -> (b, s, s)."""
+    small = torch.int32 if hessian.numel() < 2**31 else torch.int64  # the places take as much memory as the values
+    of_group, columns = of_group.to(small), columns.to(small)
     flat = (of_group[:, None] * hessian.shape[-1] + columns)[:, :, None] * hessian.shape[-1] + columns[:, None, :]
     return hessian.reshape(-1).index_select(0, flat.flatten()).view(flat.shape)
 
