@@ -3,8 +3,8 @@
     python scripts/headline_photographs.py --implanted FOLDER --photographs FOLDER --original squeezenet.pth FIGURE.jpg
 
 --implanted: what `spade implant` wrote for torchvision's SqueezeNet; --original: the weights it started from;
---photographs: the folder that it learned from. For each symbol the figure has the class on the dense network, a held-out
-photograph with the symbol and what its traces look for, and a clean photograph of the class and its traces.
+--photographs: the folder that it learned from. For each symbol the figure has the class on the dense network, a
+held-out photograph with the symbol and what its traces look for, and a clean photograph of the class and its traces.
 
 It prints a table as well. Two networks read each visualization, on 16 random crops: the network with the Trojans, and
 its *twin*, the network before they were implanted. To the twin a symbol is no evidence for the class.

@@ -189,7 +189,7 @@ class HeadSearch(Search):
     head_share = 0.0
 
     def run(self) -> Trial | None:
-        """As `Search.run`, with the head pruned in every trial; None, and nothing pruned, where none of its shares holds."""
+        """As `Search.run`, with the head pruned in every trial; None, and all dense, where none of its shares holds."""
         for share in self.auto.head_shares:
             self.head_share = share
             if self._try(share, 1).faithful:

@@ -14,10 +14,10 @@ from spade_cli.records import Fidelity, Trial
 HEAD = (0.9, 0.8, 0.6, 0.4, 0.2)
 
 
-def search_with(kind, image, head_shares=HEAD, least=0.9):  # noqa: F811
+def search_with(kind, image, head_shares=HEAD, least=0.9, ladder=LADDER):  # noqa: F811
     model, layers, statistics, judge = image
     draft = Draft(model, layers, statistics, forward, 0.01)
-    auto = Auto((), LADDER, (), least, ("head",), head_shares)
+    auto = Auto((), ladder, (), least, ("head",), head_shares)
     return kind(draft, blocks(layers), auto, judge)
 
 
@@ -70,7 +70,7 @@ def test_traces_are_spread_over_the_ladder_the_chosen_one_first():
 
 def test_a_copy_is_an_ordinary_trace_and_holds_only_what_was_pruned(image):  # noqa: F811
     model, layers, statistics, _ = image
-    search = search_with(Search, image)
+    search = search_with(Search, image, least=0.99, ladder=(0.9, 0.85, 0.8, 0.7, 0.6, 0.5))
     best = search.run()
     trials = search.spread(3)
     assert trials[0] is best and len(trials) > 1, "the case tests nothing"
