@@ -55,11 +55,9 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
     model = model_source(section(config, "model"), line.choices.get("model"))
     image = text("image", config.get("image"), "PATH")
     visualize = visualization(interpreter)
-    trace = replace(
-        trace_settings(config, line.choices, model.size),
-        map_traces=(count := whole("interpreter.traces", interpreter.get("traces", 1), 1, MAX_TRACES)),
-        visualization_traces=0 if visualize is None else count,
-    )
+    trace = trace_settings(config, line.choices, model.size)
+    if visualize is not None:
+        trace = replace(trace, visualization_traces=trace.map_traces)
     return RunRequest(
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
@@ -92,6 +90,7 @@ def trace_settings(
         {} if group in without else section(config, group) for group in groups
     )
     sparsity = level(pruner.pop("sparsity", None))
+    several = (config.get("interpreter") or {}).get("traces", 1)
     return TraceSettings(
         augmentation_name=choices["augmentation"],
         sample_count=sample_count(augmentation, size),
@@ -105,6 +104,7 @@ def trace_settings(
         level=sparsity,
         calibration=calibration_settings(calibration) if calibration else Calibration(),
         seed=seed,
+        map_traces=whole("interpreter.traces", several, 1, MAX_TRACES),
     )
 
 
