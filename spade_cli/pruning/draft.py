@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
-from spade_cli.pruning.layers import Layer, layer_modules
-from spade_cli.pruning.solvers.pruner import Pruner
-from spade_cli.pruning.trace import Trace, dense_record, order_records, solve_ladder
+from spade_cli.pruning.layers import Layer, block_of, layer_modules
+from spade_cli.pruning.solvers.damped_hessian import damp
+from spade_cli.pruning.solvers.pruner import Pruner, fit_hessian
+from spade_cli.pruning.trace import Trace, dense_record, order_records, solvable_weight, solve_ladder
 from spade_cli.records import LayerRecord, Trial
 
 
@@ -79,6 +80,18 @@ class Draft:
                 self.weight(name).copy_(dense if solved is None else solved.dense())
         self.shares = dict(shares)
         return self.model
+
+    @torch.no_grad()
+    def set_row(self, name: str, row: int, share: float) -> None:
+        """One row of a layer pruned to this share, by its own budget, and the rest of the layer dense."""
+        own, dense = self.weight(name), self._dense[name].weight
+        own.copy_(dense)  # type: ignore[arg-type]
+        if share:
+            weight = solvable_weight(self._dense[name])[:, row : row + 1]  # (1, 1, c)
+            damped, _ = damp(self.statistics.hessians[name].to(weight.device), self.damping)
+            block = block_of(self._dense[name])
+            solved = self.pruner(weight, fit_hessian(self.pruner, damped), share, block)
+            own[row] = solved.view(own[row].shape)
 
     @torch.no_grad()
     def solve(self, name: str, shares: Sequence[float]) -> None:

@@ -20,7 +20,9 @@ from spade_cli.records import Fidelity, Trial
 
 LADDER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9)
 LAST_RESORT = (0.8, 0.7, 0.6, 0.5)  # of the last block
-HEAD = (*LADDER, *LAST_RESORT)  # of the head, where it is pruned as well
+HEAD = (*LADDER, *LAST_RESORT)  # of the target's row of the head, where it is pruned as well
+# Channels that the row reads at least. With fewer, pictures were blank or showed neither class nor symbol.
+LEAST_READ = 6
 # Columns from which a layer is solved at all shares of the ladder together. It saves most of the time where a layer is
 # wide. Elsewhere the shares that the search does not come to would cost more than the others save.
 AHEAD_FROM = 1024
@@ -111,6 +113,7 @@ class Search:
         for trial in trials:
             self._set(trial.shares)
             networks.append(self.draft.copy())
+        self._set({})
         self.draft.set(before)
         return tuple(networks)
 
@@ -179,23 +182,40 @@ class Search:
         self.draft.set({**found, **self.given})
 
 
+@dataclass
 class HeadSearch(Search):
     """The search for visualizations: the head is the first block, and it has a share of its own.
 
-    A class neuron that still listens to everything shows everything, so the head goes first: it gets the highest of
-    `head_shares` that is faithful while all else is dense. Then the blocks before it are pruned as deep as they can be.
+    A class neuron that still listens to every channel shows everything that its class can look like. So the target's
+    row of the head goes first: it gets the highest of `head_shares` that is faithful while all else is dense and that
+    leaves it LEAST_READ channels. Then the
+    blocks before the head are pruned as deep as they can be. The head's other rows stay dense: what they would say
+    against the target is part of the answer.
     """
 
-    head_share = 0.0
+    row: int = 0  # of the head: the target's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.head = next(iter(self.blocks))
+        self.head_share = 0.0
 
     def run(self) -> Trial | None:
-        """As `Search.run`, with the head pruned in every trial; None, and all dense, where none of its shares holds."""
+        """As `Search.run`, with the row pruned in every trial; None, and all dense, where none of its shares holds."""
+        (layer,) = self.blocks[self.head]
+        channels = prod(self.draft.layers[layer].shape[1:])
         for share in self.auto.head_shares:
-            self.head_share = share
-            if self._try(share, 1).faithful:
-                self._descend(1)
-                break
+            if channels - round(channels * share) >= min(LEAST_READ, channels):
+                self.head_share = share
+                if self._try(share, 1).faithful:
+                    self._descend(1)
+                    break
         return self._settle()
+
+    def leave(self, shares: Mapping[str, float]) -> None:
+        """Set the draft to these shares of its layers, the head dense."""
+        self._set({})
+        self.draft.set(shares)
 
     @property
     def most_trials(self) -> int:
@@ -203,7 +223,12 @@ class HeadSearch(Search):
         return len(self.auto.head_shares) + super().most_trials
 
     def _shares(self, share: float, depth: int) -> dict[str, float]:
-        return {**super()._shares(share, depth), next(iter(self.blocks)): self.head_share}
+        return {**super()._shares(share, depth), self.head: self.head_share}
+
+    def _set(self, shares: Mapping[str, float]) -> None:
+        super()._set({block: share for block, share in shares.items() if block != self.head})
+        (layer,) = self.blocks[self.head]
+        self.draft.set_row(layer, self.row, shares.get(self.head, 0.0))
 
 
 def _difference(trial: Trial) -> float:

@@ -12,8 +12,8 @@ from spade_cli.errors import SpadeError
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
-from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank, damp, relative_error
-from spade_cli.pruning.solvers.pruner import Pruner, can, ladder
+from spade_cli.pruning.solvers.damped_hessian import Hessian, damp, relative_error
+from spade_cli.pruning.solvers.pruner import Pruner, can, fit_hessian, ladder
 from spade_cli.records import LayerRecord, Trial
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
@@ -200,7 +200,7 @@ def solve(
     """
     found = []
     with _layer_named_in_errors(layer), full_precision():
-        weight = _solvable_weight(module)
+        weight = solvable_weight(module)
         together = max(1, STACK_BYTES // (5 * 8 * weight.shape[0] * weight.shape[2] ** 2))
         for start in range(0, len(statistics), together):
             part = statistics[start : start + together]
@@ -222,10 +222,10 @@ def solve_ladder(
 ) -> list[tuple[Tensor, LayerRecord]]:
     """`solve` for one image, at each of these shares: all that they have in common is computed once."""
     with _layer_named_in_errors(layer), full_precision():
-        weight = _solvable_weight(module)
+        weight = solvable_weight(module)
         hessian = statistics.hessians[layer.name].to(weight.device)  # (g, c, c)
         damped, amount = damp(hessian, damping)
-        solved = ladder(pruner, weight, _as_the_pruner_takes_it(pruner, damped), shares, block_of(module))
+        solved = ladder(pruner, weight, fit_hessian(pruner, damped), shares, block_of(module))
         return [
             _check_solution(weight, pruned, hessian, layer, share, amount, statistics)
             for share, pruned in zip(shares, solved, strict=True)
@@ -245,7 +245,7 @@ def _layer_named_in_errors(layer: Layer) -> Iterator[None]:
         ) from error
 
 
-def _solvable_weight(module: nn.Module) -> Tensor:
+def solvable_weight(module: nn.Module) -> Tensor:
     """The dense weight as solvers take it, (g, r, c)."""
     weight = weight_matrix(module).float()
     # Apple's MPS has neither float64 nor a Cholesky factorisation: solvers run on the CPU there.
@@ -281,13 +281,9 @@ def _check_solution(
     return pruned.reshape(layer.shape), record
 
 
-def _as_the_pruner_takes_it(pruner: Pruner, hessian: Hessian) -> Hessian:
-    return hessian.dense() if isinstance(hessian, LowRank) and not can(pruner, "low_rank") else hessian
-
-
 def _solve(pruner: Pruner, weight: Tensor, hessians: Sequence[Hessian], share: float, block: int) -> list[Tensor]:
     """The pruned weight, (g, r, c), for each damped Hessian."""
-    ready = [_as_the_pruner_takes_it(pruner, one) for one in hessians]
+    ready = [fit_hessian(pruner, one) for one in hessians]
     whole = [one for one in ready if isinstance(one, Tensor)]
     if len(whole) == len(ready) > 1 and can(pruner, "stacked"):
         return list(pruner(weight.expand(len(ready), *weight.shape), torch.stack(whole), share, block))

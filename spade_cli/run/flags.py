@@ -30,7 +30,7 @@ def list_flags(
     yield from plan.notes
     yield from plan.classifier.notes
     if plan.channels and plan.run_plan.shares.head and not (trace.others and trace.others.visualization_trials):
-        yield "no share of schedule.head keeps the answer: visualizations are of traces with a dense head"
+        yield "no share of schedule.head keeps the answer: visualizations are of a trace whose head is dense"
     for layer in trace.layers:
         if layer.left and plan.run_plan.shares.given.get(layer.name):
             yield f"layer {layer.name} was left dense: {layer.left}"

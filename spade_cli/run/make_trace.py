@@ -153,21 +153,24 @@ def _search_traces(
         others = OtherTraces(search.copy_traces(chosen[1:]), map_trials=tuple(chosen))
     del search  # and the outputs that it keeps
     if head and best is not None:
-        head_search = HeadSearch(draft, {**head, **found}, auto, judge, shares.given)
+        head_search = HeadSearch(draft, {**head, **found}, auto, judge, shares.given, row=image.answer.target)
         before = draft.shares
         with stages.stage("prune", total=head_search.most_trials) as advance:
             head_search.on_trial = lambda _: advance(1)
             head_search.run()
             chosen = head_search.spread(settings.visualization_traces)
             networks = head_search.copy_traces(chosen)
+            head_search.leave(before)
         others = replace(others, for_visualization=networks, visualization_trials=tuple(chosen))
-        draft.set(before)
     return replace(draft.trace(trials), others=others)
 
 
 def _head_block(image: CalibratedImage, shares: Shares) -> dict[str, tuple[str, ...]]:
-    """The head as a block, if it is searched and has statistics."""
-    head = set(shares.head) & set(image.statistics.hessians)
+    """The head as a block, if it is searched, has statistics, and has a row for each class."""
+    rows = {layer.name: layer.shape[0] for layer in image.layers}
+    head = {
+        name for name in shares.head if name in image.statistics.hessians and rows[name] == len(image.answer.logits)
+    }
     return {block: names for block, names in blocks(image.layers).items() if head and head == set(names)}
 
 

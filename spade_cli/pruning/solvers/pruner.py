@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from spade_cli.errors import UserError
+from spade_cli.pruning.solvers.damped_hessian import Hessian, LowRank
 
 ARGUMENTS = ("weight", "hessian", "sparsity", "block")  # what makes a function a pruner
 Function = TypeVar("Function", bound=Callable[..., Tensor])
@@ -76,3 +77,8 @@ def find_pruner(name: str) -> Pruner:
         f"pruner={name!r} is unknown: give forward, magnitude, obs, random, sparsegpt, wanda, or a function "
         f"({', '.join(ARGUMENTS)}) -> weight"
     )
+
+
+def fit_hessian(pruner: Pruner, hessian: Hessian) -> Hessian:
+    """The Hessian as this pruner takes it."""
+    return hessian.dense() if isinstance(hessian, LowRank) and not can(pruner, "low_rank") else hessian
