@@ -76,6 +76,7 @@ ACCEPTED = {
     "interpreter.objective": {"null"}, "interpreter.cache": ANY_PATH | {"null"}, "interpreter.cache_limit": POSITIVE,
     "interpreter.lime.samples": {"3", "95"}, "interpreter.*.samples": FROM_ONE, "interpreter.*.batch_size": FROM_ONE,
     "interpreter.*.steps": FROM_ONE, "interpreter.gradient_shap.stdev": {"0", "1", "3", "0.5", "1.5"},
+    "interpreter.smoothing.noise": SHARE,
     "interpreter.occlusion.window": {"95"}, "interpreter.occlusion.stride": {"1", "3"},
     "calibration.rows_per_column": FROM_ONE, "calibration.batch_size": FROM_ONE,
     "calibration.memory": POSITIVE | {"null"}, "calibration.save": ANY_PATH | {"null"},

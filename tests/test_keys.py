@@ -98,6 +98,6 @@ def test_settings_of_a_saliency_method_of_ones_own(tmp_path: Path, requests: lis
     monkeypatch.syspath_prepend(tmp_path)
     words = ["interpreter.methods=[own_method_here:shine]", "+interpreter.shine.width=5"]
     assert main(["run", IMAGE, *words]) == 0
-    assert requests[0].saliency["shine"].settings == {"width": 5}
+    assert requests[0].saliency["shine"].method.settings == {"width": 5}
     assert main(["run", IMAGE, *words, "+interpreter.glow.width=5"]) == 2
     assert main(["run", IMAGE, words[0], "+interpreter.shine.depth=5"]) == 2 and len(requests) == 1

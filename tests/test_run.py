@@ -17,7 +17,9 @@ from spade_cli import interpretation
 from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
+from spade_cli.interpretation import explainable
 from spade_cli.models import ModelSource, Preprocessing
+from spade_cli.progress import Stages
 from spade_cli.pruning import find_pruner, schedule
 from spade_cli.report.checkpoint import export, load_trace
 from spade_cli.report.explanations import write_visualization
@@ -25,7 +27,8 @@ from spade_cli.report.run_folder import slugs
 from spade_cli.report.summary import read_summary
 from spade_cli.run import pipeline
 from spade_cli.run.calibrate import Calibration
-from spade_cli.run.explain import Note, merge_notes
+from spade_cli.run.explain import Note, explain_networks, merge_notes
+from spade_cli.run.request import plan_request
 from spade_cli.run.trace_settings import TraceSettings
 
 METHODS = ("saliency", "deeplift", "lrp", "lime")
@@ -57,6 +60,7 @@ def request(picture, output, **changes):
         config="seed: 0\n",
     )
     settings |= changes
+    settings["saliency"] = {name: interpretation.SmoothedMethod(one) for name, one in settings["saliency"].items()}
     own = {name: settings.pop(name) for name in list(settings) if name in TraceSettings.__dataclass_fields__}
     return pipeline.RunRequest(**settings, trace=TraceSettings(**own))
 
@@ -209,6 +213,19 @@ def test_method_that_cannot_explain_is_skipped_with_its_reason(picture, tmp_path
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert found["skipped"] == [{"what": "lrp", "why": "no rule for it"}]
     assert [record["method"] for record in found["saliency"]] == ["saliency", "saliency"]
+
+
+def test_a_map_of_several_traces_is_their_mean(picture, tmp_path):
+    plan = plan_request(request(picture, tmp_path))
+    traces = [small(), small()]
+    traces[1].conv2.weight.data *= 0.5
+    method = interpretation.SmoothedMethod(interpretation.METHODS["saliency"], 4, 0.1)
+    networks = {"dense": [plan.classifier.model], "trace": traces}
+    view = Image.new("RGB", (32, 32))
+    found = explain_networks({"saliency": method}, networks, plan, view, tmp_path, Stages())
+    assert [(one.network, one.samples, one.noise) for one in found.saliency] == [("dense", 4, 0.1), ("trace", 4, 0.1)]
+    expected = method([explainable(trace, plan.x) for trace in traces], plan.x, plan.target).map
+    assert np.array_equal(np.load(tmp_path / "saliency" / "saliency_trace.npy"), expected.numpy())
 
 
 def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):

@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> int:
     from spade_cli.world.demo import PICTURE
 
     given = {argument.partition("=")[0] for argument in arguments}
+    if "interpreter=saliency" in arguments:  # which has no steps
+        given.add("interpreter.steps")
     if {"-h", "--help"} & given:
         own_stdout.say(HELP + "\n".join(f"  {setting}" for setting in settings(set())))
         return 0

@@ -1,6 +1,7 @@
 """spade doctor: try a trace, every method and visualizations on one network, and say what can be trusted."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spade_cli.inspection.examine import Finding
+    from spade_cli.interpretation import SmoothedMethod
     from spade_cli.models import Classifier
     from spade_cli.pruning import Layer
     from spade_cli.run.trace_settings import TraceSettings
@@ -100,14 +102,15 @@ def _examine(
 
 
 def _fit_window(
-    methods: dict[str, Callable[..., object]], size: int, overrides: Sequence[str]
-) -> dict[str, Callable[..., object]]:
+    methods: "dict[str, SmoothedMethod]", size: int, overrides: Sequence[str]
+) -> "dict[str, SmoothedMethod]":
     """For a small picture, occlusion's square is a quarter of its side, unless a size was typed."""
     typed = any(word.lstrip("+").startswith("interpreter.occlusion.") for word in overrides)
     if typed or "occlusion" not in methods or size >= USUAL_SIZE:
         return methods
     side = max(1, size // 4)
-    return methods | {"occlusion": partial(methods["occlusion"], window=side, stride=side)}
+    occlusion = methods["occlusion"]
+    return methods | {"occlusion": replace(occlusion, method=partial(occlusion.method, window=side, stride=side))}
 
 
 def _read_picture(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":

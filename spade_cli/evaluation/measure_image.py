@@ -115,7 +115,7 @@ def measure_maps(case: Case, condition: Condition, network: nn.Module, record: R
     safe, found = explainable(network, case.x), {}
     for method, explain in request.saliency.items():
         try:
-            raw = explain(safe, case.x, case.target).map  # (3, size, size)
+            raw = explain([safe], case.x, case.target).map  # (3, size, size)
         except UserError:
             raise
         except SpadeError as error:
@@ -178,7 +178,7 @@ def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: 
                 continue
             for method, relevance in maps[condition.name].items():
                 try:
-                    raw = plan.request.saliency[method](safe, case.x, case.target).map
+                    raw = plan.request.saliency[method]([safe], case.x, case.target).map
                 except SpadeError as error:
                     record.fail(condition.name, f"{method}, {metric}", error)
                     continue

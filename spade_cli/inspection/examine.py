@@ -134,7 +134,7 @@ def _try_method(
     """One method's map and checks; the guided ones are compared with the plain gradient, if that was drawn before."""
     with measure_cost(answer.x.device, Finding(name)) as finding:
         try:
-            made = method(safe, answer.x, answer.target)
+            made = method([safe], answer.x, answer.target)
         except SpadeError as error:
             finding.verdict, finding.why = SKIPPED, (str(error),)
             return finding

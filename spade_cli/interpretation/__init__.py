@@ -7,6 +7,8 @@ from spade_cli.interpretation.rewrite.explainable import Explainable, explainabl
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
 from spade_cli.interpretation.saliency import (
     METHODS,
+    SIGNED,
+    SmoothedMethod,
     deeplift,
     gradient_shap,
     guided_backprop,

@@ -1,10 +1,11 @@
 """What a saliency method is and returns, and the checks that every map passes."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,18 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError, error_line
 from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
+from spade_cli.networks.modes_and_seeds import seed_generators
 
-# Sundararajan et al. 2017 (Integrated Gradients), section 5: steps are enough once the sum is right to 5 %.
-INTEGRATION_ERROR = 0.05  # of the difference in output
-# DeepLift is exact where every layer has a rule: rounding leaves 1e-4 at most, a layer without a rule 0.1 and more.
-DEEPLIFT_ERROR = 0.01  # of the difference in output
+# The largest error of a map's sum without a warning, as a share of the difference in output that it explains.
+SUM_ERRORS = {
+    # exact where every layer has a rule: rounding leaves 1e-4 at most, a layer without a rule 0.1 and more
+    "deeplift": 0.01,
+    # Sundararajan et al. 2017, section 5: steps are enough once the sum is right to 5 %
+    "integrated_gradients": 0.05,
+}
 # LRP's rules conserve relevance, but for rounding and for units that are positive through their bias alone.
 CONSERVATION_ERROR = 0.05  # of the output
+TOKEN_SHARE = 0.05  # of the output: with less there is no warning about the class token
 # What torch says (seen in 2.14) where no gradient of the answer reaches the image.
 NO_GRADIENT = ("does not require grad", "doesn't require gradient", "not have been used in the graph")
 
@@ -35,11 +40,14 @@ class Explanation:
     map: raw attribution, float32 on the CPU, (3, H, W); a method with one channel repeats it three times.
     checks: sums that show whether the map is right, by name.
     warnings: what a reader of the map has to know, one line each.
+    samples, noise: the map is the mean over so many copies of the image with so much noise, as a share of its range.
     """
 
     map: Tensor
     checks: dict[str, float]
     warnings: tuple[str, ...]
+    samples: int = 1
+    noise: float = 0.0
 
 
 class SaliencyMethod(Protocol):
@@ -50,13 +58,36 @@ class SaliencyMethod(Protocol):
         ...
 
 
+def for_one_image(of_images: Callable[..., list[Explanation]]) -> Callable[..., Explanation]:
+    """A method of several images (n, 3, H, W) in one pass -> the method of one; the former stays as its `of_images`."""
+
+    @wraps(of_images)
+    def method(network: Explainable, image: Tensor, target: int, **settings: Any) -> Explanation:
+        check_one_image(image)
+        (explanation,) = of_images(network, image, target, **settings)
+        return explanation
+
+    method.of_images = of_images  # type: ignore[attr-defined]
+    return method
+
+
 def prepare_image(network: Explainable, image: Tensor, target: int) -> Tensor:
     """A copy of the image (1, 3, H, W) on the network's device. UserError where image or target do not fit."""
-    if image.dim() != 4 or image.shape[:2] != (1, 3):
-        raise UserError(f"an explanation takes one image (1, 3, H, W); got {tuple(image.shape)}")
+    check_one_image(image)
+    return prepare_images(network, image, target)
+
+
+def prepare_images(network: Explainable, images: Tensor, target: int) -> Tensor:
+    """A copy of the images (n, 3, H, W) on the network's device. UserError for a target that is no class."""
     if not 0 <= target < network.classes:
         raise UserError(f"class {target} asked for; this network has classes 0 to {network.classes - 1}")
-    return image.detach().clone().to(device_of(network.model))
+    return images.detach().clone().to(device_of(network.model))
+
+
+def check_one_image(image: Tensor) -> None:
+    """UserError where it is not one image (1, 3, H, W)."""
+    if image.dim() != 4 or image.shape[:2] != (1, 3):
+        raise UserError(f"an explanation takes one image (1, 3, H, W); got {tuple(image.shape)}")
 
 
 def require_rewrite(network: Explainable) -> None:
@@ -73,7 +104,7 @@ def check_counts(method: str, **settings: int) -> None:
 
 
 def make_explanation(
-    method: str, attribution: Tensor, checks: dict[str, float] | None = None, notes: tuple[str, ...] = ()
+    method: str, attribution: Tensor, checks: Mapping[str, float] | None = None, notes: tuple[str, ...] = ()
 ) -> Explanation:
     """Attribution (1, 3 or 1, H, W) -> Explanation. CannotExplain where a value is not finite."""
     saliency = attribution.detach().to("cpu", torch.float32)[0]  # (3 or 1, H, W)
@@ -82,28 +113,43 @@ def make_explanation(
         raise CannotExplain(f"{method} gave values that are not finite")
     if saliency.min() == saliency.max():
         notes = (*notes, f"{method}: the map has the same value everywhere ({saliency.min().item():.3g})")
-    return Explanation(saliency, checks or {}, notes)
+    checks = dict(checks or {})
+    return Explanation(saliency, checks, (*notes, *warn_of_checks(method, checks)))
 
 
-def check_completeness(
-    method: str, delta: float, difference: float, limit: float
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Checks and warnings of a map that should sum to output(image) - output(baseline) = `difference`.
-
-    delta: by how much the sum is off; limit: the largest delta without a warning, relative to the difference.
-    """
-    relative = abs(delta) / max(abs(difference), torch.finfo(torch.float32).tiny)
-    checks = {"convergence_delta": delta, "relative_delta": relative}
-    if relative <= limit:
-        return checks, ()
-    line = f"{method}: the map's sum is off by {relative:.1%} of what it explains (limit {limit:.0%})"
-    return checks, (line,)
+def make_explanations(
+    method: str, attributions: Tensor, checks: Sequence[Mapping[str, float]] = (), notes: tuple[str, ...] = ()
+) -> list[Explanation]:
+    """The same of several attributions (n, 3 or 1, H, W), with the checks of each."""
+    each = checks or [{}] * len(attributions)
+    return [make_explanation(method, one[None], its, notes) for one, its in zip(attributions, each, strict=True)]
 
 
-@torch.no_grad()
-def find_output_difference(model: nn.Module, image: Tensor, target: int) -> float:
-    """Output of the target on the image, minus that on the zero baseline."""
-    return float(ask_network(model, image)[0, target] - ask_network(model, torch.zeros_like(image))[0, target])
+def compare_sums(attributions: Tensor, deltas: Tensor) -> list[dict[str, float]]:
+    """The checks of maps (n, 3, H, W) that should sum to output(image) - output(baseline); deltas: by how much not."""
+    sums, deltas = attributions.detach().cpu().double().flatten(1).sum(1), deltas.detach().cpu().double()  # (n,)
+    differences = (sums - deltas).abs().clamp(min=torch.finfo(torch.float32).tiny)
+    relative = deltas.abs() / differences
+    return [
+        {"convergence_delta": delta, "relative_delta": share}
+        for delta, share in zip(deltas.tolist(), relative.tolist(), strict=True)
+    ]
+
+
+def warn_of_checks(method: str, checks: Mapping[str, float]) -> tuple[str, ...]:
+    """What the checks of a map say to its reader: a sum that is wrong, or relevance that is not the picture's."""
+    lines = []
+    limit = SUM_ERRORS.get(method)
+    if limit is not None and not checks["relative_delta"] <= limit:
+        off = f"{checks['relative_delta']:.1%} of what it explains (limit {limit:.0%})"
+        lines.append(f"{method}: the map's sum is off by {off}")
+    if method == "lrp" and not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
+        sums = f"{checks['conservation']:.1%} of the output (100 % expected)"
+        lines.append(f"lrp: relevance sums to {sums}; the rest comes from biases")
+    if method == "lrp" and checks.get("class_token", 0.0) > TOKEN_SHARE:
+        share = f"{checks['class_token']:.1%} of the output"
+        lines.append(f"lrp: {share} is the class token's own doing, whatever the picture shows")
+    return tuple(lines)
 
 
 @contextmanager

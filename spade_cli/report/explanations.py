@@ -21,6 +21,8 @@ class Explained(Protocol):
     map: Tensor  # (3, H, W)
     checks: dict[str, float]
     warnings: tuple[str, ...]
+    samples: int
+    noise: float
 
 
 def write_saliency(
@@ -54,6 +56,8 @@ def write_saliency(
                 checks=checks,
                 warnings=tuple(explanation.warnings),
                 seconds=seconds,
+                samples=explanation.samples,
+                noise=explanation.noise,
             )
         )
     return records, overlays, strength_note(pixels)

@@ -62,6 +62,18 @@ def list_figures(summary: Summary) -> list[tuple[str, str, str]]:
     return [*listed, ("time", f"{summary.seconds['total']:.0f} s", f"on {summary.device}")]
 
 
+def tell_smoothing(summary: Summary) -> str:
+    """That the maps are means over noisy copies of the image, and which are not; "" where none is."""
+    smoothed = {(record.samples, record.noise) for record in summary.saliency if record.samples > 1}
+    if not smoothed:
+        return ""
+    samples, noise = max(smoothed)
+    plain = dict.fromkeys(record.method.replace("_", " ") for record in summary.saliency if record.samples == 1)
+    without = f", except {' and '.join(plain)}" if plain else ""
+    of_range = f"standard deviation {percent(noise)} of its range"
+    return f"Each map is the mean over {samples} copies of the image with noise ({of_range}){without}."
+
+
 def group_dense_layers(summary: Summary) -> dict[str, list[str]]:
     """Why layers were not pruned -> their names."""
     reasons: dict[str, list[str]] = {}

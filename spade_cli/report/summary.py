@@ -113,6 +113,8 @@ class SaliencyRecord:
     checks: dict[str, float | None]  # None: not finite
     warnings: tuple[str, ...]
     seconds: float
+    samples: int = 1  # noisy copies of the image whose mean the map is
+    noise: float = 0.0  # their standard deviation, as a share of the image's range
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import Explanation, explainable, is_blank, visualize_dense, why_blank
+from spade_cli.interpretation import Explainable, Explanation, explainable, is_blank, visualize_dense, why_blank
 from spade_cli.interpretation.visualization.dense import Pictures
 from spade_cli.progress import Stages, count_percents
 from spade_cli.report.explanations import write_saliency, write_visualization
@@ -51,17 +51,18 @@ class Explanations:
 
 def explain_networks(
     methods: Mapping[str, Callable[..., Any]],
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[str, Sequence[nn.Module]],
     plan: ImagePlan,
     view: Image.Image,
     folder: Path,
     stages: Stages,
     dense_results: DenseResults | None = None,
 ) -> Explanations:
-    """Every saliency method on every network; a method that cannot explain one is skipped, with its reason.
+    """Every saliency method on each network; a method that cannot explain one is skipped, with its reason.
 
-    What is in `dense_results` is not made again, and what is made of the dense network is put there: several traces of
-    one image share it. Raw maps and pictures are written into `folder`. The overlays lie upon `view`.
+    networks: by name, dense or trace; of several traces the map is the mean. What is in `dense_results` is not made
+    again, and what is made of the dense network is put there: traces of several settings share it. Raw maps and
+    pictures are written into `folder`. The overlays lie upon `view`.
     """
     result = Explanations()
     if not methods:
@@ -70,8 +71,8 @@ def explain_networks(
     reasons: list[Note] = []
     with stages.stage("saliency", total=len(methods) * len(networks)) as advance:
         rewritten = {
-            name: _make_once(dense_results, name, "explainable", partial(explainable, network, plan.x))[0]
-            for name, network in networks.items()
+            name: _make_once(dense_results, name, "explainable", partial(_rewrite_networks, several, plan.x))[0]
+            for name, several in networks.items()
         }
         for method, function in methods.items():
             explained = {}
@@ -89,6 +90,10 @@ def explain_networks(
         result.flags.append(f"{note.method}: {note.text} ({_name_network(note.network)})")
     result.skipped += _list_skipped(merge_notes(reasons, methods, networks))
     return result
+
+
+def _rewrite_networks(networks: Sequence[nn.Module], x: Tensor) -> list[Explainable]:
+    return [explainable(network, x) for network in networks]
 
 
 def visualize_channels(

@@ -33,7 +33,7 @@ class RunRequest:
     model: ModelSource
     output: Path  # the folder that gets <date>/<time>-<image name>
     trace: TraceSettings
-    saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (network, image, target) -> Explanation
+    saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (networks, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
     cache: Cache | None = None  # keeps the dense network's visualizations

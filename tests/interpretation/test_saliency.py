@@ -13,10 +13,10 @@ from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
 from spade_cli.interpretation.explanation import (
-    INTEGRATION_ERROR,
     attribution_pass,
-    check_completeness,
+    compare_sums,
     make_explanation,
+    warn_of_checks,
 )
 from spade_cli.interpretation.saliency.perturbation import find_segments, fit_weights
 
@@ -73,8 +73,10 @@ def test_integrated_gradients(small):
     difference = output(small.model, image) - output(small.model, 0 * image)
     assert found.checks["convergence_delta"] == pytest.approx(found.map.sum().item() - difference, abs=1e-4)
     assert found.checks["relative_delta"] == pytest.approx(abs(found.checks["convergence_delta"] / difference))
-    assert check_completeness("ig", 0.04, -1.0, INTEGRATION_ERROR)[1] == ()
-    assert "off by 6.0%" in check_completeness("ig", -0.06, -1.0, INTEGRATION_ERROR)[1][0]
+    sums = torch.tensor([-0.96, -1.06]).view(2, 1, 1, 1)  # of maps that should sum to -1
+    checks = compare_sums(sums, torch.tensor([0.04, -0.06]))
+    assert warn_of_checks("integrated_gradients", checks[0]) == ()
+    assert "off by 6.0%" in warn_of_checks("integrated_gradients", checks[1])[0]
 
 
 def test_gradient_shap_without_noise_lies_between_its_baselines():

@@ -36,13 +36,23 @@ from spade_cli.cli.config.model import model_source
 from spade_cli.cli.config.schedule_file import schedule_name, with_shares
 from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
-from spade_cli.interpretation import METHODS, OwnMethod, check_window, own_method, own_objective, visualize
+from spade_cli.interpretation import (
+    METHODS,
+    OwnMethod,
+    SaliencyMethod,
+    SmoothedMethod,
+    check_window,
+    own_method,
+    own_objective,
+    visualize,
+)
 from spade_cli.pruning.schedule import auto, none
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.request import KEPT, RunRequest
 from spade_cli.run.trace_settings import TraceSettings
 
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
+MAX_COPIES = 1000  # of a smoothed map: a hundred times what helps
 USUAL_SIZE = 224
 MAX_TRACES = 64  # far more than a search finds
 # What each group's function is given by the pipeline; the rest of its arguments are settings.
@@ -157,16 +167,16 @@ def sample_count(augmentation: dict[str, Any], size: int | None) -> int:
     return samples
 
 
-def saliency_methods(
-    interpreter: Mapping[str, Any], seed: int, size: int | None = None
-) -> dict[str, Callable[..., object]]:
+def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None = None) -> dict[str, SmoothedMethod]:
     """The methods asked for by name, with their settings bound; `size`: of the picture, where it is known."""
-    asked = interpreter.get("methods", [])
+    if "methods" not in interpreter:  # interpreter=visualization
+        return {}
+    asked = interpreter["methods"]
     if asked == "all":
         asked = list(METHODS)
     if isinstance(asked, str):
         asked = [asked]
-    if not isinstance(asked, list) or ("methods" in interpreter and not asked):
+    if not isinstance(asked, list) or not asked:
         raise UserError(
             f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
         )
@@ -183,9 +193,12 @@ def saliency_methods(
     sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
         sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
-    settled = {name: _method(name, sections[name], seed) for name in METHODS}
+    settled: dict[str, SaliencyMethod] = {name: _method(name, sections[name], seed) for name in METHODS}
     settled |= {method.name: method for method in own.values()}
-    methods = {name: settled[name] for name in names}
+    smoothing = interpreter.get("smoothing") or {}
+    samples = whole("interpreter.smoothing.samples", smoothing.get("samples"), 1, MAX_COPIES)
+    noise = number("interpreter.smoothing.noise", smoothing.get("noise"), 0, 1)
+    methods = {name: SmoothedMethod(settled[name], samples, noise, seed) for name in names}
     if size is not None:
         check_window(methods, size)
     return methods
@@ -202,7 +215,7 @@ def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:
     return replace(method, settings=keywords)
 
 
-def _method(name: str, settings: Mapping[str, Any], seed: int) -> Callable[..., object]:
+def _method(name: str, settings: Mapping[str, Any], seed: int) -> SaliencyMethod:
     function = METHODS[name]
     key = f"interpreter.{name}"
     keywords = check_settings(key, function, settings, GIVEN["method"])

@@ -6,22 +6,9 @@ n: maps of any number; H, W: a map's size in pixels.
 from torch import Tensor
 
 from spade_cli.errors import UserError
+from spade_cli.interpretation import METHODS, SIGNED
 
-# A gradient's sign is that of a change of colour: for and against alternate from pixel to pixel and channel to channel,
-# and only its size says that a pixel matters. Relevance (LRP) and what covers whole regions (LIME, occlusion) are sums
-# of contributions: there a negative value speaks against the class. Decided from this, not from any result.
-AGGREGATIONS = {
-    "saliency": "absolute",
-    "input_x_gradient": "absolute",
-    "deeplift": "absolute",
-    "lrp": "signed",
-    "guided_backprop": "absolute",
-    "guided_gradcam": "absolute",
-    "lime": "signed",
-    "occlusion": "signed",
-    "integrated_gradients": "absolute",
-    "gradient_shap": "absolute",
-}
+AGGREGATIONS = {name: "signed" if name in SIGNED else "absolute" for name in METHODS}
 HOW = ("signed", "absolute")
 OWN = "absolute"  # of a method of the user's, of which nothing is known
 

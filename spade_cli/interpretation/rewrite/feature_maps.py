@@ -7,7 +7,6 @@ tokens, then a grid (ViT). A `FeatureMap` module is inserted behind it and sees 
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -70,10 +69,10 @@ def mark_layer(safe: fx.GraphModule, layer: str) -> str:
 
 
 def check_cam_layer(methods: Mapping[str, object], model: nn.Module) -> None:
-    """UserError where a method is bound to a layer that the network does not have."""
+    """UserError where a method, a partial or smoothed, is bound to a layer that the network does not have."""
     names = [name for name, _ in model.named_modules() if name]
     for method in methods.values():
-        layer = method.keywords.get("layer") if isinstance(method, partial) else None
+        layer = getattr(method, "keywords", {}).get("layer")
         if layer is not None and layer not in names:
             close = difflib.get_close_matches(layer, names, CLOSE_NAMES)
             hint = (

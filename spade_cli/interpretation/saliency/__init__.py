@@ -1,4 +1,4 @@
-"""Saliency methods: functions (network, image, target, *, settings) -> Explanation, and the registry of them."""
+"""Saliency methods: functions (network, image, target, *, settings) -> Explanation; their registry; their mean."""
 
 from spade_cli.interpretation.explanation import SaliencyMethod
 from spade_cli.interpretation.saliency.deeplift import deeplift
@@ -12,6 +12,7 @@ from spade_cli.interpretation.saliency.gradients import (
 )
 from spade_cli.interpretation.saliency.lrp import lrp
 from spade_cli.interpretation.saliency.perturbation import lime, occlusion
+from spade_cli.interpretation.saliency.smoothing import SIGNED, SmoothedMethod
 
 # In the order of the paper's tables; a method has its function's name.
 METHODS: dict[str, SaliencyMethod] = {

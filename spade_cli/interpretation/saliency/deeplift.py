@@ -6,13 +6,12 @@ from captum.attr._core.deep_lift import nonlinear
 from torch import Tensor, nn
 
 from spade_cli.interpretation.explanation import (
-    DEEPLIFT_ERROR,
     Explanation,
     attribution_pass,
-    check_completeness,
-    find_output_difference,
-    make_explanation,
-    prepare_image,
+    compare_sums,
+    for_one_image,
+    make_explanations,
+    prepare_images,
     require_rewrite,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
@@ -44,19 +43,18 @@ class _DeepLift(attr.DeepLift):
         return slopes
 
 
-def deeplift(network: Explainable, image: Tensor, target: int) -> Explanation:
+@for_one_image
+def deeplift(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
     """DeepLift, rescale rule, from a zero baseline, the mean colour (Shrikumar et al. 2017, section 3.5.1).
 
     The map sums to output(image) - output(baseline) where every nonlinear layer has a rule. Captum has those of
     activations, `deeplift_rules.py` those of maxima, products, softmax, attention and normalisation. A layer without a
-    rule passes the plain gradient. The sum is then off, and a warning says by how much.
+    rule passes the plain gradient. The sum is then off, and a warning says by how much. images: (n, 3, H, W).
     """
     require_rewrite(network)
-    image = prepare_image(network, image, target)
+    images = prepare_images(network, images, target)
     with attribution_pass(network.model), DifferenceRules():
-        contribution, delta = _DeepLift(network.model).attribute(
-            image, baselines=torch.zeros_like(image), target=target, return_convergence_delta=True
-        )  # (1, 3, H, W), (1,)
-    difference = find_output_difference(network.model, image, target)
-    checks, notes = check_completeness("deeplift", delta.item(), difference, DEEPLIFT_ERROR)
-    return make_explanation("deeplift", contribution, checks, notes)
+        contributions, deltas = _DeepLift(network.model).attribute(
+            images, baselines=torch.zeros_like(images), target=target, return_convergence_delta=True
+        )  # (n, 3, H, W), (n,)
+    return make_explanations("deeplift", contributions, compare_sums(contributions, deltas))

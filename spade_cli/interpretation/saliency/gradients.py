@@ -8,15 +8,16 @@ from torch import Tensor, fx, nn
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explanation import (
-    INTEGRATION_ERROR,
     CannotExplain,
     Explanation,
     attribution_pass,
-    check_completeness,
     check_counts,
-    find_output_difference,
+    compare_sums,
+    for_one_image,
     make_explanation,
+    make_explanations,
     prepare_image,
+    prepare_images,
     require_rewrite,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
@@ -27,34 +28,38 @@ from spade_cli.networks.modes_and_seeds import seed_generators
 INTERPOLATIONS = ("nearest", "bilinear")
 
 
-def saliency(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """The gradient's absolute value (Simonyan et al. 2014, section 3); image (1, 3, H, W), normalised."""
-    image = prepare_image(network, image, target)
+@for_one_image
+def saliency(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
+    """The gradient's absolute value (Simonyan et al. 2014, section 3); images (n, 3, H, W), normalised."""
+    images = prepare_images(network, images, target)
     with attribution_pass(network.model):
-        gradient = attr.Saliency(network.model).attribute(image, target=target, abs=True)  # (1, 3, H, W)
-    return make_explanation("saliency", gradient)
+        gradients = attr.Saliency(network.model).attribute(images, target=target, abs=True)  # (n, 3, H, W)
+    return make_explanations("saliency", gradients)
 
 
-def input_x_gradient(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """Image times gradient (Shrikumar et al. 2016); image (1, 3, H, W), normalised."""
-    image = prepare_image(network, image, target)
+@for_one_image
+def input_x_gradient(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
+    """Image times gradient (Shrikumar et al. 2016); images (n, 3, H, W), normalised."""
+    images = prepare_images(network, images, target)
     with attribution_pass(network.model):
-        product = attr.InputXGradient(network.model).attribute(image, target=target)  # (1, 3, H, W)
-    return make_explanation("input_x_gradient", product)
+        products = attr.InputXGradient(network.model).attribute(images, target=target)  # (n, 3, H, W)
+    return make_explanations("input_x_gradient", products)
 
 
-def guided_backprop(network: Explainable, image: Tensor, target: int) -> Explanation:
+@for_one_image
+def guided_backprop(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
     """The gradient with negative values stopped at every ReLU and ReLU6 (Springenberg et al. 2015, section 3.4)."""
     require_rewrite(network)
-    image = prepare_image(network, image, target)
+    images = prepare_images(network, images, target)
     with attribution_pass(network.model):
-        gradient = attr.GuidedBackprop(network.model).attribute(image, target=target)  # (1, 3, H, W)
-    return make_explanation("guided_backprop", gradient, notes=_warn_without_relu(network, "guided_backprop"))
+        gradients = attr.GuidedBackprop(network.model).attribute(images, target=target)  # (n, 3, H, W)
+    return make_explanations("guided_backprop", gradients, notes=_warn_without_relu(network, "guided_backprop"))
 
 
+@for_one_image
 def guided_gradcam(
-    network: Explainable, image: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
-) -> Explanation:
+    network: Explainable, images: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
+) -> list[Explanation]:
     """Guided backpropagation times Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.2).
 
     interpolation: how Grad-CAM is enlarged to the image; SPADE's paper used captum's default, "nearest".
@@ -77,12 +82,12 @@ def guided_gradcam(
         raise CannotExplain(
             "guided_gradcam needs a spatial feature map before the classifier, and this network has none"
         )
-    image = prepare_image(network, image, target)
+    images = prepare_images(network, images, target)
     with attribution_pass(model):
-        product = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
-            image, target=target, interpolate_mode=interpolation
-        )  # (1, 3, H, W)
-    return make_explanation("guided_gradcam", product, notes=_warn_without_relu(network, "guided_gradcam"))
+        products = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
+            images, target=target, interpolate_mode=interpolation
+        )  # (n, 3, H, W)
+    return make_explanations("guided_gradcam", products, notes=_warn_without_relu(network, "guided_gradcam"))
 
 
 def integrated_gradients(
@@ -103,9 +108,7 @@ def integrated_gradients(
             internal_batch_size=batch_size,
             return_convergence_delta=True,
         )  # (1, 3, H, W), (1,)
-    difference = find_output_difference(network.model, image, target)
-    checks, notes = check_completeness("integrated_gradients", delta.item(), difference, INTEGRATION_ERROR)
-    return make_explanation("integrated_gradients", contribution, checks, notes)
+    return make_explanation("integrated_gradients", contribution, compare_sums(contribution, delta)[0])
 
 
 def gradient_shap(

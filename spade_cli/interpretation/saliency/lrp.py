@@ -30,12 +30,12 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spade_cli.interpretation.explanation import (
-    CONSERVATION_ERROR,
     CannotExplain,
     Explanation,
     attribution_pass,
+    for_one_image,
     make_explanation,
-    prepare_image,
+    prepare_images,
     require_rewrite,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
@@ -45,54 +45,55 @@ from spade_cli.interpretation.saliency.lrp_flow import find_flow
 from spade_cli.interpretation.saliency.lrp_rules import TokenRule
 from spade_cli.networks.modes_and_seeds import ask_network
 
-TOKEN_SHARE = 0.05  # of the output: with less there is no warning about the class token
 
-
-def lrp(network: Explainable, image: Tensor, target: int) -> Explanation:
-    """Relevance of each pixel for the target's output, by the rules above.
+@for_one_image
+def lrp(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
+    """Relevance of each pixel for the target's output, by the rules above; images (n, 3, H, W).
 
     checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost;
     `class_token` is the class token's part of it, where there is one.
     Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
     require_rewrite(network)
-    image = prepare_image(network, image, target).requires_grad_()
+    images = prepare_images(network, images, target)
     model = insert_rules(network.model)
     tokens = [module for module in model.modules() if isinstance(module, TokenRule)]
+    # a class token is one tensor for all images, and so is its relevance
+    parts = images.split(1 if tokens else len(images))
+    return [one for part in parts for one in _explain_part(network.model, model, tokens, part, target)]
+
+
+def _explain_part(
+    network: nn.Module, model: nn.Module, tokens: list[TokenRule], images: Tensor, target: int
+) -> list[Explanation]:
+    """Images (n, 3, H, W) in one pass of the model, a copy of the network with rules; n is 1 where there are tokens."""
+    images = images.clone().requires_grad_()
     with attribution_pass(model), torch.enable_grad():
-        output = model(image)[0, target]
-        leaves = [image, *(token.value for token in tokens)]
-        slopes = torch.autograd.grad(output, leaves, allow_unused=True)
+        outputs = model(images)[:, target]  # (n,)
+        leaves = [images, *(token.value for token in tokens)]
+        slopes = torch.autograd.grad(outputs.sum(), leaves, allow_unused=True)
     with torch.no_grad():
-        expected = ask_network(network.model, image)[0, target].item()
-    if abs(output.item() - expected) > 1e-3 * max(abs(expected), 1e-6):
+        expected = ask_network(network, images)[:, target]  # (n,)
+    if ((outputs - expected).abs() > 1e-3 * expected.abs().clamp(min=1e-6)).any():
         raise CannotExplain("lrp: the copy with rules computes something else than the network")
     relevance, *kept = (
         torch.zeros_like(leaf) if slope is None else leaf.detach() * slope
         for leaf, slope in zip(leaves, slopes, strict=True)
     )
-    checks = {"conservation": relevance.sum().item() / expected if expected else float("nan")}
-    if tokens:
-        checks["class_token"] = sum(one.sum().item() for one in kept) / expected if expected else float("nan")
-        checks["conservation"] += checks["class_token"]
-    return make_explanation("lrp", relevance, checks, _notes(expected, checks))
+    explanations = []
+    for one, output in zip(relevance, expected.tolist(), strict=True):
+        checks = {"conservation": one.sum().item() / output if output else float("nan")}
+        if tokens:
+            checks["class_token"] = sum(token.sum().item() for token in kept) / output if output else float("nan")
+            checks["conservation"] += checks["class_token"]
+        explanations.append(make_explanation("lrp", one[None], checks, _warn_of_sign(output)))
+    return explanations
 
 
-def _notes(output: float, checks: dict[str, float]) -> tuple[str, ...]:
-    notes: tuple[str, ...] = ()
-    if output <= 0:
-        notes += (
-            f"lrp: the class's output is not positive ({output:.3g}), so relevance is negative: evidence against it",
-        )
-    token = checks.get("class_token", 0.0)
-    if not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
-        notes += (
-            f"lrp: relevance sums to {checks['conservation']:.1%} of the output (100 % expected); the rest comes from "
-            "biases",
-        )
-    if token > TOKEN_SHARE:
-        notes += (f"lrp: {token:.1%} of the output is the class token's own doing, whatever the picture shows",)
-    return notes
+def _warn_of_sign(output: float) -> tuple[str, ...]:
+    if output > 0:
+        return ()
+    return (f"lrp: the class's output is not positive ({output:.3g}), so relevance is negative: evidence against it",)
 
 
 @free_sources()

@@ -55,7 +55,7 @@ def occlusion(
 
 
 def check_window(methods: Mapping[str, object], size: int) -> None:
-    """UserError where the square of `occlusion`, a partial with its settings, is larger than images of `size`."""
+    """UserError where the square of `occlusion`, a partial or smoothed, is larger than images of `size`."""
     settings = getattr(methods.get("occlusion"), "keywords", {})
     window = settings.get("window", WINDOW)
     if "occlusion" in methods and window > size:
