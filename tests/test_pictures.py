@@ -1,4 +1,4 @@
-"""Maps to pictures: the documented aggregation, one scale for both networks, and an overview that shows both."""
+"""Maps to pictures: the documented aggregation, a scale for each map or one for both, an overview that shows both."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,18 @@ from PIL import Image
 from spade_cli.interpretation import Explanation
 from spade_cli.report.explanations import write_saliency
 from spade_cli.report.overview import GAP, MARGIN, TILE, WARNING, Pair, overview
-from spade_cli.report.pictures import SIGNED, STRENGTH, aggregate, heat, overlay, palette, picture, shared_top
+from spade_cli.report.pictures import (
+    SIGNED,
+    STRENGTH,
+    aggregate,
+    find_tops,
+    find_weaker,
+    heat,
+    overlay,
+    palette,
+    picture,
+    shared_top,
+)
 
 
 def brightness(image):
@@ -21,11 +32,23 @@ def test_aggregation_is_the_absolute_channel_sum():
     assert aggregate(attribution).tolist() == [[4.5, 3.0]]
 
 
-def test_scale_is_that_of_both_maps_together():
-    weak, strong = np.full((10, 10), 0.001, np.float32), np.full((10, 10), 1.0, np.float32)
-    top = shared_top([weak, strong])
-    assert top == pytest.approx(1.0)
-    assert brightness(heat(weak, top)).max() < 5 < 200 < brightness(heat(strong, top)).min(), "weak stays weak"
+def test_on_its_own_scale_a_weak_map_is_as_bright_and_on_the_common_one_it_is_dark():
+    maps = {"weak": np.full((10, 10), 0.001, np.float32), "strong": np.full((10, 10), 1.0, np.float32)}
+    common, own = find_tops(maps, "common"), find_tops(maps, "own")
+    assert common == pytest.approx({"weak": 1.0, "strong": 1.0}) and own == pytest.approx({"weak": 0.001, "strong": 1})
+    dark, bright = (brightness(heat(maps[name], common[name])) for name in ("weak", "strong"))
+    assert dark.max() < 5 < 200 < bright.min()
+    assert np.array_equal(brightness(heat(maps["weak"], own["weak"])), bright)
+
+
+def test_the_top_of_a_scale_is_the_stated_percentile():
+    ramp = np.arange(1000, dtype=np.float32).reshape(20, 50)
+    assert find_tops({"ramp": ramp}, "own")["ramp"] == pytest.approx(np.sort(ramp.ravel())[994:996].mean(), abs=0.5)
+
+
+def test_weaker_maps_are_those_of_half_the_strength_or_less():
+    maps = {name: np.full((4, 4), value, np.float32) for name, value in {"a": 1, "b": 0.6, "c": 0.5, "d": 0}.items()}
+    assert find_weaker(maps) == pytest.approx({"c": 2.0}) and find_weaker({"d": maps["d"]}) == {}
 
 
 def test_single_pixel_and_zero_maps_have_a_scale():

@@ -114,15 +114,16 @@ def test_predictions_and_fidelity_are_those_of_the_networks(finished, summary, p
     assert summary["fidelity"]["same_prediction"] == (dense["index"] == traced["index"])
 
 
-def test_maps_are_raw_and_pictures_share_a_scale(finished, summary):
+def test_maps_are_raw_and_each_picture_has_its_own_scale(finished, summary):
     records = {(record["method"], record["network"]): record for record in summary["saliency"]}
     for method in METHODS:
         dense, trace = (records[method, network] for network in ("dense", "trace"))
-        assert dense["scale_top"] == trace["scale_top"]
+        assert dense["scale_top"] != trace["scale_top"] and dense["scale"] == trace["scale"] == "own"
         for record in (dense, trace):
             raw = np.load(finished / record["array"])
             assert raw.shape == (3, 32, 32) and raw.dtype == np.float32 and np.isfinite(raw).all() and raw.any()
             assert Image.open(finished / record["picture"]).size == (32, 32)
+            assert record["scale_top"] == pytest.approx(np.percentile(np.abs(raw).sum(0), 99.5), rel=1e-5)
     assert abs(records["deeplift", "dense"]["checks"]["relative_delta"]) < 0.01
     assert not np.array_equal(
         *(np.load(finished / f"saliency/saliency_{network}.npy") for network in ("dense", "trace"))
@@ -226,6 +227,15 @@ def test_a_map_of_several_traces_is_their_mean(picture, tmp_path):
     assert [(one.network, one.samples, one.noise) for one in found.saliency] == [("dense", 4, 0.1), ("trace", 4, 0.1)]
     expected = method([explainable(trace, plan.x) for trace in traces], plan.x, plan.target).map
     assert np.array_equal(np.load(tmp_path / "saliency" / "saliency_trace.npy"), expected.numpy())
+
+
+def test_maps_on_a_common_scale(picture, tmp_path):
+    methods = {"saliency": interpretation.METHODS["saliency"]}
+    run = pipeline.run(request(picture, tmp_path, saliency=methods, visualize=None, scale="common"))
+    dense, trace = read_summary(run).saliency
+    assert dense.scale_top == trace.scale_top and dense.scale == "common"
+    raw = [np.abs(np.load(run / one.array)).sum(0) for one in (dense, trace)]
+    assert dense.scale_top == pytest.approx(np.percentile(np.stack(raw), 99.5), rel=1e-5)
 
 
 def test_what_is_the_same_for_all_is_said_once(picture, tmp_path):

@@ -13,7 +13,7 @@ from spade_cli.batch.axes import Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import JobSettings
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font
-from spade_cli.report.pictures import Pixels, aggregate, overlay, shared_top
+from spade_cli.report.pictures import COMMON, OWN, Pixels, aggregate, find_tops, find_weaker, overlay
 from spade_cli.report.summary import SaliencyRecord, Summary, VisualizationRecord, parse_summary
 
 TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
@@ -58,7 +58,8 @@ class _Found:
         return Image.open(io.BytesIO(self.storage.read(f"{self.folders[job]}/{path}"))).convert("RGB")
 
 
-Cells = dict[tuple[str, Any], Image.Image]  # (line, value of the axis or DENSE) -> picture
+Place = tuple[str, Any]  # line, and value of the axis or DENSE
+Cells = dict[Place, tuple[Image.Image, str]]  # each picture with a note
 
 
 def sweep_picture(
@@ -66,7 +67,8 @@ def sweep_picture(
 ) -> Image.Image:
     """One image's results beside one another.
 
-    `jobs` are the settings of every job, `folders` the results that are there. All maps of a method have one scale.
+    `jobs` are the settings of every job, `folders` the results that are there. Maps are on the scale that the results
+    have. A note says how many times weaker a map is than the strongest one of its method.
     """
     axes, found = arrange_jobs(jobs), _Found(storage, folders)
     sections = [*_maps(axes, found, view), *_visualizations(axes, found)]
@@ -89,14 +91,17 @@ def _maps(axes: Axes, found: _Found, view: Image.Image) -> list[tuple[str, Cells
     records = {job: found.maps(job) for job in found.folders}
     sections = []
     for method in dict.fromkeys(method for of_job in records.values() for method in of_job):
-        pixels: dict[tuple[str, Any], Pixels] = {}
+        pixels: dict[Place, Pixels] = {}
+        scales = set()
         for line, value, job in _places(axes, found):
             for network, record in records[job].get(method, {}).items():
                 place = _place(axes, line, value, network)
                 if place not in pixels:
                     pixels[place] = found.pixels(job, record.array)
-        top = shared_top(list(pixels.values()))
-        cells = {place: overlay(one, top, view) for place, one in pixels.items()}
+                scales.add(record.scale)
+        tops = find_tops(pixels, OWN if OWN in scales else COMMON)
+        notes = {place: f"{times:.3g} x weaker" for place, times in find_weaker(pixels).items()}
+        cells = {place: (overlay(one, tops[place], view), notes.get(place, "")) for place, one in pixels.items()}
         sections.append((method.replace("_", " "), cells))
     return sections
 
@@ -109,7 +114,7 @@ def _visualizations(axes: Axes, found: _Found) -> list[tuple[str, Cells]]:
                 place = _place(axes, line, value, network)
                 cells = sections.setdefault(f"maximizes {target}", {})
                 if place not in cells:
-                    cells[place] = found.picture(job, record.picture)
+                    cells[place] = found.picture(job, record.picture), ""
     return list(sections.items())
 
 
@@ -122,7 +127,7 @@ def _places(axes: Axes, found: _Found) -> list[tuple[str, Any, int]]:
     ]
 
 
-def _place(axes: Axes, line: str, value: Any, network: str) -> tuple[str, Any]:
+def _place(axes: Axes, line: str, value: Any, network: str) -> Place:
     """The cell of a picture. The dense network has one cell, or one in each line where the sweep varies the network."""
     if network == "trace":
         return line, value
@@ -186,7 +191,19 @@ def _section(
         for i, column in enumerate(columns):
             x = left + MARGIN + i * (TILE + GAP)
             if (line, column) in cells:
-                sheet.paste(cells[line, column].resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+                image, note = cells[line, column]
+                sheet.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+                _write_note(draw, note, (x, y + TILE))
             elif column != DENSE or not there & {DENSE}:
                 draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(225, 225, 230))
                 draw.text((x + TILE // 2, y + TILE // 2), "not there", PALE, font(NOTE), anchor="mm")
+
+
+def _write_note(draw: ImageDraw.ImageDraw, note: str, corner: tuple[int, int]) -> None:
+    """A few words on a dark strip in the lower left corner of a picture."""
+    if not note:
+        return
+    start = (corner[0] + 5, corner[1] - 5)
+    _, top, right, _ = draw.textbbox(start, note, font(NOTE), anchor="ls")
+    draw.rectangle((corner[0], top - 4, right + 5, corner[1] - 1), fill=INK)
+    draw.text(start, note, PAPER, font(NOTE), anchor="ls")

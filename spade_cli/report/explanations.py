@@ -9,10 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from spade_cli.report.pictures import Pixels, aggregate, heat, overlay, picture, shared_top
+from spade_cli.report.pictures import OWN, Pixels, aggregate, find_tops, find_weaker, heat, overlay, picture
 from spade_cli.report.summary import SaliencyRecord, VisualizationRecord
-
-NOTED = 2.0  # how many times weaker a map is told to be: the eye takes less than that for the same
 
 
 class Explained(Protocol):
@@ -26,19 +24,23 @@ class Explained(Protocol):
 
 
 def write_saliency(
-    folder: Path, method: str, explained: Mapping[str, tuple[Explained, float]], view: Image.Image
+    folder: Path,
+    method: str,
+    explained: Mapping[str, tuple[Explained, float]],
+    view: Image.Image,
+    scale: str = OWN,
 ) -> tuple[list[SaliencyRecord], dict[str, Image.Image], str]:
-    """Write one method's maps on one scale: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
+    """Write one method's maps: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
 
-    `explained` maps the network (dense, trace) to its explanation and the seconds it took. Returns their
-    records, the overlays, and a note where one map is much weaker than the other.
+    `explained` maps the network (dense, trace) to its explanation and the seconds it took; `scale` is own or common
+    (`report/pictures.py`). Returns their records, the overlays, and a note where one map is much weaker than the other.
     """
     (folder / "saliency").mkdir(exist_ok=True)
     pixels = {network: aggregate(explanation.map) for network, (explanation, _) in explained.items()}
-    top = shared_top(list(pixels.values()))
+    tops = find_tops(pixels, scale)
     records, overlays = [], {}
     for network, (explanation, seconds) in explained.items():
-        stem = f"saliency/{method}_{network}"
+        stem, top = f"saliency/{method}_{network}", tops[network]
         np.save(folder / f"{stem}.npy", explanation.map.numpy())
         heat(pixels[network], top).save(folder / f"{stem}.png")
         overlays[network] = overlay(pixels[network], top, view)
@@ -58,19 +60,15 @@ def write_saliency(
                 seconds=seconds,
                 samples=explanation.samples,
                 noise=explanation.noise,
+                scale=scale,
             )
         )
     return records, overlays, strength_note(pixels)
 
 
 def strength_note(pixels: Mapping[str, Pixels]) -> str:
-    """Why a map looks dark on the shared scale: "trace 12 x weaker"; empty where both are about as strong."""
-    tops = {network: shared_top([one]) if one.any() else 0.0 for network, one in pixels.items()}
-    if len(tops) < 2 or not all(tops.values()):
-        return ""
-    weak, strong = min(tops, key=lambda network: tops[network]), max(tops, key=lambda network: tops[network])
-    ratio = tops[strong] / tops[weak]
-    return f"{weak} {ratio:.3g} x weaker" if ratio >= NOTED else ""
+    """What own scales do not show: "trace 12 x weaker"; empty where both are about as strong."""
+    return ", ".join(f"{network} {times:.3g} x weaker" for network, times in find_weaker(pixels).items())
 
 
 def write_visualization(

@@ -1,13 +1,15 @@
-"""Maps and tensors as pictures: one aggregation, one scale for the maps that are compared, two colour maps.
+"""Maps and tensors as pictures: one aggregation, a scale for each map or one for several, two colour maps.
 
 A raw map (3, H, W) becomes one value a pixel by the *absolute channel sum*. The colours run from 0 to the 99.5th
-percentile of all maps of one method, dense and trace together: a map that is weaker looks weaker. Both colour maps
-are perceptually uniform and safe for the colour-blind, and black at zero: magma for strength, berlin (Crameri 2018),
-which diverges, for signed sums.
+percentile: on a map's own scale to that of the map, so that a weak map can be read as well as a strong one; on the
+common scale to that of all maps of one method, so that a weaker map looks weaker. Both colour maps are perceptually
+uniform and safe for the colour-blind, and black at zero: magma for strength, berlin (Crameri 2018), which diverges, for
+signed sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,33 @@ TOP_PERCENTILE = 99.5  # a few extreme pixels must not make the rest of the map 
 STRENGTH, SIGNED = "magma", "berlin"
 DIMMED = 0.7  # of the view's brightness: dark enough for the map to stand out, light enough to see what is there
 
+OWN, COMMON = SCALES = ("own", "common")
+NOTED = 2.0  # how many times weaker a map is told to be: the eye takes less than that for the same
+
 Pixels = NDArray[np.float32]
+Name = TypeVar("Name", bound=Hashable)
 
 
 def aggregate(map: Tensor) -> Pixels:
     """Map (3, H, W) -> one value a pixel (H, W), never negative: the absolute channel sum."""
     return map.abs().sum(0).numpy()
+
+
+def find_tops(maps: Mapping[Name, Pixels], scale: str) -> dict[Name, float]:
+    """The value that gets the brightest colour in each of these maps: on its own scale, or on one that all share."""
+    if scale == OWN:
+        return {name: shared_top([pixels]) for name, pixels in maps.items()}
+    return dict.fromkeys(maps, shared_top(list(maps.values())))
+
+
+def find_weaker(maps: Mapping[Name, Pixels]) -> dict[Name, float]:
+    """How many times weaker than the strongest of them a map is, by the tops of their own scales.
+
+    Maps that are about as strong, or zero everywhere, are left out.
+    """
+    tops = {name: shared_top([pixels]) for name, pixels in maps.items() if pixels.any()}
+    strongest = max(tops.values(), default=0.0)
+    return {name: strongest / top for name, top in tops.items() if strongest / top >= NOTED}
 
 
 def shared_top(maps: Sequence[Pixels]) -> float:

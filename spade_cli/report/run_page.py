@@ -20,7 +20,7 @@ from PIL import Image
 from spade_cli.report import sentences
 from spade_cli.report.charts import layer_table
 from spade_cli.report.explanations import strength_note
-from spade_cli.report.pictures import Pixels, aggregate
+from spade_cli.report.pictures import COMMON, OWN, Pixels, aggregate, find_tops
 from spade_cli.report.render import inline_picture, render
 from spade_cli.report.runs import REPORT
 from spade_cli.report.summary import VIEW, SaliencyRecord, Summary, read_summary
@@ -36,21 +36,22 @@ class Map:
 
     record: SaliencyRecord
     packed: dict[str, Any]  # what `pack` makes of it
+    top: float = 1.0  # of its own scale
 
 
 @dataclass
 class Method:
-    """One saliency method with the maps of both networks, on the scale that they share."""
+    """One saliency method with the maps of both networks."""
 
     name: str
-    top: float
+    top: float = 1.0  # of the scale that they can share
     signed: bool = False  # whether a map says where evidence speaks against the answer
     maps: dict[str, Map] = field(default_factory=dict)  # by network
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What the page's script draws from."""
-        packed = {network: one.packed for network, one in self.maps.items()}
+        packed = {network: {**one.packed, "top": one.top} for network, one in self.maps.items()}
         return {"top": self.top, "signed": self.signed, "maps": packed}
 
 
@@ -79,13 +80,16 @@ def _read_methods(folder: Path, summary: Summary) -> list[Method]:
     methods: dict[str, Method] = {}
     pixels: dict[str, dict[str, Pixels]] = {}
     for record in summary.saliency:
-        method = methods.setdefault(record.method, Method(record.method.replace("_", " "), record.scale_top))
+        method = methods.setdefault(record.method, Method(record.method.replace("_", " ")))
         raw = np.load(folder / record.array)  # (3, H, W)
         method.maps[record.network] = Map(record, pack(raw))
         method.signed |= bool((raw.sum(0) < 0).any())
         pixels.setdefault(record.method, {})[record.network] = aggregate(torch.from_numpy(raw))
     for name, method in methods.items():
         method.note = strength_note(pixels[name])
+        method.top = max(find_tops(pixels[name], COMMON).values())
+        for network, top in find_tops(pixels[name], OWN).items():
+            method.maps[network].top = top
     return list(methods.values())
 
 

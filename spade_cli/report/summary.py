@@ -109,12 +109,13 @@ class SaliencyRecord:
     picture: str
     overlay: str
     aggregation: str
-    scale_top: float  # the value that gets the brightest colour, the same for both networks
+    scale_top: float  # the value that gets the brightest colour in picture and overlay
     checks: dict[str, float | None]  # None: not finite
     warnings: tuple[str, ...]
     seconds: float
     samples: int = 1  # noisy copies of the image whose mean the map is
     noise: float = 0.0  # their standard deviation, as a share of the image's range
+    scale: str = "common"  # own, or common: scale_top is the same for both networks
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def explain_networks(
                 advance(1)
             notes += _read_warnings(method, explained)
             if explained:
-                result.add_maps(method, *write_saliency(folder, method, explained, view))
+                result.add_maps(method, *write_saliency(folder, method, explained, view, plan.request.scale))
     for note in merge_notes(notes, methods, networks):
         result.flags.append(f"{note.method}: {note.text} ({_name_network(note.network)})")
     result.skipped += _list_skipped(merge_notes(reasons, methods, networks))

@@ -19,6 +19,7 @@ from spade_cli.interpretation import Channel, check_cam_layer, check_channels, c
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, Pruner, find_layers
 from spade_cli.pruning.schedule import Shares
+from spade_cli.report.pictures import OWN
 from spade_cli.run.make_trace import Answer, read_answer
 from spade_cli.run.trace_settings import TraceSettings
 
@@ -34,6 +35,7 @@ class RunRequest:
     output: Path  # the folder that gets <date>/<time>-<image name>
     trace: TraceSettings
     saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (networks, image, target) -> Explanation
+    scale: str = OWN  # of the maps' colours: own or common
     visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
     cache: Cache | None = None  # keeps the dense network's visualizations

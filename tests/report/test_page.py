@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import zlib
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from browser import PHONE, opened, overflows
 from PIL import Image
 
 from spade_cli.report import sentences
+from spade_cli.report.pictures import heat
 from spade_cli.report.render import as_json, percent
 from spade_cli.report.run_page import LARGEST, pack, write_report
 from spade_cli.report.summary import Target, read_summary, write_summary
@@ -195,7 +197,45 @@ def test_browser_keyboard_sign_and_brightness(run):
         assert float(text) == pytest.approx(raw[:, row, column].sum(), abs=float(np.abs(raw).sum(0).max()) * 0.01)
         assert "column 65, row 63: dense" in page.inner_text("#announce")
         legends = page.locator(".legend .low").all_text_contents()
-        assert legends[0] == "without sign: 0" and legends[1].startswith("−"), "the size of a gradient has no sign"
+        assert legends[0] == "without sign: 0" and legends[1] == "against", "the size of a gradient has no sign"
+
+
+def test_browser_draws_each_map_on_its_own_scale_or_both_on_one(run, summary):
+    tops = {one.network: one.scale_top for one in summary.saliency if one.method == "saliency"}
+    raw = {network: np.abs(np.load(run / f"saliency/saliency_{network}.npy")).sum(0) for network in tops}
+    common = np.percentile(np.stack(list(raw.values())), 99.5)
+    with opened(run / "report.html") as page:
+        page.wait_for_selector("html[data-drawn='6']")
+        page.fill("#blend", "100")
+
+        def differences(expected):
+            return [
+                np.abs(shown(page, place)[..., :3] - np.asarray(heat(raw[network], expected[network]), int)).max()
+                for place, network in enumerate(("dense", "trace"))
+            ]
+
+        assert max(differences(tops)) <= 12, "to a step of packing"
+        legend = page.locator(".legend .high").nth(0)
+        assert legend.inner_text() == f"{tops['dense']:.3g} | {tops['trace']:.3g} and above"
+        page.check("input[value=common]")
+        assert max(differences(dict.fromkeys(tops, common))) <= 12
+        assert legend.inner_text() == f"{common:.3g} and above"
+
+
+def test_a_run_on_a_common_scale_begins_with_it(run, summary, tmp_path):
+    shutil.copytree(run, tmp_path / "older")
+    write_summary(
+        replace(summary, saliency=tuple(replace(one, scale="common") for one in summary.saliency)), tmp_path / "older"
+    )
+    page = write_report(tmp_path / "older").read_text(encoding="utf-8")
+    assert 'value="common" checked' in page and 'value="own" checked' in (run / "report.html").read_text("utf-8")
+
+
+def test_the_page_says_that_maps_are_means_of_noisy_copies(summary):
+    assert sentences.tell_smoothing(summary) == ""
+    records = [replace(one, samples=8, noise=0.1) if one.method != "saliency" else one for one in summary.saliency]
+    said = sentences.tell_smoothing(replace(summary, saliency=tuple(records)))
+    assert "mean over 8 copies" in said and "10% of its range" in said and said.endswith("except saliency.")
 
 
 def test_browser_prints_a_few_pages(run, tmp_path):

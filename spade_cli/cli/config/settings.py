@@ -24,6 +24,7 @@ from spade_cli.cli.config.check_values import (
     cache_folder,
     level,
     number,
+    one_of,
     output_folder,
     path,
     section,
@@ -47,6 +48,7 @@ from spade_cli.interpretation import (
     visualize,
 )
 from spade_cli.pruning.schedule import auto, none
+from spade_cli.report.pictures import OWN, SCALES
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.request import KEPT, RunRequest
 from spade_cli.run.trace_settings import TraceSettings
@@ -75,6 +77,7 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
         output=output_folder("out", config.get("out")),
         trace=trace,
         saliency=saliency_methods(interpreter, trace.seed, model.size),
+        scale=map_scale(interpreter),
         visualize=visualize,
         visualization_targets=visualization_targets(interpreter),
         cache=find_cache(interpreter),
@@ -171,6 +174,7 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     """The methods asked for by name, with their settings bound; `size`: of the picture, where it is known."""
     if "methods" not in interpreter:  # interpreter=visualization
         return {}
+    map_scale(interpreter)  # a mistake, also where nothing is drawn
     asked = interpreter["methods"]
     if asked == "all":
         asked = list(METHODS)
@@ -202,6 +206,11 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     if size is not None:
         check_window(methods, size)
     return methods
+
+
+def map_scale(interpreter: Mapping[str, Any]) -> str:
+    """`interpreter.scale`: on which scale maps are drawn."""
+    return one_of("interpreter.scale", interpreter["scale"], SCALES) if "scale" in interpreter else OWN
 
 
 def _own(path: str, interpreter: Mapping[str, Any], seed: int) -> OwnMethod:

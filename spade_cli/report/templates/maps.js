@@ -1,10 +1,10 @@
 "use strict";
-// Draws the maps from their values and reads a pixel's. The numbers are those of spade_cli/report/packed.py.
+// Draws the maps from their values and reads a pixel's. The numbers are those of spade_cli/report/run_page.py.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const STEPS = 4095;
 const byId = (id) => document.getElementById(id);
 const colours = Object.fromEntries(Object.entries(DATA.palettes).map(([what, text]) => [what, bytes(text)]));
-const state = { blend: 0.5, exposure: 1, what: "strength", x: 0.5, y: 0.5 };
+const state = { blend: 0.5, exposure: 1, scale: "own", what: "strength", x: 0.5, y: 0.5 };
 const maps = [];  // {box, canvas, value, width, height, strength, signed, method}
 
 function bytes(base64) {
@@ -32,13 +32,17 @@ function signed(method) {  // a map without a negative value, such as the size o
   return state.what === "sign" && method.signed;
 }
 
+function topOf(method, network) {  // the value that gets the brightest colour
+  return (state.scale === "own" ? method.maps[network].top : method.top) / state.exposure;
+}
+
 function draw(map) {
   const { canvas, width, height } = map;
   const sign = signed(map.method);
   const values = sign ? map.signed : map.strength;
   const image = canvas.getContext("2d").createImageData(width, height);
   const palette = colours[sign ? "sign" : "strength"];
-  const top = map.method.top / state.exposure;
+  const top = topOf(map.method, map.network);
   const over = Math.min(1, 2 * state.blend);  // up to the middle the map comes; from there the view goes
   const alone = Math.max(0, 2 * state.blend - 1);
   for (let i = 0; i < values.length; i++) {
@@ -71,9 +75,10 @@ function legend(card) {
     image.data[4 * i + 3] = 255;
   }
   context.putImageData(image, 0, 0);
-  const top = short(method.top / state.exposure);
-  card.querySelector(".low").textContent = sign ? `−${top} against` : state.what === "sign" ? "without sign: 0" : "0";
-  card.querySelector(".high").textContent = sign ? `for +${top}` : `${top} and above`;
+  const tops = Object.keys(method.maps).map((network) => short(topOf(method, network)));
+  const top = [...new Set(tops)].join(" | ");  // dense | trace
+  card.querySelector(".low").textContent = sign ? "against" : state.what === "sign" ? "without sign: 0" : "0";
+  card.querySelector(".high").textContent = sign ? `for: ${top}` : `${top} and above`;
 }
 
 function short(value) {  // three digits, without trailing zeros
@@ -141,6 +146,7 @@ async function start() {
     state.blend = Number(byId("blend").value) / 100;
     state.exposure = 10 ** Number(byId("exposure").value);
     state.what = controls.elements.what.value;
+    state.scale = controls.elements.scale.value;
     drawAll();
     if (maps[0].box.classList.contains("read")) read();
   });
