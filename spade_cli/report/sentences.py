@@ -62,16 +62,20 @@ def list_figures(summary: Summary) -> list[tuple[str, str, str]]:
     return [*listed, ("time", f"{summary.seconds['total']:.0f} s", f"on {summary.device}")]
 
 
-def tell_smoothing(summary: Summary) -> str:
-    """That the maps are means over noisy copies of the image, and which are not; "" where none is."""
+def tell_means(summary: Summary) -> str:
+    """Over what the maps are means: noisy copies of the image, and several traces; "" where they are none."""
+    several = ""
+    if len(summary.map_traces) > 1:
+        several = f"The trace's map is the mean over {len(summary.map_traces)} faithful traces."
     smoothed = {(record.samples, record.noise) for record in summary.saliency if record.samples > 1}
     if not smoothed:
-        return ""
+        return several
     samples, noise = max(smoothed)
     plain = dict.fromkeys(record.method.replace("_", " ") for record in summary.saliency if record.samples == 1)
     without = f", except {' and '.join(plain)}" if plain else ""
     of_range = f"standard deviation {percent(noise)} of its range"
-    return f"Each map is the mean over {samples} copies of the image with noise ({of_range}){without}."
+    says = f"Each map is the mean over {samples} copies of the image with noise ({of_range}){without}."
+    return f"{says} {several}".strip()
 
 
 def group_dense_layers(summary: Summary) -> dict[str, list[str]]:

@@ -92,10 +92,10 @@ def write_run(
             pruned = replace(classifier, model=trace.model)
             trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
         networks = {"dense": classifier.model, "trace": trace.model}
-        several = {name: [network] for name, network in networks.items()}
+        of_maps = {"dense": [classifier.model], "trace": trace.for_maps}
         view = picture(plan.view[0].cpu())
         explanations = [
-            explain_networks(request.saliency, several, plan, view, folder, stages, dense_results),
+            explain_networks(request.saliency, of_maps, plan, view, folder, stages, dense_results),
             visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
         ]
         with stages.stage("report"):

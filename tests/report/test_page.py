@@ -12,6 +12,7 @@ import pytest
 from browser import PHONE, opened, overflows
 from PIL import Image
 
+from spade_cli.records import Fidelity, Trial
 from spade_cli.report import sentences
 from spade_cli.report.pictures import heat
 from spade_cli.report.render import as_json, percent
@@ -232,10 +233,12 @@ def test_a_run_on_a_common_scale_begins_with_it(run, summary, tmp_path):
 
 
 def test_the_page_says_that_maps_are_means_of_noisy_copies(summary):
-    assert sentences.tell_smoothing(summary) == ""
+    assert sentences.tell_means(summary) == ""
     records = [replace(one, samples=8, noise=0.1) if one.method != "saliency" else one for one in summary.saliency]
-    said = sentences.tell_smoothing(replace(summary, saliency=tuple(records)))
+    said = sentences.tell_means(replace(summary, saliency=tuple(records)))
     assert "mean over 8 copies" in said and "10% of its range" in said and said.endswith("except saliency.")
+    several = replace(summary, map_traces=(Trial({}, Fidelity(True, 1, 1, 0), True),) * 3)
+    assert sentences.tell_means(several) == "The trace's map is the mean over 3 faithful traces."
 
 
 def test_browser_prints_a_few_pages(run, tmp_path):
