@@ -110,7 +110,8 @@ def _fit_window(
         return methods
     side = max(1, size // 4)
     occlusion = methods["occlusion"]
-    return methods | {"occlusion": replace(occlusion, method=partial(occlusion.method, window=side, stride=side))}
+    smaller = partial(occlusion.method, window=side, stride=side)  # type: ignore[call-arg]
+    return methods | {"occlusion": replace(occlusion, method=smaller)}
 
 
 def _read_picture(picture: Any, seed: int) -> "tuple[Tensor, Sequence[str]]":

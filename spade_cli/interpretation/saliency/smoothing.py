@@ -184,7 +184,7 @@ class Turns(nn.Module):
         self.models, self.asked = nn.ModuleList(models), 0
         device = next(self.models.parameters()).device
         with torch.no_grad():
-            self.whole = [ask_network(model, image.to(device)) for model in models]  # (1, classes) each
+            self.whole: list[Tensor] = [ask_network(model, image.to(device)) for model in models]  # (1, classes) each
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         turn = [(self.asked + row) % len(self.models) for row in range(len(images))]
