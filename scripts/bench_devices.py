@@ -175,7 +175,7 @@ def visualizations(device: torch.device, quick: bool) -> Iterator[dict]:
 
     def run(place: torch.device) -> Tensor:
         steps = 3 if quick else 256
-        return visualize(classifiers[place].model, targets, size=own.size, mean=own.mean, std=own.std, steps=steps)
+        return visualize([classifiers[place].model], targets, size=own.size, mean=own.mean, std=own.std, steps=steps)
 
     def judge(ours: Tensor, theirs: Tensor) -> Found:
         excited = [excitation(classifiers[torch.device("cpu")], layer, pictures) for pictures in (ours, theirs)]

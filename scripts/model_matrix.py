@@ -29,7 +29,6 @@ from spade_cli.images import augment
 from spade_cli.inspection.examine import examine
 from spade_cli.interpretation import METHODS, Channel, SmoothedMethod, explainable, visualize
 from spade_cli.interpretation.channels import observe_layers
-from spade_cli.interpretation.visualization.visualizer import channel_mean
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, find_pruner
 from spade_cli.pruning.schedule import Shares
@@ -189,7 +188,7 @@ def find_excitable(classifier: Classifier, x: torch.Tensor, layers: Iterable[str
                 with torch.enable_grad(), observe_layers(classifier.model, [name]) as observe:
                     leaf = grey.clone().requires_grad_()
                     layer = dict(classifier.model.named_modules()).get(name)
-                    channel_mean(observe(leaf.clone())[name], channel, layer).backward()
+                    Channel(name, channel).read(observe(leaf.clone())[name], layer).mean().backward()
                 if leaf.grad is not None and leaf.grad.abs().max() > EXCITED:
                     return found
     return {}

@@ -9,7 +9,7 @@ from spade_cli.cli.arguments import Command, Setting, read_arguments, read_count
 from spade_cli.cli.config.check_values import cache_folder
 from spade_cli.report.runs import find_run
 
-TOP, STEPS = 4, 256  # half of spade run's steps: there are many pictures, and channels need fewer than classes
+TOP, STEPS = 4, 64  # half of spade run's steps: there are many pictures, and channels need fewer than classes
 
 
 def drawing_settings(top: int) -> tuple[Setting, ...]:

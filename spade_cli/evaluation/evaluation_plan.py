@@ -34,7 +34,7 @@ class EvaluationRequest:
     trace: TraceSettings  # of all conditions, but for their pruners and schedules
     conditions: Mapping[str, TraceCondition | None]  # by name; None: dense or sparse_fc
     saliency: Mapping[str, Callable[..., Any]]  # (networks, image, target) -> Explanation
-    visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed) -> pictures
+    visualize: Callable[..., Tensor] | None = None  # (networks, channels, size, mean, std, seed) -> pictures
     cache: Cache | None = None  # keeps visualizations of networks that are the same for every image
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
     curves: tuple[str, ...] = KINDS  # those of insertion and deletion that are drawn

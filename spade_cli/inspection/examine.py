@@ -157,13 +157,13 @@ def _try_visualization(
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": seed}
     with measure_cost(device_of(classifier.model), Finding(f"visualization of {name}")) as finding:
         try:
-            (picture,) = visualize(classifier.model, [channel], **settings)  # (3, size, size)
+            (picture,) = visualize([classifier.model], [channel], **settings)  # (3, size, size)
         except SpadeError as error:
             finding.verdict, finding.why = SKIPPED, (str(error),)
             return finding
     finding.checks = {"contrast": picture.flatten(1).std(dim=1).max().item()}
     if is_blank(picture):
-        why = why_blank(classifier.model, channel, **settings)
+        why = why_blank(visualize, [classifier.model], channel, **settings)
         finding.verdict, finding.why = FLAGGED, (f"the picture is blank: {why}",)
     return finding
 

@@ -20,7 +20,7 @@ from spade_cli.progress import Stages, count_percents
 from spade_cli.report.channel_pages import Neuron
 
 LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean the most to people
-TOGETHER = 8  # visualizations in one batch: what a laptop's memory holds at 224 pixels
+TOGETHER = 4  # visualizations in one batch, of four crops each: what a laptop's memory holds at 224 pixels
 
 
 def choose_layers(run: OpenRun, patterns: Sequence[str]) -> list[str]:
@@ -105,7 +105,7 @@ def draw_neurons(
                 pictures = visualize_dense(
                     cache if name == "dense" else None,
                     partial(visualize, steps=steps),
-                    network,
+                    [network],
                     [Channel(one.layer, one.channel) for one in batch],
                     name=name_in_cache,
                     on_step=count_percents(advance),

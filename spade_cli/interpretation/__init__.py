@@ -1,6 +1,6 @@
 """Explanations of any network for one image: saliency maps and feature visualizations."""
 
-from spade_cli.interpretation.channels import Channel, check_channels
+from spade_cli.interpretation.channels import Channel, check_channels, parse_channel
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, SaliencyMethod
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
 from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
@@ -21,7 +21,7 @@ from spade_cli.interpretation.saliency import (
     saliency,
 )
 from spade_cli.interpretation.saliency.perturbation import check_window
+from spade_cli.interpretation.visualization import VISUALIZERS, visualize, visualize_with_lucent
 from spade_cli.interpretation.visualization.blank import is_blank, why_blank
 from spade_cli.interpretation.visualization.dense import visualize_dense
-from spade_cli.interpretation.visualization.fourier import visualize
 from spade_cli.interpretation.visualization.visualizer import Visualizer

@@ -1,6 +1,7 @@
 """The channels of a network's layers: where an output has them, which there are, and what they respond."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +16,50 @@ from spade_cli.networks.modes_and_seeds import eval_mode
 
 CHANNELS_SECOND = (nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
 TORCH_LAYERS: tuple[type[nn.Module], ...] = (*CHANNELS_SECOND, nn.Linear, nn.LayerNorm)
+DIRECTION = re.compile(r"(.+):(\d+)((?:[+-](?:\d+(?:\.\d+)?\*)?\d+)*)", re.ASCII)  # layer4.2:17+0.5*3-9
+TERM = re.compile(r"([+-])(?:([\d.]+)\*)?(\d+)")
 CLOSE_NAMES = 3  # as many as fit on the error's line
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel of a layer; layer: dotted name as in named_modules, None for the network's output."""
+    """A channel of a layer, or a direction: the channel plus others times their weights.
+
+    layer: dotted name as in named_modules, None for the network's output. others: (weight, channel) of each.
+    """
 
     layer: str | None
     channel: int
+    others: tuple[tuple[float, int], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.layer or 'output'}:{self.channel}"
+        return f"{self.layer or 'output'}:{self.in_layer}"
+
+    @property
+    def in_layer(self) -> str:
+        """Its name within the layer: 17, or 17+0.5*3-9."""
+        terms = []
+        for weight, other in self.others:
+            factor = "" if abs(weight) == 1 else f"{abs(weight)}*".replace(".0*", "*")
+            terms.append(f"{'-' if weight < 0 else '+'}{factor}{other}")
+        return f"{self.channel}" + "".join(terms)
+
+    def read(self, output: Tensor, layer: nn.Module | None = None) -> Tensor:
+        """Its values in the layer's output: (N, C, H, W) -> (N, H, W), wherever the channels' axis is."""
+        axis = channel_axis(output.shape, layer)
+        values = output.select(axis, self.channel)
+        for weight, other in self.others:
+            values = values + weight * output.select(axis, other)
+        return values
+
+
+def parse_channel(text: str) -> Channel | None:
+    """`layer4.2:17` as a channel, `layer4.2:17+0.5*3-9` as a direction; None for anything else."""
+    found = DIRECTION.fullmatch(text)
+    if found is None:
+        return None
+    others = [(float(f"{sign}{weight or 1}"), int(channel)) for sign, weight, channel in TERM.findall(found[3])]
+    return Channel(found[1], int(found[2]), tuple(others))
 
 
 def channel_axis(shape: Sequence[int], layer: nn.Module | None = None) -> int:
@@ -86,8 +119,9 @@ def _check_channel(asked: Channel, outputs: dict[str | None, Tensor], modules: d
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer")
     count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
-    if not 0 <= asked.channel < count:
-        raise UserError(f"channel {asked.channel} of {where} asked for; it has channels 0 to {count - 1}")
+    for channel in (asked.channel, *(other for _, other in asked.others)):
+        if not 0 <= channel < count:
+            raise UserError(f"channel {channel} of {where} asked for; it has channels 0 to {count - 1}")
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def _rewrite_networks(networks: Sequence[nn.Module], x: Tensor) -> list[Explaina
 
 def visualize_channels(
     function: Callable[..., Tensor] | None,
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[str, Sequence[nn.Module]],
     plan: ImagePlan,
     folder: Path,
     stages: Stages,
@@ -106,7 +106,8 @@ def visualize_channels(
 ) -> Explanations:
     """What each channel responds to most, on each network: its channels in one batch, from the same noise.
 
-    The dense network's pictures are the same for every image: they come from the cache where they were made before.
+    Several networks of one name are several traces of the image: a picture climbs their mean. The dense network's
+    pictures are the same for every image: they come from the cache where they were made before.
     """
     result = Explanations()
     if function is None or not plan.channels:
@@ -117,10 +118,10 @@ def visualize_channels(
     blank: list[Note] = []
     made: dict[str, tuple[Pictures, float]] = {}  # by network, with the seconds it took
     with stages.stage("visualization", total=100 * len(networks)) as advance:
-        for name, network in networks.items():
+        for name, several in networks.items():
             channels = list(plan.channels.values())
             cache = plan.request.cache if name == "dense" else None
-            draw = partial(visualize_dense, cache, function, network, channels, name=plan.classifier.name)
+            draw = partial(visualize_dense, cache, function, several, channels, name=plan.classifier.name)
             make = partial(draw, on_step=count_percents(advance), **settings)
             try:
                 made[name] = _make_once(dense_results, name, "visualization", make)
@@ -129,7 +130,7 @@ def visualize_channels(
                 continue
             for (target, channel), values in zip(plan.channels.items(), made[name][0].values, strict=True):
                 if is_blank(values):
-                    ask = partial(why_blank, network, channel, **settings)
+                    ask = partial(why_blank, function, several, channel, **settings)
                     why, _ = _make_once(dense_results, name, f"why {target} is blank", ask)
                     blank.append(Note(why, target, name))
         _write_visualizations(result, list(plan.channels), made, folder)

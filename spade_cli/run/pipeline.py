@@ -93,10 +93,11 @@ def write_run(
             trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
         networks = {"dense": classifier.model, "trace": trace.model}
         of_maps = {"dense": [classifier.model], "trace": trace.for_maps}
+        of_visualizations = {"dense": [classifier.model], "trace": trace.for_visualization}
         view = picture(plan.view[0].cpu())
         explanations = [
             explain_networks(request.saliency, of_maps, plan, view, folder, stages, dense_results),
-            visualize_channels(request.visualize, networks, plan, folder, stages, dense_results),
+            visualize_channels(request.visualize, of_visualizations, plan, folder, stages, dense_results),
         ]
         with stages.stage("report"):
             summary = summarize(plan, trace, trace_logits, explanations)

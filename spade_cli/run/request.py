@@ -15,7 +15,7 @@ from spade_cli.cache import Cache
 from spade_cli.devices import pick_device
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images.load import read_image
-from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window
+from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window, parse_channel
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, Pruner, find_layers
 from spade_cli.pruning.schedule import Shares
@@ -36,7 +36,7 @@ class RunRequest:
     trace: TraceSettings
     saliency: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # (networks, image, target) -> Explanation
     scale: str = OWN  # of the maps' colours: own or common
-    visualize: Callable[..., Tensor] | None = None  # (model, channels, size, mean, std, seed, on_step) -> pictures
+    visualize: Callable[..., Tensor] | None = None  # (networks, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
     cache: Cache | None = None  # keeps the dense network's visualizations
     target: str | int = "predicted"  # "predicted", an index or a label
@@ -172,15 +172,14 @@ def _blame_settings(asked: str, hint: str) -> Iterator[None]:
 
 
 def find_channels(targets: Sequence[str | int], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
-    """`interpreter.targets` -> what to visualize, by name: a class (index or label) or `layer:channel`.
+    """`interpreter.targets` -> what to visualize, by name: a class (index or label), a channel or a direction.
 
     x (1, 3, H, W) normalised. Raises UserError for a class, layer or channel that is not there.
     """
     found: dict[str, Channel] = {}
     for target in targets:
-        layer, colon, channel = str(target).rpartition(":")
-        if colon and layer and channel.isdecimal():
-            found[f"{layer}-{channel}"] = Channel(layer, int(channel))
+        if (channel := parse_channel(str(target))) is not None:
+            found[f"{channel.layer}-{channel.in_layer}"] = channel
         else:
             index = classifier.class_index(target)
             found[f"{index}-{classifier.label(index)}"] = Channel(None, index)

@@ -189,6 +189,6 @@ def test_channels_of_every_kind_of_layer_can_be_visualized(make, layer, count):
     with pytest.raises(UserError, match=f"channels 0 to {count - 1}"):
         check_channels(network, picture(SIZE), [Channel(layer, count)])
     targets = [Channel(layer, 0), Channel(None, 1)]
-    made = visualize(network, targets, size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), steps=2)
-    alone = visualize(network, targets[:1] * 2, size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), steps=2)
+    made = visualize([network], targets, size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), steps=2)
+    alone = visualize([network], targets[:1] * 2, size=SIZE, mean=(0, 0, 0), std=(1, 1, 1), steps=2)
     assert torch.allclose(made[0], alone[0], atol=1e-4)  # a picture climbs its own rows only

@@ -5,7 +5,7 @@ import torch
 from map_networks import SwitchedOff
 from zoo import small_convolutional
 
-from spade_cli.interpretation import Channel, is_blank, visualize, why_blank
+from spade_cli.interpretation import VISUALIZERS, Channel, is_blank, visualize, why_blank
 from spade_cli.interpretation.visualization.blank import DEAD, TOO_FEW_STEPS, UNLUCKY
 
 SETTINGS = {"size": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -23,11 +23,12 @@ SETTINGS = {"size": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         (Channel(None, 1), UNLUCKY),  # its class depends on what is switched off
     ],
 )
-def test_why_a_picture_is_blank(channel, why):
+@pytest.mark.parametrize("visualize", VISUALIZERS.values(), ids=VISUALIZERS)
+def test_why_a_picture_is_blank(visualize, channel, why):
     network = SwitchedOff().eval()
     state = torch.get_rng_state()
-    assert is_blank(visualize(network, [channel], **SETTINGS, steps=0)[0])
-    assert why_blank(network, channel, **SETTINGS) == why
+    assert is_blank(visualize([network], [channel], **SETTINGS, steps=0)[0])
+    assert why_blank(visualize, [network], channel, **SETTINGS) == why
     assert torch.equal(torch.get_rng_state(), state)
     assert all(weight.requires_grad for weight in network.parameters())
 
@@ -35,7 +36,7 @@ def test_why_a_picture_is_blank(channel, why):
 def test_dead_is_what_stays_blank_however_long_it_climbs():
     network = SwitchedOff().eval()
     dead, alive = (Channel("relu", one) for one in (SwitchedOff.DEAD, SwitchedOff.BRIGHT))
-    assert is_blank(visualize(network, [dead], **SETTINGS, steps=200)[0])
+    assert is_blank(visualize([network], [dead], **SETTINGS, steps=200)[0])
     with torch.no_grad():
         bright = network.relu(network.conv(torch.ones(1, 3, 32, 32)))[0]
     assert bright[alive.channel].any() and not bright[dead.channel].any()
@@ -43,4 +44,4 @@ def test_dead_is_what_stays_blank_however_long_it_climbs():
 
 def test_channels_that_respond_only_need_steps():
     for channel in (Channel(None, 1), Channel("3", 2)):
-        assert why_blank(small_convolutional(), channel, **SETTINGS) == TOO_FEW_STEPS
+        assert why_blank(visualize, [small_convolutional()], channel, **SETTINGS) == TOO_FEW_STEPS

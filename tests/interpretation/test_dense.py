@@ -9,7 +9,7 @@ from zoo import small_convolutional
 
 from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import Channel, visualize, visualize_dense
+from spade_cli.interpretation import Channel, visualize, visualize_dense, visualize_with_lucent
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3), "seed": 1}
 TARGETS = [Channel(None, 1), Channel("3", 2)]
@@ -17,7 +17,7 @@ DRAW = partial(visualize, steps=3)
 
 
 def draw(cache, network, function=DRAW, targets=TARGETS, **changes):
-    return visualize_dense(cache, function, network, targets, name="small", **{**SETTINGS, **changes})
+    return visualize_dense(cache, function, [network], targets, name="small", **{**SETTINGS, **changes})
 
 
 def normed():
@@ -27,7 +27,7 @@ def normed():
 
 def test_from_the_cache_and_without_it_are_the_same_bits(tmp_path):
     network, cache = small_convolutional(), Cache(tmp_path)
-    plain = visualize(network, TARGETS, **SETTINGS, steps=3)
+    plain = visualize([network], TARGETS, **SETTINGS, steps=3)
     without, first, second = (draw(one, network) for one in (None, cache, cache))
     assert (without.cached, first.cached, second.cached) == (False, False, True)
     for made in (without, first, second):
@@ -51,6 +51,7 @@ def test_the_random_numbers_and_the_network_are_left_alike(tmp_path):
     [
         *(dict(seed=2), dict(size=40), dict(mean=(0.4, 0.5, 0.5)), dict(std=(0.2, 0.2, 0.3))),
         *(dict(function=partial(visualize, steps=4)), dict(function=partial(visualize, steps=3, learning_rate=0.04))),
+        *(dict(function=partial(visualize, steps=3, crops=2)), dict(function=partial(visualize_with_lucent, steps=3))),
         *(dict(targets=TARGETS[:1]), dict(targets=TARGETS[::-1]), dict(targets=[TARGETS[0], Channel("3", 1)])),
     ],
     ids=lambda changes: str(next(iter(changes))),

@@ -21,7 +21,6 @@ from spade_cli.interpretation import (
     own_objective,
     visualize,
 )
-from spade_cli.interpretation.visualization.visualizer import channel_mean
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 
@@ -150,14 +149,14 @@ def test_an_objective_is_climbed():
     network[3].register_forward_hook(lambda module, inputs, output: kept.append(output.clone()))
     found = {}
     for name, objective in (("more", None), ("less", less)):
-        made = visualize(network, [target], **SETTINGS, steps=20, objective=objective)
+        made = visualize([network], [target], **SETTINGS, steps=20, objective=objective)
         mean, std = (torch.tensor(SETTINGS[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
         with torch.no_grad():
             network((made - mean) / std)
-        found[name] = channel_mean(kept[-1], 2).item()
+        found[name] = target.read(kept[-1]).mean().item()
     with torch.no_grad():
         network((grey - mean) / std)
-    assert found["less"] < channel_mean(kept[-1], 2).item() < found["more"]
+    assert found["less"] < target.read(kept[-1]).mean().item() < found["more"]
 
 
 def test_an_objective_sees_channels_in_the_second_place():
@@ -176,13 +175,13 @@ def test_an_objective_sees_channels_in_the_second_place():
         return activations[:, channel].mean()
 
     channels = [Channel("mix", 3), Channel("patches", 5), Channel(None, 6)]
-    visualize(Tokens(), channels, **SETTINGS, steps=1, objective=watched)
-    assert seen == [((1, 7, 16), 3), ((1, 6, 4, 4), 5), ((1, 7), 6)]
+    visualize([Tokens()], channels, **SETTINGS, steps=1, crops=2, objective=watched)
+    assert seen == [((1, 7, 16), 3)] * 2 + [((1, 6, 4, 4), 5)] * 2 + [((1, 7), 6)] * 2  # each crop on its own
 
 
 def test_objectives_are_checked():
     def asked(objective):
-        visualize(small_convolutional(), [Channel(None, 1)], **SETTINGS, steps=1, objective=objective)
+        visualize([small_convolutional()], [Channel(None, 1)], **SETTINGS, steps=1, objective=objective)
 
     with pytest.raises(SpadeError, match=r"^everything returned a tensor \(1, 5\); return a tensor with one value"):
         asked(everything)

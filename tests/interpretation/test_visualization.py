@@ -10,15 +10,16 @@ from torch import nn
 from zoo import picture, randomised, small_convolutional
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation import Channel, check_channels, is_blank, visualize
+from spade_cli.interpretation import VISUALIZERS, Channel, check_channels, is_blank, parse_channel
 from spade_cli.interpretation.channels import channel_axis, observe_layers
 from spade_cli.interpretation.contribution import contributions
-from spade_cli.interpretation.visualization.fourier import _lucent_on
-from spade_cli.interpretation.visualization.visualizer import channel_mean, find_not_finite
+from spade_cli.interpretation.visualization.lucent_loop import _lucent_on
+from spade_cli.interpretation.visualization.visualizer import find_not_finite
 from spade_cli.networks.modes_and_seeds import seed_generators
 
 SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2), Channel("0", 4)]
+by_each = pytest.mark.parametrize("visualize", VISUALIZERS.values(), ids=VISUALIZERS)
 
 
 class Tokens(nn.Module):
@@ -47,14 +48,15 @@ def response(network, pictures, target):
     with lucent as (_, _, transforms), seed_generators(0, cpu), seen_by as observe, torch.no_grad():
         for _ in range(20):
             seen = nn.functional.interpolate(transforms(pictures), size=(32, 32), mode="bilinear", align_corners=True)
-            total += channel_mean(observe(shown(seen))[target.layer], target.channel).item() / 20
+            total += target.read(observe(shown(seen))[target.layer]).mean().item() / 20
     return total
 
 
-def test_each_picture_climbs_its_own_channel():
+@by_each
+def test_each_picture_climbs_its_own_channel(visualize):
     network = small_convolutional()
-    start = visualize(network, TARGETS, **SETTINGS, steps=0)
-    found = visualize(network, TARGETS, **SETTINGS, steps=40)
+    start = visualize([network], TARGETS, **SETTINGS, steps=0)
+    found = visualize([network], TARGETS, **SETTINGS, steps=40)
     assert found.shape == (3, 3, 32, 32) and found.dtype == torch.float32
     assert found.min() >= 0 and found.max() <= 1
     for n, target in enumerate(TARGETS):
@@ -62,11 +64,12 @@ def test_each_picture_climbs_its_own_channel():
         assert is_blank(start[n]) and not is_blank(found[n])
 
 
-def test_no_picture_climbs_anothers_channel():
+@by_each
+def test_no_picture_climbs_anothers_channel(visualize):
     network = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     network[0].weight.data = torch.eye(3).view(3, 3, 1, 1)  # each channel is a colour's mean
     targets = [Channel("0", channel) for channel in range(3)]
-    found = visualize(network, targets, **SETTINGS, steps=40)
+    found = visualize([network], targets, **SETTINGS, steps=40)
     for target in targets:
         responses = [response(network, found[n : n + 1], target) for n in range(len(targets))]
         assert responses.index(max(responses)) == target.channel
@@ -74,9 +77,24 @@ def test_no_picture_climbs_anothers_channel():
 
 def test_responses_are_means_of_the_channel():
     maps, vector, tokens = torch.rand(1, 4, 5, 6), torch.rand(1, 4), torch.rand(1, 7, 4)
-    assert channel_mean(maps, 2) == pytest.approx(sum(maps[0, 2].flatten().tolist()) / 30)
-    assert channel_mean(vector, 2) == vector[0, 2]
-    assert channel_mean(tokens, 2) == pytest.approx(sum(tokens[0, :, 2].tolist()) / 7)
+    target = Channel(None, 2)
+    assert target.read(maps).mean() == pytest.approx(sum(maps[0, 2].flatten().tolist()) / 30)
+    assert target.read(vector).mean() == vector[0, 2]
+    assert target.read(tokens).mean() == pytest.approx(sum(tokens[0, :, 2].tolist()) / 7)
+
+
+def test_a_direction_is_a_sum_of_channels():
+    maps, target = torch.rand(1, 4, 5, 6), parse_channel("a.b:2+0.5*3-1+2*0")
+    assert target == Channel("a.b", 2, ((0.5, 3), (-1.0, 1), (2.0, 0)))
+    for row in range(5):
+        for column in range(6):
+            one, two, three, four = maps[0, :, row, column].tolist()
+            wanted = three + 0.5 * four - two + 2 * one
+            assert target.read(maps)[0, row, column].item() == pytest.approx(wanted, abs=1e-6)
+    assert str(target) == "a.b:2+0.5*3-1+2*0" and parse_channel(str(target)) == target
+    assert parse_channel("a:7") == Channel("a", 7)
+    for other in ("tabby", "7", "a:", ":7", "a:b", "a:7+", "a:7+0.5*", "a:-7", "a:7*2", "a:7 + 2"):
+        assert parse_channel(other) is None, other
 
 
 class LastChannels(nn.Module):
@@ -102,7 +120,7 @@ def test_channels_that_come_last(channels, layers):
     network(picture(32))
     for name in layers:
         wanted = sum(found[name][0, row, column, 2].item() for row in range(4) for column in range(4)) / 16
-        assert channel_mean(found[name], 2, network.get_submodule(name)).item() == pytest.approx(wanted, abs=1e-6)
+        assert Channel(name, 2).read(found[name], network.get_submodule(name)).mean().item() == pytest.approx(wanted)
         assert contributions(network, picture(32), 0, [name])[name].shape == (channels, 4, 4)
         with pytest.raises(UserError, match=f"channels 0 to {channels - 1}"):
             check_channels(network, picture(32), [Channel(name, channels)])
@@ -112,7 +130,8 @@ def test_channels_that_come_last(channels, layers):
     assert channel_axis((1, 5, 4, 4), type("Moved", (nn.Linear,), {"forward": None})(4, 4)) == 1
 
 
-def test_what_does_not_depend_on_the_picture_is_refused():
+@by_each
+def test_what_does_not_depend_on_the_picture_is_refused(visualize):
     network = randomised(LastChannels(6))
     line = "the output of layer 'position' does not depend on the picture, so no picture can excite it"
     with pytest.raises(UserError, match=line):
@@ -120,11 +139,12 @@ def test_what_does_not_depend_on_the_picture_is_refused():
     for trained in (True, False):
         network.requires_grad_(trained)
         with pytest.raises(SpadeError, match=r"^visualization of position:0: the output does not depend on the pic"):
-            visualize(network, [Channel(None, 0), Channel("position", 0)], **SETTINGS, steps=1)
+            visualize([network], [Channel(None, 0), Channel("position", 0)], **SETTINGS, steps=1)
         assert all(weight.requires_grad == trained for weight in network.parameters())
 
 
-def test_the_network_is_left_as_it_was():
+@by_each
+def test_the_network_is_left_as_it_was(visualize):
     network = small_convolutional()
     network.train()
     network[3].eval()
@@ -132,7 +152,7 @@ def test_the_network_is_left_as_it_was():
     before = copy.deepcopy(network.state_dict())
     state = torch.get_rng_state(), np.random.get_state()[1].tobytes()
     steps = []
-    visualize(network, TARGETS, **SETTINGS, steps=2, on_step=lambda step, of: steps.append((step, of)))
+    visualize([network], TARGETS, **SETTINGS, steps=2, on_step=lambda step, of: steps.append((step, of)))
     assert steps == [(1, 2), (2, 2)]
     assert network.training and not network[3].training and network[4].training
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -140,13 +160,14 @@ def test_the_network_is_left_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.equal(state[0], torch.get_rng_state()) and state[1] == np.random.get_state()[1].tobytes()
     with pytest.raises(ZeroDivisionError):
-        visualize(network, TARGETS, **SETTINGS, steps=2, on_step=lambda step, of: step / 0)
+        visualize([network], TARGETS, **SETTINGS, steps=2, on_step=lambda step, of: step / 0)
     assert hooks(network) == 0 and network.training and not network[3].training
 
 
-def test_the_same_seed_gives_the_same_bytes():
+@by_each
+def test_the_same_seed_gives_the_same_bytes(visualize):
     network = small_convolutional()
-    first, second, other = (visualize(network, TARGETS, **SETTINGS, steps=3, seed=seed) for seed in (4, 4, 5))
+    first, second, other = (visualize([network], TARGETS, **SETTINGS, steps=3, seed=seed) for seed in (4, 4, 5))
     assert first.numpy().tobytes() == second.numpy().tobytes() != other.numpy().tobytes()
 
 
@@ -156,7 +177,8 @@ def test_a_layer_is_read_before_what_changes_it_in_place():
         assert observe(picture(32))["0"].min() < 0
 
 
-def test_the_network_sees_its_own_size_and_normalisation():
+@by_each
+def test_the_network_sees_its_own_size_and_normalisation(visualize):
     seen = []
 
     class Watched(nn.Module):
@@ -164,8 +186,8 @@ def test_the_network_sees_its_own_size_and_normalisation():
             seen.append(x.detach())
             return x.mean((2, 3))
 
-    visualize(Watched(), [Channel(None, 0)], **SETTINGS, steps=4)
-    assert {tuple(x.shape) for x in seen} == {(1, 3, 32, 32)}
+    visualize([Watched()], [Channel(None, 0)], **SETTINGS, steps=4)
+    assert {tuple(x.shape[1:]) for x in seen} == {(3, 32, 32)}
     centre = torch.stack([x[0, :, 12:20, 12:20].mean((1, 2)) for x in seen[:1]])[0]  # mid-grey at the start
     assert torch.allclose(centre, shown(torch.full((1, 3, 1, 1), 0.5)).flatten(), atol=0.1)
 
@@ -181,15 +203,16 @@ def test_lucents_devices_are_put_back():
     assert (spatial.device, transform.device) == was
 
 
-def test_errors_of_the_network_are_not_swallowed():
+@by_each
+def test_errors_of_the_network_are_not_swallowed(visualize):
     fussy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        visualize(fussy, [Channel("0", 0)], **SETTINGS, steps=1)
+        visualize([fussy], [Channel("0", 0)], **SETTINGS, steps=1)
     assert hooks(fussy) == 0
     broken = small_convolutional()
     broken[0].weight.data.fill_(float("nan"))
     with pytest.raises(SpadeError, match=r"output:1 stopped being finite at step 1 of 2"):
-        visualize(broken, [Channel(None, 1)], **SETTINGS, steps=2)
+        visualize([broken], [Channel(None, 1)], **SETTINGS, steps=2)
 
 
 def test_blank_pictures():
@@ -207,6 +230,7 @@ def test_channels_are_checked():
         (Channel(None, 5), r"channel 5 of the network's output asked for; it has channels 0 to 4"),
         (Channel("encode", 6), r"channel 6 of layer 'encode' .* 0 to 5"),
         (Channel("encode", -1), r"channel -1 .* 0 to 5"),
+        (Channel("encode", 1, ((2.0, 6),)), r"channel 6 of layer 'encode' .* 0 to 5"),
         (Channel("patchs", 0), r"no layer 'patchs' among the network's 4 layers; did you mean patches\?.*spade layers"),
         (Channel("zzz", 0), r"no layer 'zzz' among the network's 4 layers; `spade layers`"),
         (Channel("unused", 0), r"layer 'unused' was not run"),
@@ -215,11 +239,12 @@ def test_channels_are_checked():
             check_channels(network, picture(32), [channel])
 
 
-def test_the_channel_that_stops_being_finite_is_named():
+@by_each
+def test_the_channel_that_stops_being_finite_is_named(visualize):
     network = small_convolutional()
     network[-1].weight.data[3] = float("nan")
     with pytest.raises(SpadeError, match=r"^visualization of output:3 stopped being finite at step 1 of 2$"):
-        visualize(network, [Channel(None, 1), Channel(None, 3), Channel("3", 2)], **SETTINGS, steps=2)
+        visualize([network], [Channel(None, 1), Channel(None, 3), Channel("3", 2)], **SETTINGS, steps=2)
 
 
 def test_which_pictures_stopped_being_finite():

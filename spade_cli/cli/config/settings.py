@@ -39,13 +39,13 @@ from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
 from spade_cli.interpretation import (
     METHODS,
+    VISUALIZERS,
     OwnMethod,
     SaliencyMethod,
     SmoothedMethod,
     check_window,
     own_method,
     own_objective,
-    visualize,
 )
 from spade_cli.pruning.schedule import auto, none
 from spade_cli.report.pictures import OWN, SCALES
@@ -241,15 +241,19 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Feature visualization with its settings bound; None where the interpreter has none."""
     visualization_targets(interpreter)
     find_cache(interpreter)
-    if not {"steps", "learning_rate"} <= set(interpreter):  # interpreter=saliency, whose command may set the steps
+    if "visualization" not in interpreter:  # interpreter=saliency, whose command may set the steps
         return None
-    objective = interpreter.get("objective")
-    return partial(
-        visualize,
-        objective=None if objective is None else own_objective(text("interpreter.objective", objective, "mine:climb")),
-        steps=whole("interpreter.steps", interpreter["steps"], 1),
-        learning_rate=number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
-    )
+    function = VISUALIZERS[one_of("interpreter.visualization", interpreter["visualization"], tuple(VISUALIZERS))]
+    steps, objective = interpreter.get("steps"), interpreter.get("objective")
+    settings = {
+        "objective": None if objective is None else own_objective(text("interpreter.objective", objective, "my:climb")),
+        "learning_rate": number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
+        "crops": whole("interpreter.crops", interpreter.get("crops"), 1),
+    }
+    if steps is not None:  # null: as many as the function says
+        settings["steps"] = whole("interpreter.steps", steps, 1)
+    taken = inspect.signature(function).parameters
+    return partial(function, **{name: value for name, value in settings.items() if name in taken})
 
 
 def visualization_targets(interpreter: Mapping[str, Any]) -> tuple[str | int, ...]:

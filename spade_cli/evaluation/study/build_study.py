@@ -144,9 +144,10 @@ def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
     network, channels = case.network(condition), [Channel(None, neuron)]
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
     cache, name = request.cache if not condition.layers else None, case.plan.classifier.name
-    shown = visualize_dense(cache, request.visualize, network, channels, name=name, **settings).values[0]
+    shown = visualize_dense(cache, request.visualize, [network], channels, name=name, **settings).values[0]
     if is_blank(shown):
-        raise SpadeError(f"the visualization is blank: {why_blank(network, channels[0], **settings)}")
+        why = why_blank(request.visualize, [network], channels[0], **settings)
+        raise SpadeError(f"the visualization is blank: {why}")
     return shown
 
 

@@ -43,7 +43,7 @@ def measures(answer: str) -> dict[str, float]:
 
 @dataclass
 class ConceptStudy:
-    """The probe, and how to visualize: (model, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
+    """The probe, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
 
     probe: Probe
     visualize: Callable[..., Tensor]
@@ -65,7 +65,8 @@ class ConceptStudy:
 
     def _why(self, network: nn.Module, target: int) -> str:
         own = self.classifier.preprocessing
-        return why_blank(network, Channel(None, target), size=own.size, mean=own.mean, std=own.std, seed=self.seed)
+        settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
+        return why_blank(self.visualize, [network], Channel(None, target), **settings)
 
     def _visualization(self, condition: Condition, network: nn.Module, target: int) -> Tensor:
         key = (condition.name, target)
@@ -75,7 +76,7 @@ class ConceptStudy:
         channels = [Channel(None, target)]
         cache, name = self.cache if not condition.layers else None, self.classifier.name
         settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
-        shown = visualize_dense(cache, self.visualize, network, channels, name=name, **settings).values[0]
+        shown = visualize_dense(cache, self.visualize, [network], channels, name=name, **settings).values[0]
         if not condition.layers:  # no trace: the network is the same for every image
             self._same_for_all[key] = shown
         return shown

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from spade_cli.cache import Cache
 from spade_cli.devices import device_of, name_processor
 from spade_cli.interpretation.channels import Channel, observe_layers
-from spade_cli.interpretation.visualization.fourier import visualize
+from spade_cli.interpretation.visualization import VISUALIZERS
 from spade_cli.networks.fingerprint import fingerprint
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.progress import log
 
-KIND = "spade visualizations 1"
+KIND = "spade visualizations 2"
 LIBRARIES = ("torch", "torch-lucent", "kornia", "numpy")
+GIVEN = ("networks", "targets", "size", "mean", "std", "seed", "on_step")  # of each call; the rest are settings
 
 
 class Pictures(NamedTuple):
@@ -33,20 +34,21 @@ class Pictures(NamedTuple):
 def visualize_dense(
     cache: Cache | None,
     function: Callable[..., Tensor],
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     targets: Sequence[Channel],
     *,
     name: str,
     on_step: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Pictures:
-    """What `function`, a `Visualizer`, makes of a network: from the cache, bit for bit, where it made the same before.
+    """What `function`, a `Visualizer`, makes of networks: from the cache, bit for bit, where it made the same before.
 
-    name: of the network, for people. settings: size, mean, std, seed. An objective of the user's own is never kept:
-    what its code does has no name. Raises what `function` raises; what goes wrong with the cache is logged.
+    name: of the network, for people. settings: size, mean, std, seed. Only what spade's own visualizers make is kept,
+    and nothing with an objective of the user's own: what its code does has no name. Raises what `function` raises; what
+    goes wrong with the cache is logged.
     """
-    make = partial(function, network, targets, **settings)
-    key = None if cache is None else _name_pictures(function, network, targets, settings)
+    make = partial(function, networks, targets, **settings)
+    key = None if cache is None else _name_pictures(function, networks, targets, settings)
     if cache is None or key is None:
         return Pictures(make(on_step=on_step).contiguous())  # as from the cache, also in memory
     shape = (len(targets), 3, settings["size"], settings["size"])
@@ -63,47 +65,52 @@ def visualize_dense(
 
 
 def _name_pictures(
-    function: Callable[..., Tensor], network: nn.Module, targets: Sequence[Channel], settings: dict[str, Any]
+    function: Callable[..., Tensor],
+    networks: Sequence[nn.Module],
+    targets: Sequence[Channel],
+    settings: dict[str, Any],
 ) -> str | None:
     """A name for pictures: of everything that their last bit depends on; None where that cannot be said."""
     bound = _bind_settings(function)
     if not bound or bound["objective"] is not None:
         return None
     try:
-        device = device_of(network)
+        named = [one for network in networks for one in (*network.named_parameters(), *network.named_buffers())]
         how = {
             **bound,
             **settings,
             "targets": [str(target) for target in targets],
-            "network": repr(network),
-            "weights": [name for name, _ in (*network.named_parameters(), *network.named_buffers())],
+            "networks": [repr(network) for network in networks],
+            "weights": [name for name, _ in named],
             "code": hashlib.sha256(b"".join(file.read_bytes() for file in _code())).hexdigest(),
             "versions": {name: metadata.version(name) for name in LIBRARIES},
-            "processor": name_processor(device),
+            "processor": name_processor(device_of(networks[0])),
             "threads": torch.get_num_threads(),
             "precision": torch.get_float32_matmul_precision(),
         }
         # A forward of the user's own can change while its modules and weights do not: what it answers has a say.
-        answer = _answer_noise(network, targets, settings)
-        return fingerprint(KIND, [*network.parameters(), *network.buffers(), *answer], how)
+        answers = [answer for network in networks for answer in _answer_noise(network, targets, settings)]
+        return fingerprint(KIND, [*(value for _, value in named), *answers], how)
     except Exception as error:  # whatever a network of the user's raises; `function` will raise it as well, or work
         log.warning("cache: the visualizations are not kept (%s: %s)", type(error).__name__, error)
         return None
 
 
 def _bind_settings(function: Callable[..., Tensor]) -> dict[str, Any]:
-    """The settings of `visualize` as bound, defaults filled in; empty for another function."""
+    """A visualizer's name and its settings, defaults filled in; empty for a function that is none of spade's own."""
     bound = function.keywords if isinstance(function, partial) else {}
-    if (function.func if isinstance(function, partial) else function) is not visualize:
+    plain = function.func if isinstance(function, partial) else function
+    if plain not in VISUALIZERS.values():
         return {}
-    defaults = inspect.signature(visualize).parameters
-    return {name: bound.get(name, defaults[name].default) for name in ("steps", "learning_rate", "objective")}
+    defaults = {name: one.default for name, one in inspect.signature(plain).parameters.items()}
+    own = {name: bound.get(name, default) for name, default in defaults.items() if name not in GIVEN}
+    return {"visualizer": plain.__name__, **own}
 
 
 def _code() -> list[Path]:
     """The files that say how a picture is made."""
     here = Path(__file__).parent
-    return [here / "fourier.py", here / "visualizer.py", here.parent / "channels.py"]
+    return [*sorted(here.glob("*.py")), here.parent / "channels.py"]
 
 
 def _answer_noise(network: nn.Module, targets: Sequence[Channel], settings: dict[str, Any]) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """What a visualization is, and what the loops of all of them ask a network: how much a picture excites its channel."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import torch
@@ -19,19 +19,22 @@ class Visualizer(Protocol):
 
     def __call__(
         self,
-        model: nn.Module,
+        networks: Sequence[nn.Module],
         targets: Sequence[Channel],
         /,
         *,
         size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        steps: int = ...,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """One picture for each target, (targets, 3, size, size) in [0, 1], of a model that takes normalised pictures.
+        """One picture for each target, (targets, 3, size, size) in [0, 1].
 
-        on_step: called with (step, steps) after each step.
+        A picture climbs the mean of its target's response over the networks: the dense network alone, or several traces
+        of one image. They take normalised pictures. steps: 0 returns the start. on_step: called with (step, steps)
+        after each step.
         """
         ...
 
@@ -44,7 +47,7 @@ def normalisation(mean: Sequence[float], std: Sequence[float], device: torch.dev
 
 @contextmanager
 def observe_responses(
-    model: nn.Module,
+    networks: Sequence[nn.Module],
     targets: Sequence[Channel],
     mean: Sequence[float],
     std: Sequence[float],
@@ -52,22 +55,40 @@ def observe_responses(
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function pictures (N, 3, size, size) in [0, 1] -> how much each excites its target, (N,).
 
-    The response is the mean of the target's channel, or what the objective says. The model is in eval mode meanwhile.
-    SpadeError where a response does not depend on the picture.
+    The response is the mean of the target's channel or direction, or what the objective says, and of that the mean over
+    the networks. They are in eval mode meanwhile. SpadeError where a response does not depend on the picture.
     """
-    normalise, modules = normalisation(mean, std, device_of(model)), dict(model.named_modules())
-
-    with observe_layers(model, [target.layer for target in targets]) as observe:
+    normalise = normalisation(mean, std, device_of(networks[0]))
+    with ExitStack() as stack:
+        ask = [stack.enter_context(_observe_network(network, targets, objective)) for network in networks]
 
         def respond(pictures: Tensor) -> Tensor:
-            outputs = observe(normalise(pictures))
+            seen = normalise(pictures)
+            return torch.stack([one(seen) for one in ask]).mean(0)
+
+        yield respond
+
+
+@contextmanager
+def _observe_network(
+    network: nn.Module, targets: Sequence[Channel], objective: Objective | None
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A function normalised pictures (N, 3, size, size) -> one network's responses (N,)."""
+    modules = dict(network.named_modules())
+
+    with observe_layers(network, [target.layer for target in targets]) as observe:
+
+        def respond(pictures: Tensor) -> Tensor:
+            outputs = observe(pictures.clone())  # a clone: the first layer may write into it
             responses = []
             for n, target in enumerate(targets):
                 rows = outputs[target.layer].shape[0] // len(pictures)  # several a picture: windows (N x windows, T, C)
                 output = outputs[target.layer][n * rows : (n + 1) * rows]
                 layer = modules.get(target.layer or "")
                 if objective is None:
-                    responses.append(channel_mean(output, target.channel, layer))
+                    responses.append(target.read(output, layer).mean())
+                elif target.others:
+                    raise SpadeError(f"visualization of {target}: an objective takes one channel, not a direction")
                 else:
                     responses.append(objective(output.movedim(channel_axis(output.shape, layer), 1), target.channel))
             for target, response in zip(targets, responses, strict=True):
@@ -78,11 +99,6 @@ def observe_responses(
         yield respond
 
 
-def channel_mean(output: Tensor, channel: int, layer: nn.Module | None = None) -> Tensor:
-    """Mean of one channel, a scalar: lucent's `channel` objective without its minus sign."""
-    return output.select(channel_axis(output.shape, layer), channel).mean()
-
-
 def find_not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
     """Which pictures' responses (N,) are not finite; where all are, which gradients (N, ...).
 
@@ -90,3 +106,10 @@ def find_not_finite(responses: Tensor, gradients: Tensor) -> list[int]:
     """
     pictures = (~torch.isfinite(responses)).nonzero().flatten().tolist()
     return pictures or (~torch.isfinite(gradients).flatten(1).all(1)).nonzero().flatten().tolist()
+
+
+def check_finite(targets: Sequence[Channel], responses: Tensor, gradients: Tensor, step: int, steps: int) -> None:
+    """SpadeError, with the targets' names, where responses (N,) or gradients (N, ...) are not finite any more."""
+    if lost := find_not_finite(responses, gradients):
+        asked = ", ".join(str(targets[n]) for n in lost)
+        raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")

@@ -1,4 +1,4 @@
-"""Pictures that a channel responds to most, by gradient ascent on the Fourier coefficients of noise.
+"""Lucent's visualization (`interpreter.visualization=lucent`): each step sees one view, moved and turned a little.
 
 Lucent's Fourier parameterisation, decorrelated colours, transforms and objective (Olah et al. 2017), in a loop of our
 own: lucent's own loop leaves hooks behind, swallows errors, and runs on the device it found at import.
@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spade_cli.devices import device_of
-from spade_cli.errors import SpadeError
 from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
-from spade_cli.interpretation.visualization.visualizer import Objective, find_not_finite, observe_responses
+from spade_cli.interpretation.visualization.visualizer import Objective, check_finite, observe_responses
 from spade_cli.networks.modes_and_seeds import seed_generators
 
 
-def visualize(
-    model: nn.Module,
+def visualize_with_lucent(
+    networks: Sequence[nn.Module],
     targets: Sequence[Channel],
     *,
     size: int,
@@ -36,17 +35,11 @@ def visualize(
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
 
-    Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W) or (N, H, W, C),
-    over tokens of (N, T, C), or the value itself of a vector (N, C). At each step the batch is moved, scaled and turned
-    a little, by lucent's standard transforms, brought back to `size`, normalised with `mean` and `std`, and shown to
-    the network.
-
-    objective: (activations (1, C, ...) of one picture, channel) -> scalar, climbed instead; see `OwnObjective`.
-    on_step: called with (step, steps) after each. The model is unchanged: mode, gradients and hooks are as before.
-    Errors: SpadeError where a value stops being finite; the network's own errors are not caught. A picture that stayed
-    grey, as over a dead channel, is returned: ask `is_blank`.
+    As `visualize`, but at each step the batch is moved, scaled and turned a little, by lucent's standard transforms,
+    brought back to `size`, normalised with `mean` and `std`, and shown to the networks as it is. A start that does not
+    excite a channel stays as it is.
     """
-    objective, device = None if objective is None else own_objective(objective), device_of(model)
+    objective, device = None if objective is None else own_objective(objective), device_of(networks[0])
     with torch.enable_grad(), seed_generators(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
         (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
         optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
@@ -54,15 +47,13 @@ def visualize(
         def pictures() -> Tensor:
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
 
-        with observe_responses(model, targets, mean, std, objective) as respond:
+        with observe_responses(networks, targets, mean, std, objective) as respond:
             for step in range(1, steps + 1):
                 views = F.interpolate(transforms(pictures()), size=(size, size), mode="bilinear", align_corners=True)
                 responses = respond(views)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
                 (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
-                if pictures_lost := find_not_finite(responses, spectrum.grad):
-                    asked = ", ".join(str(targets[n]) for n in pictures_lost)
-                    raise SpadeError(f"visualization of {asked} stopped being finite at step {step} of {steps}")
+                check_finite(targets, responses, spectrum.grad, step, steps)
                 optimizer.step()
                 if on_step is not None:
                     on_step(step, steps)

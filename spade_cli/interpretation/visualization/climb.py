@@ -1,0 +1,85 @@
+"""Gradient ascent on what pictures are made of: at each step the networks see the same random crops of each picture."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spade_cli.interpretation.channels import Channel
+from spade_cli.interpretation.visualization.leaky_relus import LeakyReLUs
+from spade_cli.interpretation.visualization.visualizer import check_finite
+
+SIDES = (0.3, 0.9)  # of a crop, as shares of the picture: smallest and largest
+CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre, as a share of the picture: what matters is in the middle
+NOISE = 0.05  # standard deviation in each pixel, in brightness: hides the fine patterns that only a network sees
+BRIGHTNESS = 0.025  # a crop is at most so much brighter or darker
+LEAST = 1e-12  # slope that Adam follows: those of a mean over many positions are near its usual 1e-8
+
+Crop = tuple[int, int, int]  # top, left, side in pixels
+See = Callable[[Tensor], Tensor]  # pictures (N, 3, size, size) -> what a step shows of them, (N x crops, 3, size, size)
+
+
+def climb_pictures(
+    parameters: Tensor,
+    find_slopes: Callable[[See], tuple[Tensor, Tensor]],
+    targets: Sequence[Channel],
+    *,
+    size: int,
+    steps: int,
+    learning_rate: float,
+    crops: int,
+    generator: torch.Generator,
+    on_step: Callable[[int, int], None] | None,
+) -> Tensor:
+    """Climb by Adam; returns which pictures ever had a slope, bool (N,).
+
+    parameters: of the pictures, (N, ...), changed in place. find_slopes: a step's crops -> the pictures' responses (N,)
+    and the slopes (N, ...) to climb. Where a picture's slopes are exactly zero, its step is the one that leaky ReLUs
+    make, until it excites its target. Errors: SpadeError where a value stops being finite.
+    """
+    optimizer = torch.optim.Adam([parameters], lr=learning_rate, eps=LEAST)
+    awake = torch.zeros(len(parameters), dtype=torch.bool)
+    for step in range(1, steps + 1):
+        see = draw_views(size, crops, generator)
+        responses, slopes = find_slopes(see)
+        check_finite(targets, responses, slopes, step, steps)
+        silent = ~slopes.flatten(1).any(1)
+        awake |= ~silent.cpu()
+        if silent.any():
+            with LeakyReLUs():
+                _, ways = find_slopes(see)
+            slopes = slopes + ways.nan_to_num() * silent.view(-1, *[1] * (slopes.dim() - 1))
+        parameters.grad = -slopes
+        optimizer.step()
+        if on_step is not None:
+            on_step(step, steps)
+    return awake
+
+
+def draw_crops(size: int, crops: int, generator: torch.Generator) -> list[Crop]:
+    """Squares of random size about random centres, moved inside the picture where they reach beyond it."""
+    low, high = SIDES
+    sides = size * (low + (high - low) * torch.rand(crops, generator=generator))
+    centres = size * (0.5 + CENTRE_SPREAD * torch.randn(crops, 2, generator=generator))
+    found = []
+    for side, centre in zip(sides.round().int().clamp(min=1).tolist(), centres.tolist(), strict=True):
+        top, left = (min(max(round(place - side / 2), 0), size - side) for place in centre)
+        found.append((top, left, side))
+    return found
+
+
+def draw_views(size: int, crops: int, generator: torch.Generator) -> See:
+    """One step's crops, enlarged to `size`, each with its noise; the same for every picture and every network."""
+    squares = draw_crops(size, crops, generator)
+    noise = NOISE * torch.randn(crops, 3, size, size, generator=generator)
+    noise += BRIGHTNESS * (2 * torch.rand(crops, 1, 1, 1, generator=generator) - 1)
+
+    def see(pictures: Tensor) -> Tensor:
+        views = [
+            F.interpolate(pictures[..., top : top + side, left : left + side], size=(size, size), mode="bilinear")
+            for top, left, side in squares
+        ]
+        return (torch.stack(views, 1) + noise.to(pictures.device)).flatten(0, 1)
+
+    return see
