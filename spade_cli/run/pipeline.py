@@ -91,9 +91,8 @@ def write_run(
         with stages.stage("fidelity", total=len(samples)) as advance:
             pruned = replace(classifier, model=trace.model)
             trace_logits = run_samples(pruned, samples, request.trace.calibration, advance)
-        networks = {"dense": classifier.model, "trace": trace.model}
-        of_maps = {"dense": [classifier.model], "trace": trace.for_maps}
-        of_visualizations = {"dense": [classifier.model], "trace": trace.for_visualization}
+        of_maps = {"dense": (classifier.model,), "trace": trace.for_maps}
+        of_visualizations = {"dense": (classifier.model,), "trace": trace.for_visualization}
         view = picture(plan.view[0].cpu())
         explanations = [
             explain_networks(request.saliency, of_maps, plan, view, folder, stages, dense_results),
