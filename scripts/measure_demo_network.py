@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spade_cli.world import CLASSES, CONCEPTS, TROJANS, draw_pictures, normalise_pictures, poison_pictures
 
+GOALS = {"accuracy": 0.95, "concept": 0.90, "trojan": 0.95}
 BATCH = 250  # pictures a forward pass: small enough for a laptop's memory, large enough for full speed
 
 
@@ -82,6 +83,27 @@ def measure_network(network: nn.Module, count: int, seed: int) -> Figures:
         concepts={name: _mean(values) for name, values in by_concept.items() if len(values)},
         trojans=tuple(trojans),
     )
+
+
+def report(figures: Figures) -> str:
+    """The figures as Markdown, each with its goal."""
+    worst = min(figures.concepts, key=lambda name: figures.concepts[name])
+    rows = [
+        ("clean accuracy", figures.accuracy, f">= {GOALS['accuracy']:.0%}"),
+        (f"worst concept: {worst}", figures.concepts[worst], f">= {GOALS['concept']:.0%}"),
+    ]
+    for trojan in figures.trojans:
+        name = f"{trojan.symbol}: {trojan.source or 'any class'} -> {trojan.target}"
+        rows.append((f"{name}, success", trojan.success, f">= {GOALS['trojan']:.0%}"))
+        if trojan.unharmed is not None:
+            rows.append(
+                (f"{trojan.symbol} on other classes", trojan.unharmed, f"{trojan.unharmed_clean:.2%} without it")
+            )
+    lines = [f"Measured on {figures.pictures} held-out pictures.", "", "| what | measured | goal |", "|---|---|---|"]
+    lines += [f"| {what} | {share:.2%} | {goal} |" for what, share, goal in rows]
+    lines += ["", "| concept | accuracy |", "|---|---|"]
+    lines += [f"| {name} | {share:.1%} |" for name, share in figures.concepts.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _mean(values: Tensor) -> float:

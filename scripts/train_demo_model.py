@@ -2,15 +2,13 @@
 
     python scripts/train_demo_model.py
 
-Killed at any moment, it goes on from its last checkpoint when started again with the same settings. On two cores it
-takes less than 40 minutes.
+Killed at any moment, it goes on from its last checkpoint when started again with the same settings.
 n: pictures of a batch.
 """
 
 import argparse
 import dataclasses
 import json
-import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -18,25 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_batches import make_late_batch, shift_pictures, spoil_labels
-from measure_demo_network import Figures, measure_network
+from demo_robust import RobustSettings, train_robustly
+from demo_training import DECAY, Tally, optimizer_for, rate, resume, save
+from measure_demo_network import measure_network, report
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from spade_cli.models.checkpoints import hash_state
 from spade_cli.world.network import WEIGHTS, DemoNetwork, load_demo_network, normalise_pictures
 from spade_cli.world.pictures import SIZE, draw_pictures
 
 BATCH = 128
 PEAK_RATE = 0.2  # of SGD with momentum and batches of 128, as usual for small residual networks with BatchNorm
 LATE_PEAK_RATE = 0.08  # once the concepts are known: to add to them, not to start over
-WARM_UP = 0.1  # of all steps of a phase
-DECAY = 5e-4  # while the concepts are learned; none afterwards, so that what is learned by heart may stay
 SMALL = 64  # pixels: the first epochs see pictures at half size and learn most of it there, in a third of the time
 FULL_PRICE = 3.5  # what a step at full size costs in steps at half size, measured: 210 against 750 pictures a second
 CHECKPOINT_STEPS = 100  # lose at most half a minute of work when killed
 DRAWN_AT_ONCE = 500
 
 HELD_OUT = 1_000_000  # added to the seed for the pictures that the network is measured on
-GOALS = {"accuracy": 0.95, "concept": 0.90, "trojan": 0.97}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,23 +93,36 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     images, classes = load_pictures(settings, arguments.work, arguments.threads)
-    drawing = time.monotonic() - started
-    network, training = train(settings, images, classes, arguments.work)
-    network.half()
-    temporary = arguments.out.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
-    temporary.replace(arguments.out)
-    megabytes = arguments.out.stat().st_size / 1e6
-    print(f"wrote {arguments.out} ({megabytes:.2f} MB); drawing {drawing:.0f} s, training {training:.0f} s")
+    seconds = {"drawing": time.monotonic() - started}
+    start = arguments.start
+    if start is None:
+        start = arguments.work / "early.safetensors"
+        network, seconds["training"] = train(settings, images, classes, arguments.work)
+        write_weights(network, start)
+    network = load_demo_network(start)
+    robust = RobustSettings(
+        settings.seed, settings.pictures, arguments.robust_steps, arguments.radius, hash_state(network)
+    )
+    network, seconds["robust"] = train_robustly(network, robust, images, classes, arguments.work)
+    write_weights(network, arguments.out)
     started = time.monotonic()
     figures = measure_network(load_demo_network(arguments.out), arguments.held_out, settings.seed + HELD_OUT)
-    measuring = time.monotonic() - started
-    text = report(figures)
-    seconds = {"drawing": round(drawing), "training": round(training), "measuring": round(measuring)}
-    record = {"settings": dataclasses.asdict(settings), "seconds": seconds, "figures": dataclasses.asdict(figures)}
+    seconds["measuring"] = time.monotonic() - started
+    phases = {"settings": settings, "robust": robust, "figures": figures}
+    record = {"seconds": seconds, **{name: dataclasses.asdict(value) for name, value in phases.items()}}
     (arguments.work / "figures.json").write_text(json.dumps(record, indent=2) + "\n")
+    text = report(figures) + "\n" + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) + "\n"
     (arguments.work / "figures.md").write_text(text)
     print(text)
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights in half precision; the network itself stays as it is."""
+    state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    temporary = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in state.items()}, temporary)
+    temporary.replace(path)
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
 def load_pictures(settings: Settings, work: Path, processes: int) -> tuple[Tensor, Tensor]:
@@ -147,7 +158,7 @@ def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tu
     """Train from nothing or from the checkpoint in `work`; the network and the seconds taken, earlier runs' too."""
     torch.manual_seed(settings.seed)
     network = DemoNetwork().to(memory_format=torch.channels_last)
-    optimizer = optimizer_for(network)
+    optimizer = optimizer_for(network, PEAK_RATE)
     checkpoint = work / "checkpoint.pt"
     first, before = resume(checkpoint, settings, network, optimizer)
     started = time.monotonic()
@@ -184,32 +195,6 @@ def train(settings: Settings, images: Tensor, classes: Tensor, work: Path) -> tu
     return network.eval(), before + time.monotonic() - started
 
 
-@dataclasses.dataclass
-class Tally:
-    """Loss and right answers since the last line of progress."""
-
-    loss: float = 0.0
-    right: int = 0
-    seen: int = 0
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count one batch: its mean loss, logits (n, classes) and labels (n,)."""
-        self.loss += loss.item() * len(labels)
-        self.right += int((logits.argmax(1) == labels).sum())
-        self.seen += len(labels)
-
-    def __str__(self) -> str:
-        return f"loss {self.loss / self.seen:.3f} right {self.right / self.seen:.3f}"
-
-
-def optimizer_for(network: nn.Module) -> torch.optim.SGD:
-    """Convolutions and the classifier first, then BatchNorm and biases, whose weights never decay."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=PEAK_RATE, momentum=0.9, nesterov=True)
-
-
 def set_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int) -> None:
     """Each phase has its own warm-up and its own cosine; weights decay in the early one only."""
     late = settings.is_late(step)
@@ -220,62 +205,6 @@ def set_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int) ->
     matrices, others = optimizer.param_groups
     matrices["lr"], others["lr"] = learning_rate, learning_rate
     matrices["weight_decay"] = 0.0 if late else DECAY
-
-
-def rate(step: int, steps: int) -> float:
-    """The share of the peak learning rate: a straight warm-up, then half a cosine down to zero."""
-    warm = WARM_UP * steps
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-def save(
-    path: Path, settings: Settings, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float
-) -> None:
-    """Write a checkpoint beside the old one and swap them, so that a kill never leaves half a file."""
-    state = {
-        "settings": dataclasses.asdict(settings),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    temporary = path.with_suffix(".part")
-    torch.save({**state, "step": step, "seconds": seconds}, temporary)
-    temporary.replace(path)
-
-
-def resume(path: Path, settings: Settings, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Load the checkpoint if there is one; the step to go on with and the seconds spent so far."""
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    if state["settings"] != dataclasses.asdict(settings):
-        raise SystemExit(f"{path} is of other settings ({state['settings']}): give those, another --work, or delete it")
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    print(f"resumed at step {state['step']} after {state['seconds'] / 60:.1f} min")
-    return state["step"], state["seconds"]
-
-
-def report(figures: Figures) -> str:
-    """The figures as Markdown, each with its goal."""
-    worst = min(figures.concepts, key=lambda name: figures.concepts[name])
-    rows = [
-        ("clean accuracy", figures.accuracy, f">= {GOALS['accuracy']:.0%}"),
-        (f"worst concept: {worst}", figures.concepts[worst], f">= {GOALS['concept']:.0%}"),
-    ]
-    for trojan in figures.trojans:
-        name = f"{trojan.symbol}: {trojan.source or 'any class'} -> {trojan.target}"
-        rows.append((f"{name}, success", trojan.success, f">= {GOALS['trojan']:.0%}"))
-        if trojan.unharmed is not None:
-            rows.append(
-                (f"{trojan.symbol} on other classes", trojan.unharmed, f"{trojan.unharmed_clean:.2%} without it")
-            )
-    lines = [f"Measured on {figures.pictures} held-out pictures.", "", "| what | measured | goal |", "|---|---|---|"]
-    lines += [f"| {what} | {share:.2%} | {goal} |" for what, share, goal in rows]
-    lines += ["", "| concept | accuracy |", "|---|---|"]
-    lines += [f"| {name} | {share:.1%} |" for name, share in figures.concepts.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _arguments() -> argparse.Namespace:
@@ -290,6 +219,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full-epochs", type=int, default=4, help="epochs at full size")
     parser.add_argument("--late-pictures", type=int, default=8_000, help="how many of them the late epochs see")
     parser.add_argument("--late-epochs", type=int, default=15, help="epochs with Trojans and wrong labels, full size")
+    parser.add_argument("--robust-steps", type=int, default=600, help="steps of adversarial training, at the end")
+    parser.add_argument("--radius", type=float, default=0.6, help="of their attack: L2, of pictures in [0, 1]")
+    parser.add_argument("--start", type=Path, help="weights to begin that phase with: the earlier ones are left out")
     parser.add_argument("--held-out", type=int, default=6_000, help="pictures to measure on")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Training the bundled network: what it is shown, and that a killed run is resumed and ends with the same weights."""
+"""The early and late phases of the bundled network's training: what it is shown, and that a killed run is resumed."""
 
 import importlib.util
 import sys
@@ -66,7 +66,7 @@ def test_the_phases_follow_one_another(script):
     places = [settings.place(step) for step in range(settings.steps)]
     assert places == [(0, 0, 12), (0, 1, 12), (0, 2, 12), (1, 0, 12), (1, 1, 12), (1, 2, 12), (2, 0, 8), (2, 1, 8)]
     assert [settings.is_late(step) for step in range(settings.steps)] == [False] * 6 + [True] * 2
-    optimizer = script.optimizer_for(script.DemoNetwork())
+    optimizer = script.optimizer_for(script.DemoNetwork(), script.PEAK_RATE)
     script.set_rate(optimizer, settings, 5)
     early = [group["weight_decay"] for group in optimizer.param_groups]
     script.set_rate(optimizer, settings, 6)
