@@ -1,4 +1,4 @@
-"""The robust phase of the bundled network's training: the attack by its definition, and that a killed run is resumed."""
+"""The robust phase of the bundled network's training: the attack by its definition; a killed run is resumed."""
 
 import demo_robust
 import pytest
