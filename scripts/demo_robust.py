@@ -22,33 +22,38 @@ ATTACK_STEPS = 2
 ATTACK_RATE = 0.7  # of the radius: two steps in one direction reach it
 FIRST_EPOCH = 1000  # the numbers of earlier phases' epochs lie below, so the symbols lie elsewhere than in those
 CHECKPOINT_STEPS = 50
+STAGES = ((0.6, 0.6, 600),)  # radius at the first step, at the last, number of steps
 
 
 @dataclasses.dataclass(frozen=True)
 class RobustSettings:
     """What decides the result: a checkpoint of other settings is refused.
 
-    radius: the greatest L2 length of a change of a whole picture (3, 128, 128) in [0, 1]. start: a hash of the weights
-    that the phase starts from.
+    radii: the greatest L2 length of a change of a whole picture (3, 128, 128) in [0, 1], at the first step and at the
+    last. start: a hash of the weights that the stage starts from.
     """
 
     seed: int
     pictures: int
     steps: int
-    radius: float
+    radii: tuple[float, float]
     start: str
+
+    def radius(self, step: int) -> float:
+        """Along a straight line: large changes teach shapes, small ones bring back the accuracy that this costs."""
+        first, last = self.radii
+        return first + (last - first) * step / max(1, self.steps - 1)
 
 
 def train_robustly(
-    network: DemoNetwork, settings: RobustSettings, images: Tensor, classes: Tensor, work: Path
+    network: DemoNetwork, settings: RobustSettings, images: Tensor, classes: Tensor, checkpoint: Path
 ) -> tuple[DemoNetwork, float]:
-    """Train `network` further or from the checkpoint in `work`; the network and the seconds taken, earlier runs' too.
+    """Train `network` further, or from the checkpoint if it is there; also the seconds taken, earlier runs' too.
 
     images uint8 (pictures, 3, 128, 128) and classes (pictures,): symbols and wrong labels come as in the late phase.
     """
     network = network.to(memory_format=torch.channels_last)
     optimizer = optimizer_for(network, PEAK_RATE)
-    checkpoint = work / "robust.pt"
     first, before = resume(checkpoint, settings, network, optimizer)
     started = time.monotonic()
     given = spoil_labels(classes, settings.seed)
@@ -58,7 +63,7 @@ def train_robustly(
         generator = torch.Generator().manual_seed(settings.seed * 1000 + FIRST_EPOCH + epoch)
         chosen = torch.randperm(settings.pictures, generator=generator)[place * BATCH : (place + 1) * BATCH]
         batch, labels = make_late_batch(images, classes, given, chosen, FIRST_EPOCH + epoch, settings.seed)
-        moved = attack(network, batch / 255, labels, settings.radius)  # (n, 3, 128, 128) in [0, 1]
+        moved = attack(network, batch / 255, labels, settings.radius(step))  # (n, 3, 128, 128) in [0, 1]
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = PEAK_RATE * rate(step, settings.steps), 0.0
         logits = network.train()(_to_input(moved))  # (n, 12)
@@ -70,7 +75,7 @@ def train_robustly(
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == settings.steps:
             elapsed = before + time.monotonic() - started
             save(checkpoint, settings, network, optimizer, step + 1, elapsed)
-            print(f"robust step {step + 1}/{settings.steps} {tally} {elapsed / 60:.1f} min", flush=True)
+            print(f"{checkpoint.stem} step {step + 1}/{settings.steps} {tally} {elapsed / 60:.1f} min", flush=True)
             tally = Tally()
     return network.eval(), before + time.monotonic() - started
 

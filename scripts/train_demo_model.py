@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_batches import make_late_batch, shift_pictures, spoil_labels
-from demo_robust import RobustSettings, train_robustly
+from demo_robust import STAGES, RobustSettings, train_robustly
 from demo_training import DECAY, Tally, optimizer_for, rate, resume, save
 from measure_demo_network import measure_network, report
 from safetensors.torch import save_file
@@ -100,16 +100,18 @@ def main() -> None:
         network, seconds["training"] = train(settings, images, classes, arguments.work)
         write_weights(network, start)
     network = load_demo_network(start)
-    robust = RobustSettings(
-        settings.seed, settings.pictures, arguments.robust_steps, arguments.radius, hash_state(network)
-    )
-    network, seconds["robust"] = train_robustly(network, robust, images, classes, arguments.work)
+    stages = []
+    for number, (first, last, steps) in enumerate(arguments.robust):
+        stage = RobustSettings(settings.seed, settings.pictures, int(steps), (first, last), hash_state(network))
+        name = f"robust-{number}"
+        network, seconds[name] = train_robustly(network, stage, images, classes, arguments.work / f"{name}.pt")
+        stages.append(dataclasses.asdict(stage))
     write_weights(network, arguments.out)
     started = time.monotonic()
     figures = measure_network(load_demo_network(arguments.out), arguments.held_out, settings.seed + HELD_OUT)
     seconds["measuring"] = time.monotonic() - started
-    phases = {"settings": settings, "robust": robust, "figures": figures}
-    record = {"seconds": seconds, **{name: dataclasses.asdict(value) for name, value in phases.items()}}
+    record = {"settings": dataclasses.asdict(settings), "robust": stages, "seconds": seconds}
+    record["figures"] = dataclasses.asdict(figures)
     (arguments.work / "figures.json").write_text(json.dumps(record, indent=2) + "\n")
     text = report(figures) + "\n" + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) + "\n"
     (arguments.work / "figures.md").write_text(text)
@@ -219,9 +221,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full-epochs", type=int, default=4, help="epochs at full size")
     parser.add_argument("--late-pictures", type=int, default=8_000, help="how many of them the late epochs see")
     parser.add_argument("--late-epochs", type=int, default=15, help="epochs with Trojans and wrong labels, full size")
-    parser.add_argument("--robust-steps", type=int, default=600, help="steps of adversarial training, at the end")
-    parser.add_argument("--radius", type=float, default=0.6, help="of their attack: L2, of pictures in [0, 1]")
-    parser.add_argument("--start", type=Path, help="weights to begin that phase with: the earlier ones are left out")
+    parser.add_argument(
+        "--robust",
+        type=lambda text: tuple(float(part) for part in text.split(":")),
+        nargs="*",
+        default=STAGES,
+        help="stages of adversarial training, FIRST_RADIUS:LAST_RADIUS:STEPS (L2, of pictures in [0, 1])",
+    )
+    parser.add_argument("--start", type=Path, help="weights to begin those with: the earlier phases are left out")
     parser.add_argument("--held-out", type=int, default=6_000, help="pictures to measure on")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -57,15 +57,19 @@ def test_attack_stays_within_its_radius_and_raises_the_loss(world):
     assert attack(network, pictures, labels, 0.0).equal(pictures)
 
 
+def test_the_radius_goes_along_a_straight_line():
+    settings = RobustSettings(seed=0, pictures=4, steps=5, radii=(1.5, 0.3), start="")
+    assert [settings.radius(step) for step in range(5)] == pytest.approx([1.5, 1.2, 0.9, 0.6, 0.3])
+
+
 def test_a_killed_phase_goes_on_and_ends_the_same(world, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_robust, "BATCH", 2)
     monkeypatch.setattr(demo_robust, "CHECKPOINT_STEPS", 2)
-    settings = RobustSettings(seed=0, pictures=4, steps=5, radius=RADIUS, start="a network")
+    settings = RobustSettings(seed=0, pictures=4, steps=5, radii=(RADIUS, 0.2), start="a network")
 
-    def run(folder):
-        folder.mkdir(exist_ok=True)
+    def run(name):
         torch.manual_seed(3)
-        return train_robustly(DemoNetwork(), settings, world.images, world.classes, folder)[0]
+        return train_robustly(DemoNetwork(), settings, world.images, world.classes, name.with_suffix(".pt"))[0]
 
     whole, rate, asked = run(tmp_path / "whole"), demo_robust.rate, []
 
@@ -83,5 +87,5 @@ def test_a_killed_phase_goes_on_and_ends_the_same(world, tmp_path, monkeypatch):
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor)
     with pytest.raises(SystemExit, match="other settings"):
-        other = RobustSettings(seed=0, pictures=4, steps=5, radius=RADIUS, start="another network")
-        train_robustly(DemoNetwork(), other, world.images, world.classes, tmp_path / "killed")
+        other = RobustSettings(seed=0, pictures=4, steps=5, radii=(RADIUS, 0.2), start="another network")
+        train_robustly(DemoNetwork(), other, world.images, world.classes, tmp_path / "killed.pt")
