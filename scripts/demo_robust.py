@@ -22,7 +22,7 @@ ATTACK_STEPS = 2
 ATTACK_RATE = 0.7  # of the radius: two steps in one direction reach it
 FIRST_EPOCH = 1000  # the numbers of earlier phases' epochs lie below, so the symbols lie elsewhere than in those
 CHECKPOINT_STEPS = 50
-STAGES = ((0.6, 0.6, 600),)  # radius at the first step, at the last, number of steps
+STAGES = ((0.6, 0.6, 600), (1.5, 0.3, 500))  # radius at the first step, at the last, number of steps
 
 
 @dataclasses.dataclass(frozen=True)
