@@ -55,7 +55,11 @@ class Case:
         return calibrate_image(dense, plan.layers, plan.calibrated_layers, samples, answer, settings)
 
     def network(self, condition: Condition) -> nn.Module:
-        """What a condition explains here. Raises SpadeError where it cannot be made."""
+        """The network that a condition measures here. Raises SpadeError where it cannot be made."""
+        return self.networks(condition)[0]
+
+    def networks(self, condition: Condition) -> tuple[nn.Module, ...]:
+        """The networks whose maps a condition averages, that which it measures first."""
         index: int | None = self.index
         if condition.of_other:
             index = partner(self.plan.data, self.index, alike=False)

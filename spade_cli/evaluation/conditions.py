@@ -1,4 +1,4 @@
-"""Conditions: what makes the network that is explained of one calibrated image, dense or pruned in some way."""
+"""Conditions: what makes the networks that are explained of one calibrated image, dense or pruned in some way."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,21 +23,22 @@ class TraceCondition:
 
 @dataclass(frozen=True)
 class Condition:
-    """A name, and a function from a calibrated image to the network to explain.
+    """A name, and a function from a calibrated image to the networks to explain.
 
+    make: the network that is measured comes first; maps are means over all, as in a run.
     layers: whose statistics `make` reads; none: it makes the same network for every image. of_other: it is given the
     calibration of another image, as a control.
     """
 
     name: str
-    make: Callable[[CalibratedImage], nn.Module]
+    make: Callable[[CalibratedImage], tuple[nn.Module, ...]]
     layers: tuple[str, ...] = ()
     of_other: bool = False
 
 
 def dense_condition() -> Condition:
     """The network as it is."""
-    return Condition(DENSE, lambda image: image.classifier.model)
+    return Condition(DENSE, lambda image: (image.classifier.model,))
 
 
 def trace_condition(name: str, asked: TraceCondition, layers: Sequence[Layer]) -> Condition:
@@ -46,4 +47,8 @@ def trace_condition(name: str, asked: TraceCondition, layers: Sequence[Layer]) -
         shares = asked.settings.settle_shares(layers)
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
-    return Condition(name, lambda image: make_trace(image, shares, asked.settings).model, shares.layers, asked.of_other)
+
+    def make(image: CalibratedImage) -> tuple[nn.Module, ...]:
+        return make_trace(image, shares, asked.settings).for_maps
+
+    return Condition(name, make, shares.layers, asked.of_other)

@@ -93,7 +93,7 @@ def fit_sparse_fc(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     with stages.stage("sparse_fc"):
         network: nn.Module = sparse_fc(plan.classifier, _fitting_pictures(plan), plan.request.seed)
     conditions = [
-        replace(condition, make=lambda calibration: network) if condition.name == SPARSE_FC else condition
+        replace(condition, make=lambda calibration: (network,)) if condition.name == SPARSE_FC else condition
         for condition in plan.conditions
     ]
     return replace(plan, conditions=tuple(conditions))

@@ -1,7 +1,7 @@
 """One image -> its record: every condition's network, every method's map of it, every measure of both."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,14 +50,14 @@ def measure_image(
     maps: dict[str, dict[str, Tensor]] = {}
     for condition in plan.conditions:
         try:
-            network = case.network(condition)
+            networks = case.networks(condition)
         except UserError:
             raise
         except SpadeError as error:
             record.fail(condition.name, "", error)
         else:
-            measure_network(case, condition, network, study, record)
-            maps[condition.name] = measure_maps(case, condition, network, record)
+            measure_network(case, condition, networks[0], study, record)
+            maps[condition.name] = measure_maps(case, condition, networks, record)
         on_condition(1)
     if "sanity" in plan.request.metrics:
         compare_with_random(case, maps, record)
@@ -101,21 +101,21 @@ def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, 
     for name, alike in (("overlap_same", True), ("overlap_other", False)):
         other = partner(case.plan.data, case.index, alike)
         if other is not None:
-            trace = condition.make(case.calibration(other))
+            trace = condition.make(case.calibration(other))[0]
             found[name] = kept_overlap(network, trace, condition.layers)
             found["overlap_chance"] = chance_overlap(network, trace, condition.layers)
     return found
 
 
-def measure_maps(case: Case, condition: Condition, network: nn.Module, record: Record) -> dict[str, Tensor]:
-    """Every method's map of a network, measured; returns the relevance (size, size) by method."""
+def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module], record: Record) -> dict[str, Tensor]:
+    """Every method's map, the mean over the networks, measured; returns the relevance (size, size) by method."""
     request = case.plan.request
     if not request.saliency or not set(OF_MAPS) & set(request.metrics):
         return {}
-    safe, found = explainable(network, case.x), {}
+    safe, found = [explainable(network, case.x) for network in networks], {}
     for method, explain in request.saliency.items():
         try:
-            raw = explain([safe], case.x, case.target).map  # (3, size, size)
+            raw = explain(safe, case.x, case.target).map  # (3, size, size)
         except UserError:
             raise
         except SpadeError as error:
@@ -172,13 +172,13 @@ def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: 
         calibration = case.calibrate(case.example, model)
         for condition in conditions:
             try:
-                safe = explainable(condition.make(calibration), case.x)
+                safe = [explainable(network, case.x) for network in condition.make(calibration)]
             except SpadeError as error:
                 record.fail(condition.name, metric, error)
                 continue
             for method, relevance in maps[condition.name].items():
                 try:
-                    raw = plan.request.saliency[method]([safe], case.x, case.target).map
+                    raw = plan.request.saliency[method](safe, case.x, case.target).map
                 except SpadeError as error:
                     record.fail(condition.name, f"{method}, {metric}", error)
                     continue

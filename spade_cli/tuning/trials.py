@@ -79,7 +79,7 @@ class Bench:
             record.fail("", "", error)
             return record
         record.target = case.target
-        measure_maps(case, plan.conditions[0], plan.classifier.model, record)
+        measure_maps(case, plan.conditions[0], [plan.classifier.model], record)
         return self._keep_tuned_measures(record)
 
     def trial(
@@ -134,7 +134,7 @@ class Bench:
                 same = bool(self.plan.evaluation.classifier.output.same_answer(case.logits, network(case.x)[0]))
             record.add(tuned.name, "", {SAME: float(same)})
             if same or not last:
-                measure_maps(case, tuned, network, record)
+                measure_maps(case, tuned, [network], record)
         except UserError:
             raise
         except SpadeError as error:

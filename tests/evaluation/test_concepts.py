@@ -80,7 +80,7 @@ def test_a_network_that_is_the_same_for_every_image_is_visualized_once(probe, tm
         return torch.rand(1, 3, settings["size"], settings["size"], generator=torch.Generator().manual_seed(len(seen)))
 
     study = ConceptStudy(probe[0], visualize, demo_classifier(), tmp_path / "shown", 0.1, 0)
-    trace = Condition("a trace", lambda calibration: calibration.model, layers=("fc",))
+    trace = Condition("a trace", lambda calibration: (calibration.model,), layers=("fc",))
     for condition in (dense_condition(), trace):
         for image in ("one", "two"):
             study.ask(condition, study.classifier.model, 0, CHART, image)

@@ -217,7 +217,7 @@ def test_browser_draws_each_map_on_its_own_scale_or_both_on_one(run, summary):
 
         assert max(differences(tops)) <= 12, "to a step of packing"
         legend = page.locator(".legend .high").nth(0)
-        assert legend.inner_text() == f"{tops['dense']:.3g} | {tops['trace']:.3g} and above"
+        assert legend.inner_text() == f"dense {tops['dense']:.3g}, trace {tops['trace']:.3g} and above"
         page.check("input[value=common]")
         assert max(differences(dict.fromkeys(tops, common))) <= 12
         assert legend.inner_text() == f"{common:.3g} and above"

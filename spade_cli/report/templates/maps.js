@@ -75,8 +75,9 @@ function legend(card) {
     image.data[4 * i + 3] = 255;
   }
   context.putImageData(image, 0, 0);
-  const tops = Object.keys(method.maps).map((network) => short(topOf(method, network)));
-  const top = [...new Set(tops)].join(" | ");  // dense | trace
+  const tops = Object.keys(method.maps).map((network) => [network, short(topOf(method, network))]);
+  const own = state.scale === "own" && tops.length > 1;
+  const top = own ? tops.map(([network, one]) => `${network} ${one}`).join(", ") : tops[0][1];
   card.querySelector(".low").textContent = sign ? "against" : state.what === "sign" ? "without sign: 0" : "0";
   card.querySelector(".high").textContent = sign ? `for: ${top}` : `${top} and above`;
 }
