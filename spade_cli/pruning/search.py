@@ -94,17 +94,21 @@ class Search:
 
         The deepest of each share are taken, at even steps from the sparsest share to the least sparse.
         """
-        faithful = [trial for trial in self.trials if trial.faithful]
-        best = max(faithful, key=_difference, default=None)
+        best, *others = self._deepest_trials() or [None]
         if best is None:
             return []
-        deepest: dict[float, Trial] = {}
-        for trial in sorted(faithful, key=lambda trial: len(trial.shares)):
-            deepest[list(trial.shares.values())[-1]] = trial  # of its last block: the head has a share of its own
-        others = [deepest[share] for share in sorted(deepest, reverse=True) if deepest[share] is not best]
+        others.sort(key=_last_share, reverse=True)
         count = min(most - 1, len(others))
         steps = [round(step * (len(others) - 1) / max(1, count - 1)) for step in range(count)]
         return [best, *(others[step] for step in steps)]
+
+    def _deepest_trials(self) -> list[Trial]:
+        """The deepest faithful trial of each share, and the chosen one for its share; those that differ most first."""
+        faithful = [trial for trial in self.trials if trial.faithful]
+        by_depth = sorted(faithful, key=lambda trial: len(trial.shares))
+        chosen = [max(faithful, key=_difference)] if faithful else []
+        found = {_last_share(trial): trial for trial in [*by_depth, *chosen]}
+        return sorted(found.values(), key=_difference, reverse=True)
 
     def copy_traces(self, trials: Sequence[Trial]) -> tuple[nn.Module, ...]:
         """The networks of these trials; the draft is as it was before."""
@@ -222,6 +226,13 @@ class HeadSearch(Search):
         """No search makes more trials."""
         return len(self.auto.head_shares) + super().most_trials
 
+    def spread(self, most: int) -> list[Trial]:
+        """Up to `most` faithful trials of different shares, those that differ most from the dense network first.
+
+        Shallow traces would bring back what the deep ones have shed.
+        """
+        return self._deepest_trials()[:most]
+
     def _shares(self, share: float, depth: int) -> dict[str, float]:
         return {**super()._shares(share, depth), self.head: self.head_share}
 
@@ -229,6 +240,10 @@ class HeadSearch(Search):
         super()._set({block: share for block, share in shares.items() if block != self.head})
         (layer,) = self.blocks[self.head]
         self.draft.set_row(layer, self.row, shares.get(self.head, 0.0))
+
+
+def _last_share(trial: Trial) -> float:
+    return list(trial.shares.values())[-1]  # of the block that was reached last: the head has a share of its own
 
 
 def _difference(trial: Trial) -> float:

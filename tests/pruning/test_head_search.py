@@ -111,6 +111,17 @@ def test_traces_are_spread_over_the_ladder_the_chosen_one_first():
     assert search.spread(3) == []
 
 
+def test_the_chosen_trace_stands_for_its_share_and_visualizations_take_those_that_differ_most():
+    def trial(share, depth, kl):
+        return Trial(dict.fromkeys("abcdef"[:depth], share), Fidelity(True, 1.0, 1.0, kl), True)
+
+    trials = [trial(0.99, 1, 0.9), trial(0.99, 2, 0.1), trial(0.98, 2, 0.3), trial(0.97, 3, 0.5)]
+    search, visual = object.__new__(Search), object.__new__(HeadSearch)
+    search.trials = visual.trials = trials
+    assert search.spread(3) == [trials[0], trials[2], trials[3]]
+    assert visual.spread(2) == [trials[0], trials[3]] and visual.spread(9) == [trials[0], trials[3], trials[2]]
+
+
 def test_a_copy_is_an_ordinary_trace_and_holds_only_what_was_pruned(image):  # noqa: F811
     model, layers, statistics, _ = image
     search = search_with(Search, image, least=0.99, ladder=(0.9, 0.85, 0.8, 0.7, 0.6, 0.5))
