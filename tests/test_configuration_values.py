@@ -73,7 +73,7 @@ ACCEPTED = {
     "interpreter.targets": ANY_TEXT | {"list", "letters", "zeros"}, "interpreter.steps": FROM_ONE | {"null"},
     "interpreter.crops": FROM_ONE,
     "interpreter.learning_rate": {"1", "3", "0.5", "1.5"}, "interpreter.cam_layer": ANY_TEXT | {"null"},
-    "interpreter.traces": {"1", "3"},
+    "interpreter.traces": {"1", "3"}, "interpreter.visualization_traces": {"1", "3"},
     "interpreter.objective": {"null"}, "interpreter.cache": ANY_PATH | {"null"}, "interpreter.cache_limit": POSITIVE,
     "interpreter.lime.samples": {"3", "95"}, "interpreter.*.samples": FROM_ONE, "interpreter.*.batch_size": FROM_ONE,
     "interpreter.*.steps": FROM_ONE, "interpreter.gradient_shap.stdev": {"0", "1", "3", "0.5", "1.5"},

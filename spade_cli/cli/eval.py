@@ -65,18 +65,22 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
     from spade_cli.cli.config.check_values import number, section, whole
     from spade_cli.cli.config.conditions import read_conditions
-    from spade_cli.cli.config.settings import MAX_SAMPLES, find_cache, visualization
+    from spade_cli.cli.config.settings import MAX_SAMPLES, find_cache, visualization, visualization_traces
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
 
     shared = shared_settings(config, line, "eval")
     pictures = config.get("count")
     conditions = read_conditions(config, line)
+    metrics = some_of("metrics", config.get("metrics"), FAMILIES)
+    several = visualization_traces(section(config, "interpreter"))
+    if "concepts" in metrics or config.get("study") is not None:
+        conditions = {name: one and one.with_visualizations(several) for name, one in conditions.items()}
     return EvaluationRequest(
         **shared,
         conditions=conditions,
         visualize=visualization(section(config, "interpreter")),
         cache=find_cache(section(config, "interpreter")),
-        metrics=some_of("metrics", config.get("metrics"), FAMILIES),
+        metrics=metrics,
         count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
         aggregation=some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.conditions import Condition
+from spade_cli.evaluation.conditions import Condition, Networks
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan
 from spade_cli.run.calibrate import SampleBatches
@@ -54,12 +54,8 @@ class Case:
         answer = read_answer(dense, example.image)
         return calibrate_image(dense, plan.layers, plan.calibrated_layers, samples, answer, settings)
 
-    def network(self, condition: Condition) -> nn.Module:
-        """The network that a condition measures here. Raises SpadeError where it cannot be made."""
-        return self.networks(condition)[0]
-
-    def networks(self, condition: Condition) -> tuple[nn.Module, ...]:
-        """The networks whose maps a condition averages, that which it measures first."""
+    def networks(self, condition: Condition) -> Networks:
+        """What a condition explains here. Raises SpadeError where it cannot be made."""
         index: int | None = self.index
         if condition.of_other:
             index = partner(self.plan.data, self.index, alike=False)

@@ -1,7 +1,7 @@
-"""Conditions: what makes the networks that are explained of one calibrated image, dense or pruned in some way."""
+"""Conditions: what makes the network that is explained of one calibrated image, dense or pruned in some way."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -20,25 +20,43 @@ class TraceCondition:
     settings: TraceSettings
     of_other: bool = False
 
+    def with_visualizations(self, traces: int) -> "TraceCondition":
+        """The same where visualizations are made, of so many traces with a pruned head."""
+        return replace(self, settings=replace(self.settings, visualization_traces=traces))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a condition explains: a network, and those whose maps are averaged and that visualizations excite."""
+
+    network: nn.Module
+    for_maps: tuple[nn.Module, ...]
+    for_visualization: tuple[nn.Module, ...]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "Networks":
+        """One network for everything."""
+        return cls(network, (network,), (network,))
+
 
 @dataclass(frozen=True)
 class Condition:
     """A name, and a function from a calibrated image to the networks to explain.
 
-    make: the network that is measured comes first; maps are means over all, as in a run.
-    layers: whose statistics `make` reads; none: it makes the same network for every image. of_other: it is given the
-    calibration of another image, as a control.
+    layers: whose weights it changes; none: it makes the same network for every image. head: layers whose statistics
+    `make` reads as well, for visualizations. of_other: it is given the calibration of another image, as a control.
     """
 
     name: str
-    make: Callable[[CalibratedImage], tuple[nn.Module, ...]]
+    make: Callable[[CalibratedImage], Networks]
     layers: tuple[str, ...] = ()
     of_other: bool = False
+    head: tuple[str, ...] = ()
 
 
 def dense_condition() -> Condition:
     """The network as it is."""
-    return Condition(DENSE, lambda image: (image.classifier.model,))
+    return Condition(DENSE, lambda image: Networks.of(image.classifier.model))
 
 
 def trace_condition(name: str, asked: TraceCondition, layers: Sequence[Layer]) -> Condition:
@@ -48,7 +66,9 @@ def trace_condition(name: str, asked: TraceCondition, layers: Sequence[Layer]) -
     except UserError as error:
         raise UserError(f"conditions: {name}: {error}") from None
 
-    def make(image: CalibratedImage) -> tuple[nn.Module, ...]:
-        return make_trace(image, shares, asked.settings).for_maps
+    def make(image: CalibratedImage) -> Networks:
+        trace = make_trace(image, shares, asked.settings)
+        return Networks(trace.model, trace.for_maps, trace.for_visualization)
 
-    return Condition(name, make, shares.layers, asked.of_other)
+    head = shares.head if asked.settings.visualization_traces else ()
+    return Condition(name, make, shares.layers, asked.of_other, head)

@@ -17,7 +17,7 @@ from spade_cli.devices import device_of, full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation import means_table
-from spade_cli.evaluation.conditions import SPARSE_FC
+from spade_cli.evaluation.conditions import SPARSE_FC, Networks
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.figures import write_figures
 from spade_cli.evaluation.measure_image import measure_image
@@ -93,7 +93,7 @@ def fit_sparse_fc(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     with stages.stage("sparse_fc"):
         network: nn.Module = sparse_fc(plan.classifier, _fitting_pictures(plan), plan.request.seed)
     conditions = [
-        replace(condition, make=lambda calibration: (network,)) if condition.name == SPARSE_FC else condition
+        replace(condition, make=lambda calibration: Networks.of(network)) if condition.name == SPARSE_FC else condition
         for condition in plan.conditions
     ]
     return replace(plan, conditions=tuple(conditions))

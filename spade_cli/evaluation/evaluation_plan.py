@@ -70,7 +70,7 @@ class EvaluationPlan:
     @property
     def calibrated_layers(self) -> list[str]:
         """Every layer that one of the conditions prunes, in the network's order: their statistics are shared."""
-        wanted = {name for condition in self.conditions for name in condition.layers}
+        wanted = {name for condition in self.conditions for name in (*condition.layers, *condition.head)}
         return [layer.name for layer in self.layers if layer.name in wanted]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case, run_held_out
-from spade_cli.evaluation.conditions import DENSE, Condition
+from spade_cli.evaluation.conditions import DENSE, Condition, Networks
 from spade_cli.evaluation.data import partner
 from spade_cli.evaluation.evaluation_plan import BEST, EvaluationPlan
 from spade_cli.evaluation.measures import localisation
@@ -56,8 +56,8 @@ def measure_image(
         except SpadeError as error:
             record.fail(condition.name, "", error)
         else:
-            measure_network(case, condition, networks[0], study, record)
-            maps[condition.name] = measure_maps(case, condition, networks, record)
+            measure_networks(case, condition, networks, study, record)
+            maps[condition.name] = measure_maps(case, condition, networks.for_maps, record)
         on_condition(1)
     if "sanity" in plan.request.metrics:
         compare_with_random(case, maps, record)
@@ -72,11 +72,11 @@ def _leave_out(record: Record, error: SpadeError, plan: EvaluationPlan, on_condi
 
 
 @torch.no_grad()
-def measure_network(
-    case: Case, condition: Condition, network: nn.Module, study: ConceptStudy | None, record: Record
+def measure_networks(
+    case: Case, condition: Condition, networks: Networks, study: ConceptStudy | None, record: Record
 ) -> None:
-    """Measures of a network as it is, without any map."""
-    wanted = case.plan.request.metrics
+    """Measures of networks as they are, without any map."""
+    wanted, network = case.plan.request.metrics, networks.network
     if "fidelity" in wanted:
         logits = network(case.x)[0].float().cpu()  # (classes,)
         held = run_held_out(network, case.held_out)
@@ -90,7 +90,9 @@ def measure_network(
     concept = case.example.concept
     if study is not None and concept is not None and not case.example.trojan:
         try:
-            record.add(condition.name, "", study.ask(condition, network, case.target, concept, record.image))
+            record.add(
+                condition.name, "", study.ask(condition, networks.for_visualization, case.target, concept, record.image)
+            )
         except SpadeError as error:
             record.fail(condition.name, "concepts", error)
 
@@ -101,14 +103,14 @@ def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, 
     for name, alike in (("overlap_same", True), ("overlap_other", False)):
         other = partner(case.plan.data, case.index, alike)
         if other is not None:
-            trace = condition.make(case.calibration(other))[0]
+            trace = condition.make(case.calibration(other)).network
             found[name] = kept_overlap(network, trace, condition.layers)
             found["overlap_chance"] = chance_overlap(network, trace, condition.layers)
     return found
 
 
 def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module], record: Record) -> dict[str, Tensor]:
-    """Every method's map, the mean over the networks, measured; returns the relevance (size, size) by method."""
+    """Every method's mean map of these networks, measured; returns the relevance (size, size) by method."""
     request = case.plan.request
     if not request.saliency or not set(OF_MAPS) & set(request.metrics):
         return {}
@@ -172,7 +174,7 @@ def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: 
         calibration = case.calibrate(case.example, model)
         for condition in conditions:
             try:
-                safe = [explainable(network, case.x) for network in condition.make(calibration)]
+                safe = [explainable(network, case.x) for network in condition.make(calibration).for_maps]
             except SpadeError as error:
                 record.fail(condition.name, metric, error)
                 continue

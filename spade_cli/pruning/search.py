@@ -94,13 +94,11 @@ class Search:
 
         The deepest of each share are taken, at even steps from the sparsest share to the least sparse.
         """
-        best, *others = self._deepest_trials() or [None]
-        if best is None:
-            return []
-        others.sort(key=_last_share, reverse=True)
+        trials = self._deepest_trials()
+        others = sorted(trials[1:], key=_last_share, reverse=True)
         count = min(most - 1, len(others))
         steps = [round(step * (len(others) - 1) / max(1, count - 1)) for step in range(count)]
-        return [best, *(others[step] for step in steps)]
+        return [*trials[:1], *(others[step] for step in steps)]
 
     def _deepest_trials(self) -> list[Trial]:
         """The deepest faithful trial of each share, and the chosen one for its share; those that differ most first."""

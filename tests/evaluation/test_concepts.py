@@ -6,7 +6,7 @@ from networks import DEVICE
 
 from spade_cli.cli import main
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.evaluation.conditions import Condition, dense_condition
+from spade_cli.evaluation.conditions import Condition, Networks, dense_condition
 from spade_cli.evaluation.study import probe as probes
 from spade_cli.evaluation.study.concepts import ConceptStudy, answer, measures
 from spade_cli.world import CONCEPTS, demo_classifier
@@ -80,10 +80,10 @@ def test_a_network_that_is_the_same_for_every_image_is_visualized_once(probe, tm
         return torch.rand(1, 3, settings["size"], settings["size"], generator=torch.Generator().manual_seed(len(seen)))
 
     study = ConceptStudy(probe[0], visualize, demo_classifier(), tmp_path / "shown", 0.1, 0)
-    trace = Condition("a trace", lambda calibration: (calibration.model,), layers=("fc",))
+    trace = Condition("a trace", lambda calibration: Networks.of(calibration.model), layers=("fc",))
     for condition in (dense_condition(), trace):
         for image in ("one", "two"):
-            study.ask(condition, study.classifier.model, 0, CHART, image)
+            study.ask(condition, [study.classifier.model], 0, CHART, image)
     assert len(seen) == 3
     names = {"one_dense.png", "two_dense.png", "one_a-trace.png", "two_a-trace.png"}
     assert {file.name for file in (tmp_path / "shown").iterdir()} == names
@@ -92,7 +92,7 @@ def test_a_network_that_is_the_same_for_every_image_is_visualized_once(probe, tm
 def test_a_blank_visualization_is_no_answer(probe, tmp_path):
     grey = ConceptStudy(probe[0], lambda *_, **__: torch.full((1, 3, 9, 9), 0.5), demo_classifier(), tmp_path, 0.1, 0)
     with pytest.raises(SpadeError, match="blank"):
-        grey.ask(dense_condition(), grey.classifier.model, 0, CHART, "one")
+        grey.ask(dense_condition(), [grey.classifier.model], 0, CHART, "one")
 
 
 def test_the_command(tmp_path, monkeypatch):

@@ -100,21 +100,21 @@ def test_one_calibration_gives_each_condition_the_network_that_its_own_would():
     shared = calibration([made.dense_condition(), wide, narrow])
     for condition in (wide, narrow):
         own = calibration([condition])
-        for name, value in condition.make(shared)[0].state_dict().items():
-            assert value.equal(condition.make(own)[0].state_dict()[name]), name
+        for name, value in condition.make(shared).network.state_dict().items():
+            assert value.equal(condition.make(own).network.state_dict()[name]), name
     model, samples = shared.classifier.model, SampleBatches(shared.samples, wrap(small(), size=32), 4)
     statistics = collect(model, samples, wide.layers, samples=8, rows_per_column=16, seed=0)
     expected = prune(model, layers, dict.fromkeys(wide.layers, 0.5), statistics, find_pruner("obs")).model
-    assert wide.make(shared)[0].head.weight.equal(expected.head.weight)
-    assert made.dense_condition().make(shared) == (model,)
+    assert wide.make(shared).network.head.weight.equal(expected.head.weight)
+    assert made.dense_condition().make(shared).network is model
 
 
 def test_making_a_trace_leaves_the_dense_network_alone():
     shared = calibration([wide := made.trace_condition("wide", asked_for(), find_layers(small()))])
     before = {name: value.clone() for name, value in shared.classifier.model.state_dict().items()}
-    assert (wide.make(shared)[0].head.weight == 0).sum() == 20
+    assert (wide.make(shared).network.head.weight == 0).sum() == 20
     assert all(value.equal(before[name]) for name, value in shared.classifier.model.state_dict().items())
-    assert torch.equal(wide.make(shared)[0].head.weight, wide.make(shared)[0].head.weight)
+    assert torch.equal(wide.make(shared).network.head.weight, wide.make(shared).network.head.weight)
 
 
 def test_auto_searches_with_the_calibration_that_all_conditions_share():
@@ -128,7 +128,7 @@ def test_auto_searches_with_the_calibration_that_all_conditions_share():
     image = as_image(photograph())
     expected = spade_cli.trace(classifier, image, samples=8, calibration=HOW)
     assert any(trial.faithful for trial in expected.trials)
-    found = auto.make(shared)[0].state_dict()
+    found = auto.make(shared).network.state_dict()
     assert all(value.equal(found[name]) for name, value in expected.model.state_dict().items())
 
 
@@ -137,7 +137,7 @@ def test_a_condition_of_auto_is_all_traces_that_the_search_hands_on():
     auto = made.trace_condition("auto", asked, find_layers(small()))
     shared = calibration([auto])
     expected = spade_cli.trace(shared.classifier, as_image(photograph()), samples=8, calibration=HOW, map_traces=3)
-    networks = auto.make(shared)
+    networks = auto.make(shared).for_maps
     assert len(networks) == len(expected.for_maps) > 1
     for network, other in zip(networks, expected.for_maps, strict=True):
         assert all(value.equal(network.state_dict()[name]) for name, value in other.state_dict().items())

@@ -69,7 +69,7 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
     visualize = visualization(interpreter)
     trace = trace_settings(config, line.choices, model.size)
     if visualize is not None:
-        trace = replace(trace, visualization_traces=trace.map_traces)
+        trace = replace(trace, visualization_traces=visualization_traces(interpreter))
     return RunRequest(
         image=Path(image) if is_url(image) else path("image", image, "PATH"),
         source=image if is_url(image) else "",
@@ -240,6 +240,7 @@ def _method(name: str, settings: Mapping[str, Any], seed: int) -> SaliencyMethod
 def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     """Feature visualization with its settings bound; None where the interpreter has none."""
     visualization_targets(interpreter)
+    visualization_traces(interpreter)
     find_cache(interpreter)
     if "visualization" not in interpreter:  # interpreter=saliency, whose command may set the steps
         return None
@@ -254,6 +255,11 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
         settings["steps"] = whole("interpreter.steps", steps, 1)
     taken = inspect.signature(function).parameters
     return partial(function, **{name: value for name, value in settings.items() if name in taken})
+
+
+def visualization_traces(interpreter: Mapping[str, Any]) -> int:
+    """How many traces a visualization excites together."""
+    return whole("interpreter.visualization_traces", interpreter.get("visualization_traces", 1), 1, MAX_TRACES)
 
 
 def visualization_targets(interpreter: Mapping[str, Any]) -> tuple[str | int, ...]:

@@ -138,15 +138,15 @@ def _make_tasks_of_case(
 
 
 def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
-    """The neuron's visualization on a condition's network: (3, size, size)."""
+    """The neuron's visualization on a condition's networks: (3, size, size)."""
     request, own = case.plan.request, case.plan.classifier.preprocessing
     assert request.visualize is not None
-    network, channels = case.network(condition), [Channel(None, neuron)]
+    networks, channels = case.networks(condition).for_visualization, [Channel(None, neuron)]
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
     cache, name = request.cache if not condition.layers else None, case.plan.classifier.name
-    shown = visualize_dense(cache, request.visualize, [network], channels, name=name, **settings).values[0]
+    shown = visualize_dense(cache, request.visualize, networks, channels, name=name, **settings).values[0]
     if is_blank(shown):
-        why = why_blank(request.visualize, [network], channels[0], **settings)
+        why = why_blank(request.visualize, networks, channels[0], **settings)
         raise SpadeError(f"the visualization is blank: {why}")
     return shown
 

@@ -4,7 +4,7 @@ For a picture with concept A of a class {A, B, ...} the class's neuron is visual
 trace. The trace should show A, what the neuron does in this picture; the dense network shows whatever it likes best.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,21 +54,23 @@ class ConceptStudy:
     cache: Cache | None = None
     _same_for_all: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
-    def ask(self, condition: Condition, network: nn.Module, target: int, concept: int, image: str) -> dict[str, float]:
+    def ask(
+        self, condition: Condition, networks: Sequence[nn.Module], target: int, concept: int, image: str
+    ) -> dict[str, float]:
         """Visualize a class neuron and read it. Raises SpadeError where the picture stays blank."""
-        shown = self._visualization(condition, network, target)  # (3, size, size)
+        shown = self._visualization(condition, networks, target)  # (3, size, size)
         self.folder.mkdir(parents=True, exist_ok=True)
         picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
         if is_blank(shown):
-            raise SpadeError(f"the visualization is blank: {self._why(network, target)}")
+            raise SpadeError(f"the visualization is blank: {self._why(networks, target)}")
         return measures(answer(self.probe.read(shown, self.seed), concept, self.margin))
 
-    def _why(self, network: nn.Module, target: int) -> str:
+    def _why(self, networks: Sequence[nn.Module], target: int) -> str:
         own = self.classifier.preprocessing
         settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
-        return why_blank(self.visualize, [network], Channel(None, target), **settings)
+        return why_blank(self.visualize, networks, Channel(None, target), **settings)
 
-    def _visualization(self, condition: Condition, network: nn.Module, target: int) -> Tensor:
+    def _visualization(self, condition: Condition, networks: Sequence[nn.Module], target: int) -> Tensor:
         key = (condition.name, target)
         if key in self._same_for_all:
             return self._same_for_all[key]
@@ -76,7 +78,7 @@ class ConceptStudy:
         channels = [Channel(None, target)]
         cache, name = self.cache if not condition.layers else None, self.classifier.name
         settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
-        shown = visualize_dense(cache, self.visualize, [network], channels, name=name, **settings).values[0]
+        shown = visualize_dense(cache, self.visualize, networks, channels, name=name, **settings).values[0]
         if not condition.layers:  # no trace: the network is the same for every image
             self._same_for_all[key] = shown
         return shown
