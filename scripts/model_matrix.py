@@ -27,7 +27,7 @@ from torch import nn
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
 from spade_cli.inspection.examine import examine
-from spade_cli.interpretation import METHODS, Channel, SmoothedMethod, explainable, visualize
+from spade_cli.interpretation import METHODS, PAPER_METHODS, Channel, SmoothedMethod, explainable, visualize
 from spade_cli.interpretation.channels import observe_layers
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, find_pruner
@@ -141,7 +141,7 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         layers,
         Shares(dict.fromkeys(chosen, SHARE)),
         [TraceSettings(pruner=find_pruner(name), pruner_name=name) for name in PRUNERS],
-        {name: SmoothedMethod(partial(method, **settings.get(name, {}))) for name, method in METHODS.items()},
+        {name: SmoothedMethod(partial(METHODS[name], **settings.get(name, {}))) for name in PAPER_METHODS},
         partial(visualize, steps=STEPS),
         find_channels([target], classifier, x) | find_excitable(classifier, x, chosen),
         on_finding=lambda finding: print(f"  {finding.what} {finding.verdict} {finding.seconds:.1f} s", flush=True),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS
-from spade_cli.interpretation import METHODS
+from spade_cli.interpretation import PAPER_METHODS
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -60,14 +60,21 @@ def write_page(
     """Write docs/models.md; missing: networks that were not examined, seven: those with figures of their own."""
     notes: list[str] = []
     rows = [row(network, pruners, notes) for network in examinations]
-    header = ("network", "size", "layers", "traces", *(name.replace("_", " ") for name in METHODS), "visualizations")
+    header = (
+        "network",
+        "size",
+        "layers",
+        "traces",
+        *(name.replace("_", " ") for name in PAPER_METHODS),
+        "visualizations",
+    )
     works = sum(finding["verdict"] == WORKS for network in examinations for finding in network["findings"])
     tried = sum(len(network["findings"]) for network in examinations)
     listed = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
     text = PAGE_TEXT.format(
         count=len(examinations),
         pruners=len(pruners),
-        methods=len(METHODS),
+        methods=len(PAPER_METHODS),
         tried=tried,
         works=works,
         matrix=table(header, rows),
@@ -93,7 +100,7 @@ def row(network: Mapping[str, Any], pruners: Sequence[str], notes: list[str]) ->
         str(network["size"]),
         f"{network['prunable']} / {network['reached']} / {network['layers']}{marks(network['left'], notes)}",
         join_cells(traces, notes),
-        *(cell(by_name[method], notes) for method in METHODS),
+        *(cell(by_name[method], notes) for method in PAPER_METHODS),
         join_cells(drawn, notes),
     )
 
@@ -114,7 +121,7 @@ def join_cells(findings: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
 def generalise_reason(why: str) -> str:
     """A reason without the method's name and the network's own figures, so that the same reason has one number."""
     text = why.split("; relevance sums")[0]
-    for method in METHODS:
+    for method in PAPER_METHODS:
         text = text.removeprefix(method).removeprefix(": ").strip()
     for word in text.split():
         bare = word.strip("(),:;%")

@@ -10,7 +10,7 @@ import pytest
 from spade_cli.cli import VERBS, main, terminal
 from spade_cli.cli.config.typed_words import quote, split_flags
 from spade_cli.errors import SpadeError, UserError
-from spade_cli.interpretation import METHODS
+from spade_cli.interpretation import METHODS, PAPER_METHODS
 from spade_cli.run import pipeline
 from spade_cli.run.request import RunRequest
 from spade_cli.version import __version__
@@ -45,7 +45,7 @@ def test_settings_are_bound(requests: list[RunRequest]) -> None:
     (request,) = requests
     assert request.trace.pruner.keywords == {"granularity": "weight"}
     assert request.trace.augmentation.keywords == {"std": 0.5}
-    assert list(request.saliency) == list(METHODS)
+    assert list(request.saliency) == list(PAPER_METHODS)
     assert request.saliency["occlusion"].keywords["window"] == 9
     assert request.saliency["lime"].keywords["seed"] == 7
     assert "seed" not in request.saliency["saliency"].keywords

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS
-from spade_cli.interpretation import METHODS
+from spade_cli.interpretation import PAPER_METHODS
 from spade_cli.models import ModelSource, load_model
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -41,7 +41,7 @@ def check(matrix, monkeypatch, library, name, size):
     classifier = load_model(ModelSource(name, weights="none", library=library, size=size))
     matrix.awaken(classifier)
     found = {one["what"]: one for one in matrix.examine_network(classifier)["findings"]}
-    assert {f"trace by {pruner}" for pruner in matrix.PRUNERS} | set(METHODS) < set(found)
+    assert {f"trace by {pruner}" for pruner in matrix.PRUNERS} | set(PAPER_METHODS) < set(found)
     assert len([what for what in found if what.startswith("visualization")]) == 2
     for what, one in found.items():
         assert all(map(math.isfinite, one["checks"].values())), (what, one)

@@ -7,12 +7,15 @@ from spade_cli.interpretation.rewrite.explainable import Explainable, explainabl
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
 from spade_cli.interpretation.saliency import (
     METHODS,
+    PAPER_METHODS,
     SIGNED,
     SmoothedMethod,
     deeplift,
+    gradcam,
     gradient_shap,
     guided_backprop,
     guided_gradcam,
+    hirescam,
     input_x_gradient,
     integrated_gradients,
     lime,

@@ -11,7 +11,7 @@ from zoo import FOUND_AT, Spellings, Untraceable, picture, randomised, small_con
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
-from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
+from spade_cli.interpretation import METHODS, PAPER_METHODS, CannotExplain, Explainable, explainable
 from spade_cli.interpretation.explanation import (
     attribution_pass,
     compare_sums,
@@ -117,22 +117,6 @@ def test_guided_backprop():
     assert found.warnings == ()
 
 
-def test_guided_gradcam_is_guided_backprop_times_gradcam(small):
-    image = picture(24)
-    kept = []
-    handle = small.model.get_submodule(small.feature_map).register_forward_hook(lambda *args: kept.append(args[2]))
-    logit = small.model(image.clone().requires_grad_())[0, FOUND_AT]
-    handle.remove()
-    slope = torch.autograd.grad(logit, kept[0])[0]  # (1, C, h, w)
-    cam = (slope.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu()
-    cam = nn.functional.interpolate(cam, size=(24, 24), mode="nearest")[0]  # (1, 24, 24)
-    guided = interpretation.guided_backprop(small, image, FOUND_AT).map
-    assert close(interpretation.guided_gradcam(small, image, FOUND_AT).map, guided * cam.detach())
-    vector = explainable(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU()), picture(8))
-    with pytest.raises(CannotExplain, match="spatial feature map"):
-        interpretation.guided_gradcam(vector, picture(8), FOUND_AT)
-
-
 def test_lime_finds_the_segments_that_matter():
     """A linear network: a segment's effect is the sum of weight times pixel, and ridge shrinks it a little."""
     half = torch.full((1, 3, 32, 32), 5.0)
@@ -193,7 +177,7 @@ def test_every_method(method, small):
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_untraceable_networks_are_explained_or_refused(method):
     network = explainable(Untraceable(), picture(24))
-    if method.__name__ in ("deeplift", "lrp", "guided_backprop", "guided_gradcam"):
+    if method.__name__ in ("deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam"):
         with pytest.raises(CannotExplain, match=r"torch\.fx cannot trace"):
             method(network, picture(24), FOUND_AT)
     else:
@@ -221,7 +205,7 @@ def test_no_hook_stays_after_an_exception(small):
 
 
 def test_methods_are_named_after_their_functions():
-    assert len(METHODS) == 10
+    assert tuple(METHODS) == (*PAPER_METHODS, "gradcam", "hirescam") and len(PAPER_METHODS) == 10
     assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
 
 
@@ -257,14 +241,6 @@ def test_lime_fits_outputs_of_a_device_without_float64():
 def test_settings_that_make_no_sense(small, name, settings, line):
     with pytest.raises(UserError, match=line):
         METHODS[name](small, picture(24), FOUND_AT, **settings)
-
-
-def test_guided_gradcam_enlarges_as_asked(small):
-    nearest, bilinear = (
-        interpretation.guided_gradcam(small, picture(24), FOUND_AT, interpolation=how).map
-        for how in ("nearest", "bilinear")
-    )
-    assert not torch.equal(nearest, bilinear)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

@@ -19,7 +19,9 @@ QUICK = {
     "gradient_shap": {"samples": 8},
     "integrated_gradients": {"steps": 32},
 }
-IN_ONE_PASS = ("saliency", "input_x_gradient", "deeplift", "lrp", "guided_backprop", "guided_gradcam")
+IN_ONE_PASS = (
+    *("saliency", "input_x_gradient", "deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam"),
+)
 NOISE = 0.2
 
 

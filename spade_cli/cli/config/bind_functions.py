@@ -80,6 +80,7 @@ def _stride_in_window(prefix: str, settings: Mapping[str, Any]) -> None:
         )
 
 
+ENLARGED = choice("nearest", "bilinear")
 # By function, as `_target_` names it, and setting. Functions of the user's own have no limits here: they are tried.
 LIMITS: Mapping[str, Mapping[str, Check]] = {
     "spade_cli.images.augment.paper": {
@@ -119,7 +120,9 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
     },
     "lime": {"samples": count(2)},  # a linear model needs two
     "gradient_shap": {"stdev": between(0, MAX_STDEV)},
-    "guided_gradcam": {"interpolation": choice("nearest", "bilinear")},
+    "guided_gradcam": {"interpolation": ENLARGED},
+    "gradcam": {"interpolation": ENLARGED},
+    "hirescam": {"interpolation": ENLARGED},
 }
 
 

@@ -39,6 +39,7 @@ from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
 from spade_cli.interpretation import (
     METHODS,
+    PAPER_METHODS,
     VISUALIZERS,
     OwnMethod,
     SaliencyMethod,
@@ -177,7 +178,7 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     map_scale(interpreter)  # a mistake, also where nothing is drawn
     asked = interpreter["methods"]
     if asked == "all":
-        asked = list(METHODS)
+        asked = list(PAPER_METHODS)
     if isinstance(asked, str):
         asked = [asked]
     if not isinstance(asked, list) or not asked:
@@ -196,7 +197,8 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
     sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
-        sections["guided_gradcam"]["layer"] = text("interpreter.cam_layer", layer, "layer4")
+        for name in ("guided_gradcam", "gradcam", "hirescam"):
+            sections[name]["layer"] = text("interpreter.cam_layer", layer, "layer4")
     settled: dict[str, SaliencyMethod] = {name: _method(name, sections[name], seed) for name in METHODS}
     settled |= {method.name: method for method in own.values()}
     smoothing = interpreter.get("smoothing") or {}

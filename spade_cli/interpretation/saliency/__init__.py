@@ -1,11 +1,11 @@
 """Saliency methods: functions (network, image, target, *, settings) -> Explanation; their registry; their mean."""
 
 from spade_cli.interpretation.explanation import SaliencyMethod
+from spade_cli.interpretation.saliency.class_activation import gradcam, guided_gradcam, hirescam
 from spade_cli.interpretation.saliency.deeplift import deeplift
 from spade_cli.interpretation.saliency.gradients import (
     gradient_shap,
     guided_backprop,
-    guided_gradcam,
     input_x_gradient,
     integrated_gradients,
     saliency,
@@ -14,7 +14,7 @@ from spade_cli.interpretation.saliency.lrp import lrp
 from spade_cli.interpretation.saliency.perturbation import lime, occlusion
 from spade_cli.interpretation.saliency.smoothing import SIGNED, SmoothedMethod
 
-# In the order of the paper's tables; a method has its function's name.
+# Those of the paper in the order of its tables, then others; a method has its function's name.
 METHODS: dict[str, SaliencyMethod] = {
     method.__name__: method
     for method in (
@@ -28,5 +28,8 @@ METHODS: dict[str, SaliencyMethod] = {
         occlusion,
         integrated_gradients,
         gradient_shap,
+        gradcam,
+        hirescam,
     )
 }
+PAPER_METHODS = tuple(METHODS)[:10]

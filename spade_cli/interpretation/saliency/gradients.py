@@ -1,14 +1,11 @@
-"""Saliency by gradients: saliency, input x gradient, guided ones, integrated gradients, gradient SHAP."""
-
-import copy
+"""Saliency by gradients: saliency, input x gradient, guided backpropagation, integrated gradients, gradient SHAP."""
 
 import torch
 from captum import attr
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explanation import (
-    CannotExplain,
     Explanation,
     attribution_pass,
     check_counts,
@@ -20,12 +17,8 @@ from spade_cli.interpretation.explanation import (
     prepare_images,
     require_rewrite,
 )
-from spade_cli.interpretation.rewrite.explainable import Explainable, free_sources
-from spade_cli.interpretation.rewrite.feature_maps import mark_layer
+from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.networks.modes_and_seeds import seed_generators
-
-# They enlarge a map without overshooting: bicubic interpolation makes negative values of positive ones.
-INTERPOLATIONS = ("nearest", "bilinear")
 
 
 @for_one_image
@@ -53,41 +46,7 @@ def guided_backprop(network: Explainable, images: Tensor, target: int) -> list[E
     images = prepare_images(network, images, target)
     with attribution_pass(network.model):
         gradients = attr.GuidedBackprop(network.model).attribute(images, target=target)  # (n, 3, H, W)
-    return make_explanations("guided_backprop", gradients, notes=_warn_without_relu(network, "guided_backprop"))
-
-
-@for_one_image
-def guided_gradcam(
-    network: Explainable, images: Tensor, target: int, *, interpolation: str = "nearest", layer: str | None = None
-) -> list[Explanation]:
-    """Guided backpropagation times Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.2).
-
-    interpolation: how Grad-CAM is enlarged to the image; SPADE's paper used captum's default, "nearest".
-    layer: the layer whose output is the feature map, by its dotted name in the user's network; None: the last one that
-    `feature_maps.py` finds.
-    Errors: UserError for an unknown interpolation, and for a layer without positions; CannotExplain where the network
-    has no feature map of more than one position.
-    """
-    if interpolation not in INTERPOLATIONS:
-        known = " or ".join(INTERPOLATIONS)
-        raise UserError(f"guided_gradcam.interpolation={interpolation} is unknown; give {known}")
-    require_rewrite(network)
-    model, name = network.model, network.feature_map
-    if layer is not None:
-        assert isinstance(model, fx.GraphModule)
-        with free_sources():
-            model = copy.deepcopy(model)
-            name = mark_layer(model, layer)
-    if name is None:
-        raise CannotExplain(
-            "guided_gradcam needs a spatial feature map before the classifier, and this network has none"
-        )
-    images = prepare_images(network, images, target)
-    with attribution_pass(model):
-        products = attr.GuidedGradCam(model, model.get_submodule(name)).attribute(
-            images, target=target, interpolate_mode=interpolation
-        )  # (n, 3, H, W)
-    return make_explanations("guided_gradcam", products, notes=_warn_without_relu(network, "guided_gradcam"))
+    return make_explanations("guided_backprop", gradients, notes=warn_without_relu(network, "guided_backprop"))
 
 
 def integrated_gradients(
@@ -142,7 +101,7 @@ def gradient_shap(
     return make_explanation("gradient_shap", total / samples)
 
 
-def _warn_without_relu(network: Explainable, method: str) -> tuple[str, ...]:
+def warn_without_relu(network: Explainable, method: str) -> tuple[str, ...]:
     """A warning where the network has no ReLU: guided backpropagation changes nothing but ReLUs."""
     if any(isinstance(module, nn.ReLU) for module in network.model.modules()):
         return ()
