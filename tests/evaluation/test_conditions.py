@@ -1,5 +1,7 @@
 """Conditions: from words to settings, from settings to networks; one calibration serves them all."""
 
+from functools import partial
+
 import pytest
 import torch
 from networks import photograph, small
@@ -133,10 +135,12 @@ def test_auto_searches_with_the_calibration_that_all_conditions_share():
 
 
 def test_a_condition_of_auto_is_all_traces_that_the_search_hands_on():
-    asked = asked_for(level=None, schedule=schedule.auto, pruner=find_pruner("forward"), map_traces=3)
+    strict = partial(schedule.auto, fidelity=0.99, ladder=(0.99, 0.97, 0.95, 0.9))
+    asked = asked_for(level=None, schedule=strict, pruner=find_pruner("forward"), map_traces=3)
     auto = made.trace_condition("auto", asked, find_layers(small()))
     shared = calibration([auto])
-    expected = spade_cli.trace(shared.classifier, as_image(photograph()), samples=8, calibration=HOW, map_traces=3)
+    settings = {"samples": 8, "calibration": HOW, "map_traces": 3, "schedule": strict}
+    expected = spade_cli.trace(shared.classifier, as_image(photograph()), **settings)
     networks = auto.make(shared).for_maps
     assert len(networks) == len(expected.for_maps) > 1
     for network, other in zip(networks, expected.for_maps, strict=True):
