@@ -24,8 +24,9 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    classifier = load_model(asked.network, weights=asked.weights)
-    own, seconds = classifier.preprocessing, {name: [] for name in ("lucent", "spectrum")}
+    classifier = load_model(asked.network, **({"weights": asked.weights} if asked.weights else {}))
+    own = classifier.preprocessing
+    seconds: dict[str, list[float]] = {name: [] for name in ("lucent", "spectrum")}
     for turn in range(asked.rounds):
         for name, found in seconds.items():
             started = time.perf_counter()

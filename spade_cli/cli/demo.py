@@ -18,7 +18,7 @@ SHARPER = 1.1  # times the dense maps' mean share on the symbol: less is no gain
 SETTINGS = {
     "model": "demo",
     "pruner": "forward",
-    "interpreter.steps": "256",  # half the usual steps: the network is small
+    "interpreter.steps": "64",  # half the usual steps: the network is small
 }
 
 

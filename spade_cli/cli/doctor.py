@@ -78,7 +78,7 @@ def _examine(
     from spade_cli.devices import device_of
     from spade_cli.errors import UserError
     from spade_cli.inspection.examine import examine
-    from spade_cli.interpretation import check_cam_layer
+    from spade_cli.interpretation import bind_image, check_cam_layer
     from spade_cli.pruning import find_layers
     from spade_cli.run.make_trace import check_finite
 
@@ -89,6 +89,8 @@ def _examine(
     shares = settings.settle_shares(layers)
     if shares.is_searched:
         raise UserError("schedule=auto needs an image that means something; give spade doctor schedule=late")
+    if visualize is not None:
+        visualize = bind_image(visualize, own.view(image))
     channels = _channels(targets, classifier, x, layers) if visualize else {}
     check_finite(classifier.model(x)[0].detach().cpu(), classifier)
     console, samples = terminal.console(views), settings.draw_samples(image, own)

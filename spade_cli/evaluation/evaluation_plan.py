@@ -14,6 +14,7 @@ from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.measures.insertion import KINDS
 from spade_cli.evaluation.sparse_fc import check_last_layer
+from spade_cli.interpretation import takes_image
 from spade_cli.models import Classifier, ModelSource
 from spade_cli.pruning import Layer, find_layers
 from spade_cli.run.request import check_methods, load_on_device, try_pruner
@@ -21,6 +22,7 @@ from spade_cli.run.trace_settings import TraceSettings
 from spade_cli.world import CLASSES
 
 FAMILIES = ("localisation", "insertion", "fidelity", "sanity", "concepts")
+FROM_NOISE = "give interpreter.visualization=spectrum or lucent"
 FIXED, BEST = "fixed", "best"  # aggregations of a map: the table's, or the paper's better of two
 
 
@@ -109,6 +111,8 @@ def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
         raise UserError(f"metrics: {of_maps[0]} is measured on saliency maps; give interpreter=all or saliency")
     if "concepts" in request.metrics and request.visualize is None:
         raise UserError("metrics: concepts are read from feature visualizations; give interpreter=all or visualization")
+    if request.visualize is not None and takes_image(request.visualize) and "concepts" in request.metrics:
+        raise UserError(f"metrics: concepts are read from visualizations of noise; {FROM_NOISE}")
     if request.data == "world":
         if classifier.classes != len(CLASSES):
             raise UserError(

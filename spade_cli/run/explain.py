@@ -13,7 +13,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
-from spade_cli.interpretation import Explainable, Explanation, explainable, is_blank, visualize_dense, why_blank
+from spade_cli.interpretation import (
+    Explainable,
+    Explanation,
+    bind_image,
+    explainable,
+    is_blank,
+    visualize_dense,
+    why_blank,
+)
 from spade_cli.interpretation.visualization.dense import Pictures
 from spade_cli.progress import Stages, count_percents
 from spade_cli.report.explanations import write_saliency, write_visualization
@@ -112,7 +120,7 @@ def visualize_channels(
     result = Explanations()
     if function is None or not plan.channels:
         return result
-    own = plan.classifier.preprocessing
+    own, function = plan.classifier.preprocessing, bind_image(function, plan.view)
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": plan.request.seed}
     reasons: list[Note] = []
     blank: list[Note] = []

@@ -248,10 +248,11 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
         return None
     function = VISUALIZERS[one_of("interpreter.visualization", interpreter["visualization"], tuple(VISUALIZERS))]
     steps, objective = interpreter.get("steps"), interpreter.get("objective")
-    settings = {
+    settings: dict[str, Any] = {
         "objective": None if objective is None else own_objective(text("interpreter.objective", objective, "my:climb")),
         "learning_rate": number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
         "crops": whole("interpreter.crops", interpreter.get("crops"), 1),
+        "reach": number("interpreter.reach", interpreter.get("reach"), 0, 1, above=True),
     }
     if steps is not None:  # null: as many as the function says
         settings["steps"] = whole("interpreter.steps", steps, 1)

@@ -25,10 +25,10 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
 from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.evaluate import about, fit_sparse_fc
-from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationRequest, plan_evaluation
+from spade_cli.evaluation.evaluation_plan import FROM_NOISE, EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
 from spade_cli.evaluation.study.scorecam import score_cam
-from spade_cli.interpretation import Channel, explainable, is_blank, visualize_dense, why_blank
+from spade_cli.interpretation import Channel, explainable, is_blank, takes_image, visualize_dense, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import new_folder
@@ -67,6 +67,8 @@ def build_study(request: EvaluationRequest, out: Path, console: Console | None =
             plan = plan_evaluation(request)
         if request.visualize is None:
             raise UserError(f"study={out} shows feature visualizations; give interpreter=all or visualization")
+        if takes_image(request.visualize):
+            raise UserError(f"study={out} shows visualizations of noise, beside the picture; {FROM_NOISE}")
         with new_folder(out, f"study={out}") as folder:
             plan = fit_sparse_fc(plan, stages)
             tasks, shown, skipped = _make_tasks(plan, stages)

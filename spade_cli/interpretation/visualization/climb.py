@@ -12,7 +12,7 @@ from spade_cli.interpretation.visualization.visualizer import check_finite
 
 SIDES = (0.3, 0.9)  # of a crop, as shares of the picture: smallest and largest
 CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre, as a share of the picture: what matters is in the middle
-NOISE = 0.05  # standard deviation in each pixel, in brightness: hides the fine patterns that only a network sees
+NOISE = 0.1  # standard deviation in each pixel, in brightness: hides the fine patterns that only a network sees
 BRIGHTNESS = 0.025  # a crop is at most so much brighter or darker
 LEAST = 1e-12  # slope that Adam follows: those of a mean over many positions are near its usual 1e-8
 

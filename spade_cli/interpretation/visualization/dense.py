@@ -100,7 +100,7 @@ def _bind_settings(function: Callable[..., Tensor]) -> dict[str, Any]:
     """A visualizer's name and its settings, defaults filled in; empty for a function that is none of spade's own."""
     bound = function.keywords if isinstance(function, partial) else {}
     plain = function.func if isinstance(function, partial) else function
-    if plain not in VISUALIZERS.values():
+    if plain not in VISUALIZERS.values() or "image" in bound:  # which is another one in each run
         return {}
     defaults = {name: one.default for name, one in inspect.signature(plain).parameters.items()}
     own = {name: bound.get(name, default) for name, default in defaults.items() if name not in GIVEN}

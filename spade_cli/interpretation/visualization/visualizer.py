@@ -1,7 +1,9 @@
 """What a visualization is, and what the loops of all of them ask a network: how much a picture excites its channel."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -37,6 +39,16 @@ class Visualizer(Protocol):
         after each step.
         """
         ...
+
+
+def takes_image(function: Callable[..., Tensor]) -> bool:
+    """Whether a visualizer starts from the image instead of noise, and so has to be given it."""
+    return "image" in inspect.signature(function).parameters
+
+
+def bind_image(function: Callable[..., Tensor], view: Tensor) -> Callable[..., Tensor]:
+    """The visualizer with the image (1, 3, size, size) in [0, 1] that it starts from; others as they are."""
+    return partial(function, image=view) if takes_image(function) else function
 
 
 def normalisation(mean: Sequence[float], std: Sequence[float], device: torch.device) -> Callable[[Tensor], Tensor]:
