@@ -86,7 +86,7 @@ ACCEPTED = {
     "engine.cpus": FROM_ONE, "engine=ray engine.gpus": POSITIVE | {"0"}, "engine.gpus": SEED,
     "engine=ray engine.memory": POSITIVE | {"0"}, "engine.memory": POSITIVE,
     "engine.images": FROM_ONE, "engine.minutes": FROM_ONE,
-    "count": FROM_ONE | {"null"}, "tune count": {"3", "95", "null"}, "world count": FROM_ONE,
+    "controls": {"list"}, "count": FROM_ONE | {"null"}, "tune count": {"3", "95", "null"}, "world count": FROM_ONE,
     "trojan_share": SHARE, "tune trojan_share": SHARE | {"null"}, "tolerance": SEED, "margin": SHARE,
     "eval held_out": FROM_ONE, "tune held_out": {"0", "0.5"}, "implant held_out": {"0.5"},
     "probe_pictures": FROM_ONE, "sparse_fc_pictures": {"95"}, "trials": FROM_ONE, "blocks": FROM_ONE | {"null"},

@@ -67,6 +67,7 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, find_cache, visualization, visualization_traces
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
+    from spade_cli.evaluation.measures.controls import CONTROLS
 
     shared = shared_settings(config, line, "eval")
     pictures = config.get("count")
@@ -81,6 +82,7 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
         visualize=visualization(section(config, "interpreter")),
         cache=find_cache(section(config, "interpreter")),
         metrics=metrics,
+        controls=() if config.get("controls") == [] else some_of("controls", config.get("controls"), tuple(CONTROLS)),
         count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),
         aggregation=some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],

@@ -40,6 +40,7 @@ class EvaluationRequest:
     cache: Cache | None = None  # keeps visualizations of networks that are the same for every image
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
     curves: tuple[str, ...] = KINDS  # those of insertion and deletion that are drawn
+    controls: tuple[str, ...] = ()  # maps that know nothing of the network, measured beside the methods
     count: int | None = None  # None: all of a folder
     trojan_share: float = 0.5  # of the world's pictures
     aggregation: str = FIXED

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spade_cli.evaluation.conditions import DENSE
 from spade_cli.evaluation.means_table import Table
+from spade_cli.evaluation.measures.controls import CONTROLS
 from spade_cli.evaluation.measures.intervals import Cell, Estimate
 from spade_cli.evaluation.measures.metrics import METRICS
 from spade_cli.evaluation.records_folder import Record
@@ -50,6 +51,7 @@ def _find_gains(rows: Mapping[str, Mapping[str, Cell]]) -> dict[str, dict[str, E
     return {
         method: {name: cell.comparison.difference for name, cell in cells.items() if cell.comparison}
         for method, cells in rows.items()
+        if method not in CONTROLS
     }
 
 

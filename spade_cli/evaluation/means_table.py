@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.evaluation.conditions import DENSE
+from spade_cli.evaluation.measures.controls import CONTROLS
 from spade_cli.evaluation.measures.intervals import Cell, Estimate, fill_cell
 from spade_cli.evaluation.measures.metrics import METRICS, Metric
 from spade_cli.evaluation.records_folder import Record
@@ -31,7 +32,7 @@ class Missing:
 
 
 def gather_values(records: Sequence[Record]) -> Values:
-    """Every value by metric, method, condition and image, in the order of the records; the averages added."""
+    """Every value by metric, method, condition and image, in the order of the records; averages, then the controls."""
     values: Values = {}
     for record in records:
         for row in record.rows:
@@ -41,8 +42,10 @@ def gather_values(records: Sequence[Record]) -> Values:
     if BEST_OF_TWO[0] in values:
         values["trojan_auc_best"] = _best_of_two(values)
     for by_method in values.values():
+        controls = {name: by_method.pop(name) for name in CONTROLS if name in by_method}
         if len(by_method) > 1:
             by_method[AVERAGE] = _average(list(by_method.values()))
+        by_method |= controls
     return {metric: values[metric] for metric in METRICS if metric in values}
 
 

@@ -13,8 +13,9 @@ from spade_cli.evaluation.data import partner
 from spade_cli.evaluation.evaluation_plan import BEST, EvaluationPlan
 from spade_cli.evaluation.measures import localisation
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, aggregate
+from spade_cli.evaluation.measures.controls import CONTROLS
 from spade_cli.evaluation.measures.fidelity import fidelity
-from spade_cli.evaluation.measures.insertion import area, curve
+from spade_cli.evaluation.measures.insertion import KINDS, area, curve, symmetric_relevance_gain
 from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomise_layers, rank_correlation
 from spade_cli.evaluation.records_folder import Curve, Record
 from spade_cli.evaluation.study.concepts import ConceptStudy
@@ -58,6 +59,8 @@ def measure_image(
         else:
             measure_networks(case, condition, networks, study, record)
             maps[condition.name] = measure_maps(case, condition, networks.for_maps, record)
+            if condition.name == DENSE:
+                measure_controls(case, record)
         on_condition(1)
     if "sanity" in plan.request.metrics:
         compare_with_random(case, maps, record)
@@ -130,6 +133,16 @@ def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module]
     return found
 
 
+def measure_controls(case: Case, record: Record) -> None:
+    """Maps that know nothing of the network, measured as if they were of the dense one."""
+    request = case.plan.request
+    for name in request.controls if set(OF_MAPS) & set(request.metrics) else ():
+        relevance = CONTROLS[name](case.x, request.seed + case.index).cpu()  # (size, size)
+        record.add(DENSE, name, against_mask(case, relevance[None], relevance))
+        if "insertion" in request.metrics and not case.example.trojan:
+            insert_and_delete(case, DENSE, name, relevance, record)
+
+
 def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]:
     """Where a map's relevance lies, if it is known where it should: raw (3, size, size), relevance (size, size)."""
     if case.mask is None or "localisation" not in case.plan.request.metrics:
@@ -149,8 +162,9 @@ def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]
 def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor, record: Record) -> None:
     """Curves of the dense network, whatever network the map is of, and the areas under them."""
     request, model = case.plan.request, case.plan.classifier.model
+    curves = {}
     for kind in request.curves:
-        points = curve(
+        curves[kind] = points = curve(
             model,
             case.x,
             case.target,
@@ -163,6 +177,8 @@ def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor
         record.add(condition, method, {kind: area(points).item()})
         rounded = [round(value, DECIMALS) for value in points[0].tolist()]
         record.curves.append(Curve(condition, method, kind, rounded))
+    if set(curves) == set(KINDS):
+        record.add(condition, method, {"srg": symmetric_relevance_gain(**curves).item()})
 
 
 def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:

@@ -48,8 +48,11 @@ def test_one_row_for_each_image_condition_method_and_metric(folder, capsys):
     for image, what in (("é 0.png", "object"), ("é 1.png", "trojan")):
         of_maps = {key[3] for key in keys if key[0] == image and key[2] == "saliency" and key[1] == "all"}
         against = {f"{what}_{measure}" for measure in ("auc", "mass", "rank", "pointing")}
-        more = {"insertion", "deletion"} if what == "object" else {"trojan_auc_signed", "trojan_auc_absolute"}
+        more = {"insertion", "deletion", "srg"} if what == "object" else {"trojan_auc_signed", "trojan_auc_absolute"}
         assert of_maps == against | more
+        for control in ("edges", "noise"):
+            rows_of = {key[3] for key in keys if key[0] == image and key[2] == control}
+            assert rows_of == against | more and {key[1] for key in keys if key[2] == control} == {"dense"}
     assert {key[1] for key in keys} == {"dense", "sparsegpt@0.5", "all", "control"}
     dense = {row["metric"]: float(row["value"]) for row in found if (row["condition"], row["method"]) == ("dense", "")}
     assert (dense["same_prediction"], dense["agreement"], dense["kl"], dense["logit_change"]) == (1, 1, 0, 0)
@@ -192,7 +195,7 @@ def test_a_plain_folder_is_explained_for_what_the_network_answers(folder):
         (folder / "my scenes" / extra).unlink()
     quick = ["metrics=[localisation,insertion]", "conditions=[sparsegpt]", "out=out", "count=2"]
     assert main(["eval", "data=my scenes/images", *MODEL, *QUICK, *quick]) == 0
-    assert {row["metric"] for row in rows(Path("out"))} == {"insertion", "deletion"}
+    assert {row["metric"] for row in rows(Path("out"))} == {"insertion", "deletion", "srg"}
 
 
 MISTAKES = [

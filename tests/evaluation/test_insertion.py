@@ -1,10 +1,12 @@
-"""Insertion and deletion: the curves are what a loop over points and pixels gives; the 0 % point; ties."""
+"""Insertion, deletion and SRG: the curves are what a loop over points and pixels gives; the 0 % point; ties."""
+
+from itertools import pairwise
 
 import pytest
 import torch
 from networks import small
 
-from spade_cli.evaluation.measures.insertion import area, curve, order
+from spade_cli.evaluation.measures.insertion import area, curve, order, symmetric_relevance_gain
 
 
 def picture() -> tuple[torch.nn.Module, torch.Tensor]:
@@ -47,6 +49,27 @@ def test_deletion_starts_from_the_full_picture_and_insertion_from_none_of_it() -
 
 def test_area_is_a_trapezoid_from_0_to_1() -> None:
     assert area(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.0]])).tolist() == [1.0, 0.5, 0.25]
+
+
+def test_symmetric_relevance_gain_is_that_of_two_deletions() -> None:
+    network, x = picture()
+    relevance = torch.randn(1, 12, 12)
+    areas = []
+    with torch.no_grad():
+        full = network(x).softmax(1)[0, 3].item()
+        for sign in (1, -1):  # the least relevant pixels first, then the most relevant ones
+            ranked = sorted((sign * relevance[0, i, j].item(), i, j) for i in range(12) for j in range(12))
+            confidences = []
+            for percent in range(100):
+                seen = x.clone()
+                for _, i, j in ranked[: round(144 * percent / 100)]:
+                    seen[0, :, i, j] = 0
+                confidences.append(min(1.0, network(seen).softmax(1)[0, 3].item() / full))
+            areas.append(sum((a + b) / 2 for a, b in pairwise(confidences)) / 99)
+    both = {kind: curve(network, x, 3, relevance, kind) for kind in ("insertion", "deletion")}
+    found = symmetric_relevance_gain(**both)
+    assert found.shape == (1,) and found.item() == pytest.approx(areas[0] - areas[1], abs=1e-5)
+    assert abs(areas[0] - areas[1]) > 1e-3
 
 
 def test_equal_values_come_in_no_order_of_place() -> None:

@@ -37,6 +37,19 @@ def records():
     return [*found, Record(3, "bad", failures=[Failure("", "", "it is no picture")])]
 
 
+def test_controls_stand_below_the_average_and_are_not_part_of_it():
+    record = Record(0, "image")
+    for method, value in (("edges", 0.9), ("saliency", 0.1), ("noise", 0.5), ("deeplift", 0.3)):
+        record.add("dense", method, {"trojan_auc": value})
+    found = gather_values([record])["trojan_auc"]
+    assert list(found) == ["saliency", "deeplift", "average", "edges", "noise"]
+    assert found["average"]["dense"][0] == pytest.approx(0.2)
+    only = Record(0, "image")
+    for method in ("saliency", "noise"):
+        only.add("dense", method, {"trojan_auc": 0.5})
+    assert list(gather_values([only])["trojan_auc"]) == ["saliency", "noise"], "one method has no average"
+
+
 def test_means_differences_and_averages():
     found = table_to_json(fill_table(gather_values(records()), seed=0))
     saliency = found["trojan_auc"]["saliency"]

@@ -34,6 +34,9 @@ METRICS: dict[str, Metric] = {
     **_metrics_of_mask("object", "the object"),
     "insertion": Metric("area under the insertion curve of the dense network", True),
     "deletion": Metric("area under the deletion curve of the dense network", False),
+    "srg": Metric(
+        "symmetric relevance gain: area under deletion, least relevant pixels first minus most relevant first", True
+    ),
     "same_prediction": Metric("same prediction on the image", True, of_maps=False),
     "agreement": Metric("same prediction on held-out augmentations", True, of_maps=False),
     "kl": Metric("mean KL of dense to trace on held-out augmentations, nats", False, share=False, of_maps=False),
