@@ -117,7 +117,7 @@ def test_greedy_on_pictures_writes_a_schedule_that_run_and_eval_take(folder, cap
     # the figure, again, with what spade eval measures of the schedule that was written
     words = [word for word in COMMAND[1:] if word.split("=")[0] not in ("metric", "ladder", "lost", "held_out")]
     conditions = "conditions=[tuned: sparsegpt schedule='a b/schedule.yaml']"
-    assert main(["eval", *words, "metrics=[insertion]", conditions, "out=check"]) == 0
+    assert main(["eval", *words, "metrics=[insertion]", "controls=[]", conditions, "out=check"]) == 0
     rows = [line.split(",") for line in (Path("check") / "results.csv").read_text(encoding="utf-8").splitlines()[1:]]
     for name in ("tuning", "held_out"):
         differences = []
