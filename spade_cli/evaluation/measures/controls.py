@@ -16,7 +16,8 @@ def edges(x: Tensor, seed: int) -> Tensor:
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=x.device)
     kernels = torch.stack([across, across.T])[:, None]  # (2, 1, 3, 3)
     padded = F.pad(x.transpose(0, 1), (1, 1, 1, 1), mode="replicate")  # (3, 1, H + 2, W + 2): no edge at the border
-    return F.conv2d(padded, kernels.to(x)).norm(dim=1).sum(0)
+    gradient = F.conv2d(padded, kernels.to(x))  # (3, 2, H, W)
+    return gradient.square().sum(1).sqrt().sum(0)
 
 
 def noise(x: Tensor, seed: int) -> Tensor:
