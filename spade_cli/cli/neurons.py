@@ -35,9 +35,14 @@ COMMAND = Command(
     settings=(
         Setting("out", "outputs", "the folder that the runs are in, as it was given to spade run", read_path),
         *drawing_settings(TOP),
+        Setting("images", "null", "FOLDER of pictures whose parts to show, or a pattern; null: samples of the image"),
         Setting("cache", "auto", "folder that keeps the dense network's visualizations; null: none", read_cache),
     ),
-    examples=("spade neurons", "spade neurons cat top=8 'layers=[layer4.*,fc]' steps=64"),
+    examples=(
+        "spade neurons",
+        "spade neurons cat top=8 'layers=[layer4.*,fc]' steps=64",
+        "spade neurons cat images=photographs",
+    ),
 )
 
 
@@ -49,6 +54,7 @@ def main(arguments: list[str]) -> int:
     run = find_run(given.word(0), given.settings["out"])
     from spade_cli.cli.config.model import source_of_run
     from spade_cli.devices import full_precision
+    from spade_cli.inspection.find_patches import add_patches, choose_views
     from spade_cli.inspection.rank_channels import choose_layers, draw_neurons, rank_channels
     from spade_cli.inspection.reopen import reopen
     from spade_cli.progress import Stages
@@ -63,7 +69,11 @@ def main(arguments: list[str]) -> int:
         classifier, seed, folder = reopened.classifier, reopened.summary.seed, given.settings["cache"]
         cache = None if folder is None else Cache(folder)
         steps = given.settings["steps"]
+        asked, out = given.settings["images"], given.settings["out"]
+        views, count, patches_of = choose_views(reopened, None if asked == "null" else asked, str(out))
+        with stages.stage("patches", total=count) as advance:
+            add_patches(reopened.networks, ranked, classifier.preprocessing, views, advance)
         draw_neurons(reopened.networks, ranked, classifier.preprocessing, steps, seed, stages, cache, classifier.name)
-    page = write_neurons(run, ranked, reopened.view, shlex.join(["spade", "neurons", *arguments]))
+    page = write_neurons(run, ranked, reopened.view, shlex.join(["spade", "neurons", *arguments]), patches_of)
     terminal.print_result("page", page, given.views, run=str(run))
     return 0

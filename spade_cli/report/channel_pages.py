@@ -20,6 +20,7 @@ from spade_cli.report.summary import Summary, read_summary
 
 PAGE, RECORD = "neurons.html", "neurons.json"
 SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
+PATCH = 128  # pixels a side of a patch of a real picture
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Neuron:
     rank: dict[str, int]  # among the layer's channels, 1 is the one that adds most
     where: dict[str, Tensor]  # what it adds at each place: (height, width), or a single value (1, 1)
     pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, size, size) in [0, 1]
+    patches: dict[str, list[Tensor]] = field(default_factory=dict)  # of real pictures, (3, side, side), by network
 
     @property
     def name(self) -> str:
@@ -73,9 +75,10 @@ class Card:
     has_places: bool  # whether `where` is more than a single value
     where: dict[str, str]
     pictures: dict[str, str]
+    patches: dict[str, list[str]]
 
 
-def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, command: str) -> Path:
+def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, command: str, patches_of: str) -> Path:
     """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
     summary = read_summary(run)
     layers: dict[str, list[Card]] = {}
@@ -90,6 +93,7 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, comma
         layers=dict(reversed(layers.items())),  # what is nearest to the answer first
         bar=bar,
         command=command,
+        patches_of=patches_of,
         has_report=(run / REPORT).is_file(),
     )
     record = [{"layer": n.layer, "channel": n.channel, "share": n.share, "rank": n.rank} for n in neurons]
@@ -139,6 +143,10 @@ def make_card(neuron: Neuron, views: Mapping[str, Image.Image], summary: Summary
         has_places=any(where.numel() > 1 for where in neuron.where.values()),
         where={name: inline_picture(overlay(map, top, views[name]), SHOWN) for name, map in enlarged.items()},
         pictures={name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
+        patches={
+            name: [inline_picture(picture(patch), PATCH) for patch in patches]
+            for name, patches in neuron.patches.items()
+        },
     )
 
 
