@@ -12,7 +12,8 @@ from spade_cli.interpretation.visualization.visualizer import check_finite
 
 SIDES = (0.3, 0.9)  # of a crop, as shares of the picture: smallest and largest
 CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre, as a share of the picture: what matters is in the middle
-NOISE = 0.1  # standard deviation in each pixel, in brightness: hides the fine patterns that only a network sees
+NOISE = 0.1  # standard deviation in each pixel of 224 a side, in brightness: hides patterns that only a network sees
+USUAL = 224  # pixels a side; a larger picture needs more noise to hide the same share of it
 BRIGHTNESS = 0.025  # a crop is at most so much brighter or darker
 LEAST = 1e-12  # slope that Adam follows: those of a mean over many positions are near its usual 1e-8
 
@@ -72,7 +73,7 @@ def draw_crops(size: int, crops: int, generator: torch.Generator) -> list[Crop]:
 def draw_views(size: int, crops: int, generator: torch.Generator) -> See:
     """One step's crops, enlarged to `size`, each with its noise; the same for every picture and every network."""
     squares = draw_crops(size, crops, generator)
-    noise = NOISE * torch.randn(crops, 3, size, size, generator=generator)
+    noise = NOISE * size / USUAL * torch.randn(crops, 3, size, size, generator=generator)
     noise += BRIGHTNESS * (2 * torch.rand(crops, 1, 1, 1, generator=generator) - 1)
 
     def see(pictures: Tensor) -> Tensor:
