@@ -7,7 +7,7 @@ SEEDS = 10
 
 def main() -> None:
     """Print a Markdown row a seed: where the visualizations of each network land."""
-    print("| seed | dense: large, small | trace, large disk: large | trace, small disk: large, small |")
+    print("| seed | dense: large, small | traces, large disk: large | traces, small disk: large, small |")
     print("|---|---|---|---|")
     for seed in range(SEEDS):
         dense, large, small = toy.visualize_networks(toy.train_network(seed), seed)

@@ -33,7 +33,7 @@ def test_disk_holds_what_lies_in_it():
 
 
 def test_visualizations_climb(model):
-    points = toy.visualize_output(model, 1)
+    points = toy.visualize_output([model], 1)
     assert points.shape == (toy.STARTS, 2) and points.min() >= 0 and points.max() <= toy.SIDE
     random = toy.SIDE * torch.rand(400, 2)
     with torch.no_grad():
@@ -46,6 +46,20 @@ def test_dense_network_shows_the_large_disk_and_each_trace_its_own(model):
     assert dense.share(toy.LARGE) > 0.8 and dense.share(toy.SMALL) < 0.2
     assert large.share(toy.LARGE) > 0.8
     assert small.share(toy.SMALL) > 0.5 > small.share(toy.LARGE)
+
+
+def test_traces_keep_their_share_and_ascent_climbs_their_mean(model, monkeypatch):
+    monkeypatch.setattr(toy, "DRAWS", 1)
+    traces = toy.make_traces(model, toy.SMALL.centre, 1)
+    hidden = [(trace[2].weight != 0).sum().item() for trace in traces]
+    assert hidden == [400, 300, 200] and {(trace[4].weight != 0).sum().item() for trace in traces} == {7}
+    assert all(trace[0].weight.equal(model[0].weight) for trace in traces)
+
+    def slope(centre):
+        return lambda points: -(points - toy.scale_points(torch.tensor(centre))).square().sum(1, keepdim=True)
+
+    ends = toy.visualize_output([slope((2.0, 4.0)), slope((6.0, 4.0))], 1)
+    torch.testing.assert_close(ends, torch.tensor([4.0, 4.0]).expand_as(ends), atol=0.05, rtol=0)
 
 
 def test_command_writes_the_figure_and_the_numbers(tmp_path, monkeypatch, capsys):
