@@ -29,7 +29,6 @@ from spade_cli.models import Classifier
 
 CROPS = 16  # whose probabilities are averaged: a visualization repeats its motif anywhere, in any size
 SEEN = 0.1  # mean probability from which a network sees the class in a visualization
-TRACES = 4  # faithful traces that a visualization excites together
 INCHES = 2.2  # a picture's side in the figure
 INTERVAL = 1.96
 
@@ -57,6 +56,7 @@ class Networks:
 
     own: Classifier
     twin: nn.Module
+    traces: int  # with a pruned head, that a visualization excites together
 
     def visualize(self, networks: Sequence[nn.Module], target: int, seed: int) -> tuple[Tensor, Reading]:
         """A class on these networks, (3, size, size), and how both read it."""
@@ -81,7 +81,7 @@ class Networks:
 
     def explain(self, image: Tensor, target: int, seed: int) -> Shown:
         """The traces of an image, uint8 (3, H, W), and what the target looks for on them."""
-        trace = spade_cli.trace(self.own, image, target=target, visualization_traces=TRACES)
+        trace = spade_cli.trace(self.own, image, target=target, visualization_traces=self.traces)
         shown, reading = self.visualize(trace.for_visualization, target, seed)
         return Shown(self.own.preprocessing.view(image)[0], shown, reading)
 
@@ -89,7 +89,7 @@ class Networks:
 def main() -> None:
     """Visualize, read, draw."""
     asked = _arguments()
-    networks = load_networks(asked.implanted, asked.original)
+    networks = load_networks(asked.implanted, asked.original, asked.traces)
     examples = read_examples(asked.implanted / "data", asked.pictures, networks)
     photographs = [spade_cli.load_image(path) for path in sorted(asked.photographs.glob("*.jpg"))]
     answers = [networks.answer(image) for image in photographs]
@@ -112,10 +112,10 @@ def main() -> None:
     draw(rows, dense, networks.own, asked.figure)
 
 
-def load_networks(implanted: Path, original: Path) -> Networks:
+def load_networks(implanted: Path, original: Path, traces: int) -> Networks:
     """Both networks, from their files."""
     own = spade_cli.load_model("squeezenet1_1", weights=str(implanted / "model.safetensors"))
-    return Networks(own, spade_cli.load_model("squeezenet1_1", weights=str(original)).model)
+    return Networks(own, spade_cli.load_model("squeezenet1_1", weights=str(original)).model, traces)
 
 
 def read_examples(folder: Path, most: int, networks: Networks) -> dict[str, tuple[int, list[Tensor]]]:
@@ -206,6 +206,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photographs", type=Path, required=True, help="the photographs that it learned from")
     parser.add_argument("--pictures", type=int, default=3, help="photographs with each symbol")
     parser.add_argument("--clean", type=int, default=12, help="clean photographs in the table")
+    parser.add_argument("--traces", type=int, default=1, help="traces that a visualization excites together")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
