@@ -78,6 +78,20 @@ def tell_means(summary: Summary) -> str:
     return f"{says} {several}".strip()
 
 
+def tell_visualized_trace(summary: Summary) -> str:
+    """Which trace a visualization is of, where it is not the one in the checkpoint; else ""."""
+    if not summary.visualization_traces:
+        return ""
+    first, label = summary.visualization_traces[0], summary.target.label
+    reads = percent(1 - next(iter(first.shares.values())))  # the head comes first
+    text = (
+        f"The trace is here one whose head is pruned as well: {label} reads {reads} of the channels before it, and has "
+        f"a probability of {percent(first.fidelity.pruned)}."
+    )
+    several = len(summary.visualization_traces)
+    return text if several == 1 else f"{text} {several} such traces are excited together."
+
+
 def group_dense_layers(summary: Summary) -> dict[str, list[str]]:
     """Why layers were not pruned -> their names."""
     reasons: dict[str, list[str]] = {}

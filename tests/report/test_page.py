@@ -241,6 +241,15 @@ def test_the_page_says_that_maps_are_means_of_noisy_copies(summary):
     assert sentences.tell_means(several) == "The trace's map is the mean over 3 faithful traces."
 
 
+def test_the_page_says_which_trace_a_visualization_is_of(summary):
+    assert sentences.tell_visualized_trace(replace(summary, visualization_traces=())) == ""
+    one = Trial({"head": 0.9, "layer4": 0.5}, Fidelity(True, 0.99, 0.93, 0.1), True)
+    said = sentences.tell_visualized_trace(replace(summary, visualization_traces=(one,)))
+    assert f"{summary.target.label} reads 10% of the channels" in said and said.endswith("probability of 93%.")
+    several = sentences.tell_visualized_trace(replace(summary, visualization_traces=(one, one)))
+    assert several == f"{said} 2 such traces are excited together."
+
+
 def test_browser_prints_a_few_pages(run, tmp_path):
     with opened(run / "report.html") as page:
         page.wait_for_selector("html[data-drawn='6']")
