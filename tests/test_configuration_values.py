@@ -87,9 +87,9 @@ ACCEPTED = {
     "engine=ray engine.memory": POSITIVE | {"0"}, "engine.memory": POSITIVE,
     "engine.images": FROM_ONE, "engine.minutes": FROM_ONE,
     "controls": {"list"}, "count": FROM_ONE | {"null"}, "tune count": {"3", "95", "null"}, "world count": FROM_ONE,
-    "trojan_share": SHARE, "tune trojan_share": SHARE | {"null"}, "tolerance": SEED, "margin": SHARE,
+    "trojan_share": SHARE, "tune trojan_share": SHARE | {"null"}, "tolerance": SEED,
     "eval held_out": FROM_ONE, "tune held_out": {"0", "0.5"}, "implant held_out": {"0.5"},
-    "probe_pictures": FROM_ONE, "sparse_fc_pictures": {"95"}, "trials": FROM_ONE, "blocks": FROM_ONE | {"null"},
+    "reader_pictures": FROM_ONE, "sparse_fc_pictures": {"95"}, "trials": FROM_ONE, "blocks": FROM_ONE | {"null"},
     "lost": SHARE, "implant steps": FROM_ONE, "implant batch_size": {"3", "95"}, "examples": FROM_ONE,
     "implant learning_rate": ABOVE_ZERO,
 }  # fmt: skip

@@ -46,8 +46,7 @@ class EvaluationRequest:
     aggregation: str = FIXED
     tolerance: int = 15  # pixels, of the pointing game
     held_out: int = 64  # augmentations that fidelity is measured on
-    margin: float = 0.1  # of the concept probe's probabilities: less is undecided
-    probe_pictures: int = 150  # of each concept, that the probe learns from
+    reader_pictures: int = 150  # of each concept and symbol, that the reader learns from
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
     device: str = "auto"
     command: str = ""  # the command line, for the record

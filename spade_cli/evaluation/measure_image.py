@@ -90,12 +90,12 @@ def measure_networks(
             record.add(condition.name, "", overlaps(case, condition, network))
         except SpadeError as error:
             record.fail(condition.name, "overlap", error)
-    concept = case.example.concept
-    if study is not None and concept is not None and not case.example.trojan:
+    concept, trojan = case.example.concept, case.example.trojan
+    if study is not None and concept is not None:
         try:
-            record.add(
-                condition.name, "", study.ask(condition, networks.for_visualization, case.target, concept, record.image)
-            )
+            visualized = networks.for_visualization
+            found = study.ask(condition, visualized, case.target, concept, trojan, record.image)
+            record.add(condition.name, "", found)
         except SpadeError as error:
             record.fail(condition.name, "concepts", error)
 

@@ -45,12 +45,19 @@ METRICS: dict[str, Metric] = {
     "overlap_same": Metric("kept weights shared with the trace of an image of the same kind", None, of_maps=False),
     "overlap_other": Metric("kept weights shared with the trace of an image of another class", None, of_maps=False),
     "overlap_chance": Metric("kept weights that two random traces of this sparsity share", None, of_maps=False),
-    "concept_agree": Metric(
-        "concept study, agree: the class neuron's visualization shows the image's concept", True, of_maps=False
+    "concept_chosen": Metric(
+        "two-way choices: the class neuron's visualization shows the image's concept, not another of the class",
+        True,
+        of_maps=False,
     ),
-    "concept_disagree": Metric("concept study, disagree: it shows another concept of the class", False, of_maps=False),
-    "concept_undecided": Metric("concept study, undecided: it shows none of them, or several", False, of_maps=False),
-    "concept_agree_decided": Metric("concept study, agree when decided", True, of_maps=False),
+    "symbol_chosen": Metric(
+        "two-way choices, pictures with a Trojan: it shows the symbol, not a meaning of the class", True, of_maps=False
+    ),
+    "symbol_on_clean": Metric(
+        "two-way choices, clean pictures: it shows the class's Trojan symbol, not the image's concept",
+        False,
+        of_maps=False,
+    ),
     "randomised_last": Metric("rank correlation with the map after the last layer is randomised", None, share=False),
     "randomised_half": Metric("rank correlation with the map after half of the layers are", None, share=False),
     "randomised_all": Metric("rank correlation with the map after all layers are", None, share=False),

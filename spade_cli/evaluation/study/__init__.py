@@ -1,1 +1,1 @@
-"""What a class neuron shows, as people or a probe see it: the tasks, the page, the answers."""
+"""What a class neuron shows, as people or a reader made of networks see it: the tasks, the page, the answers."""

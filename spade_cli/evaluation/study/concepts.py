@@ -1,7 +1,8 @@
-"""The paper's human study with a probe in place of humans: which concept of its class does a class neuron show?
+"""The paper's human study with a reader in place of humans: what does a class neuron show?
 
 For a picture with concept A of a class {A, B, ...} the class's neuron is visualized on the dense network and on the
 trace. The trace should show A, what the neuron does in this picture; the dense network shows whatever it likes best.
+For a picture with a Trojan it should show the symbol.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,53 +10,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError
 from spade_cli.evaluation.conditions import Condition
-from spade_cli.evaluation.study.probe import Probe, rivals
+from spade_cli.evaluation.study.reader import Reader, rivals, symbol_of
 from spade_cli.interpretation import Channel, is_blank, visualize_dense, why_blank
 from spade_cli.models import Classifier
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import slug
+from spade_cli.world import CONCEPTS
 
-ANSWERS = ("agree", "disagree", "undecided")
 
+def measures(nearness: Tensor, concept: int, target: int, trojan: bool) -> dict[str, float]:
+    """The reader's two-way choices as shares; nearness (k,): of a visualization to each kind.
 
-def answer(probabilities: Tensor, concept: int, margin: float) -> str:
-    """What the probe's probabilities (concepts,) say of a visualization: agree, disagree or undecided.
-
-    Undecided is where no concept of the class leads the next by the margin: it shows several of them, or none.
+    concept: what the picture shows. target: the class asked about. trojan: a symbol makes it the answer.
     """
-    among = rivals(concept)
-    first, second = sorted(among, key=lambda one: float(probabilities[one]), reverse=True)[:2]
-    if float(probabilities[first] - probabilities[second]) < margin:
-        return "undecided"
-    return "agree" if first == concept else "disagree"
+    symbol = symbol_of(target)
+    if trojan and symbol is not None:
+        meanings = [i for i, one in enumerate(CONCEPTS) if one.class_index == target]
+        return {"symbol_chosen": _share_of_choices(nearness, symbol, meanings)}
+    found = {"concept_chosen": _share_of_choices(nearness, concept, rivals(concept))}
+    return found if symbol is None else {**found, "symbol_on_clean": _share_of_choices(nearness, symbol, [concept])}
 
 
-def measures(answer: str) -> dict[str, float]:
-    """An answer as measures: their means over images are the rows of the paper's table."""
-    found = {f"concept_{name}": float(answer == name) for name in ANSWERS}
-    return found if answer == "undecided" else {**found, "concept_agree_decided": float(answer == "agree")}
+def _share_of_choices(nearness: Tensor, one: int, others: list[int]) -> float:
+    """How often a kind is the nearer one, against each of the others."""
+    return (nearness[one] > nearness[torch.tensor(others)]).float().mean().item()
 
 
 @dataclass
 class ConceptStudy:
-    """The probe, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
+    """The reader, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
 
-    probe: Probe
+    reader: Reader
     visualize: Callable[..., Tensor]
     classifier: Classifier
     folder: Path  # gets a picture of each visualization
-    margin: float
     seed: int
     cache: Cache | None = None
     _same_for_all: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def ask(
-        self, condition: Condition, networks: Sequence[nn.Module], target: int, concept: int, image: str
+        self, condition: Condition, networks: Sequence[nn.Module], target: int, concept: int, trojan: bool, image: str
     ) -> dict[str, float]:
         """Visualize a class neuron and read it. Raises SpadeError where the picture stays blank."""
         shown = self._visualization(condition, networks, target)  # (3, size, size)
@@ -63,7 +63,7 @@ class ConceptStudy:
         picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
         if is_blank(shown):
             raise SpadeError(f"the visualization is blank: {self._why(networks, target)}")
-        return measures(answer(self.probe.read(shown, self.seed), concept, self.margin))
+        return measures(self.reader.nearness(shown, self.seed), concept, target, trojan)
 
     def _why(self, networks: Sequence[nn.Module], target: int) -> str:
         own = self.classifier.preprocessing
