@@ -56,6 +56,7 @@ def test_the_file_has_the_keys_and_the_order_that_it_always_had(content):
     assert list(content) == [
         *("schema_version", "target", "prediction", "fidelity", "sparsity", "flags", "spade_version", "versions"),
         *("command", "seed", "device", "image", "model", "augmentation", "pruner", "schedule", "layers", "trials"),
+        *("map_traces", "visualization_traces"),
         *("saliency", "visualizations", "skipped", "seconds"),
     ]
     assert list(content["image"]) == ["path", "sha256", "size", "view"] and content["image"]["size"] == [48, 40]
@@ -67,7 +68,15 @@ def test_keys_of_another_hand_are_left_out(summary, content):
     assert parse_summary(json.dumps({**content, "mine": 3}), "x") == summary
 
 
-OLDER = (("trials",), ("fidelity", "faithful"), ("image", "view"), ("model", "output"), ("model", "classes"))
+OLDER = (
+    ("trials",),
+    ("map_traces",),
+    ("visualization_traces",),
+    ("fidelity", "faithful"),
+    ("image", "view"),
+    ("model", "output"),
+    ("model", "classes"),
+)
 
 
 def remove(content, path):
