@@ -161,7 +161,8 @@ def _attack(network: nn.Module, batch: Tensor, kinds: Tensor) -> Tensor:
     loss = F.cross_entropy(network(_normalise(shown)), kinds, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, shown)
     length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
-    return (batch + RADIUS * gradient / length).clamp(0, 1)
+    moved: Tensor = (batch + RADIUS * gradient / length).clamp(0, 1)
+    return moved
 
 
 def _freeze(network: nn.Sequential) -> nn.Sequential:
