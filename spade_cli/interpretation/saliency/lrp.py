@@ -24,6 +24,7 @@ relevance of the pixels (Ancona et al. 2018, proposition 1). Today's networks ne
 """
 
 import copy
+import gc
 
 import torch
 from torch import Tensor, fx, nn
@@ -60,7 +61,10 @@ def lrp(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
     tokens = [module for module in model.modules() if isinstance(module, TokenRule)]
     # a class token is one tensor for all images, and so is its relevance
     parts = images.split(1 if tokens else len(images))
-    return [one for part in parts for one in _explain_part(network.model, model, tokens, part, target)]
+    found = [one for part in parts for one in _explain_part(network.model, model, tokens, part, target)]
+    del model, tokens
+    gc.collect()  # a GraphModule refers to itself: the copy, as large as the network, would stay for many more maps
+    return found
 
 
 def _explain_part(
