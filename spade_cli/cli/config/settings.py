@@ -195,7 +195,7 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     if twice := [path for path, method in own.items() if names.count(method.name) > 1 or method.name in METHODS]:
         raise UserError(f"interpreter.methods: {twice[0]} has the name of another method; give the function a new name")
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
-    sections = {name: dict(interpreter.get(name, {})) for name in METHODS}
+    sections = {name: dict(interpreter.get(name) or {}) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
         for name in ("guided_gradcam", "gradcam", "hirescam"):
             sections[name]["layer"] = text("interpreter.cam_layer", layer, "layer4")
