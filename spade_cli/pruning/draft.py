@@ -63,6 +63,7 @@ class Draft:
         self.shares: dict[str, float] = {}  # as the copy is now; the rest is dense
         self._dense, self._own = layer_modules(model), layer_modules(self.model)
         self._solved: dict[tuple[str, float], tuple[SparseWeight | None, LayerRecord]] = {}  # None: it stays dense
+        self._solved_rows: dict[tuple[str, int, float], Tensor] = {}
         self._owns_statistics = owns_statistics
 
     def weight(self, name: str) -> Tensor:
@@ -87,11 +88,16 @@ class Draft:
         own, dense = self.weight(name), self._dense[name].weight
         own.copy_(dense)  # type: ignore[arg-type]
         if share:
+            own[row] = self._row_at(name, row, share).view(own[row].shape)
+
+    def _row_at(self, name: str, row: int, share: float) -> Tensor:
+        """A pruned row, (1, 1, c), solved once."""
+        if (name, row, share) not in self._solved_rows:
             weight = solvable_weight(self._dense[name])[:, row : row + 1]  # (1, 1, c)
             damped, _ = damp(self.statistics.hessians[name].to(weight.device), self.damping)
-            block = block_of(self._dense[name])
-            solved = self.pruner(weight, fit_hessian(self.pruner, damped), share, block)
-            own[row] = solved.view(own[row].shape)
+            pruned = self.pruner(weight, fit_hessian(self.pruner, damped), share, block_of(self._dense[name]))
+            self._solved_rows[name, row, share] = pruned
+        return self._solved_rows[name, row, share]
 
     @torch.no_grad()
     def solve(self, name: str, shares: Sequence[float]) -> None:
@@ -115,11 +121,8 @@ class Draft:
 
     def copy(self) -> nn.Module:
         """A copy of the copy as it is now. Parameters that no share changes are the draft's own, to save memory."""
-        return copy_for_eval(self.model, shared=self._unchanged())
-
-    def _unchanged(self) -> list[nn.Parameter]:
-        changed = {id(self.weight(name)) for name in self.layers}
-        return [parameter for parameter in self.model.parameters() if id(parameter) not in changed]
+        pruned = {id(self.weight(name)) for name in self.layers}
+        return copy_for_eval(self.model, shared=[one for one in self.model.parameters() if id(one) not in pruned])
 
     def trace(self, trials: tuple[Trial, ...] = ()) -> Trace:
         """The copy as it is now, with a record of each layer and the trials that led to it."""

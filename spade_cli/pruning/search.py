@@ -109,7 +109,7 @@ class Search:
         return sorted(found.values(), key=_difference, reverse=True)
 
     def copy_traces(self, trials: Sequence[Trial]) -> tuple[nn.Module, ...]:
-        """The networks of these trials; the draft is as it was before."""
+        """The networks of these trials; the draft's layers are as before, but for the head, which is dense."""
         before = self.draft.shares
         networks = []
         for trial in trials:
@@ -144,12 +144,15 @@ class Search:
         """
         if not has_ladder(self.draft.pruner):
             return
-        for block in list(self.blocks)[: reached + 1]:
-            for layer in self.blocks[block]:
-                if prod(self.draft.layers[layer].shape[1:]) >= AHEAD_FROM:
-                    self.draft.solve(layer, shares)
-                    if reached:
-                        self.draft.free(layer)
+        for layer in self._list_layers(reached + 1):
+            if prod(self.draft.layers[layer].shape[1:]) >= AHEAD_FROM:
+                self.draft.solve(layer, shares)
+                if reached:
+                    self.draft.free(layer)
+
+    def _list_layers(self, depth: int) -> list[str]:
+        """The layers of the last blocks that trials solve as a whole."""
+        return [layer for block in list(self.blocks)[:depth] for layer in self.blocks[block]]
 
     def _deepest(self, share: float, reached: int) -> int:
         """How many blocks are faithful at this share, `reached` where no more are.
@@ -190,9 +193,8 @@ class HeadSearch(Search):
 
     A class neuron that still listens to every channel shows everything that its class can look like. So the target's
     row of the head goes first: it gets the highest of `head_shares` that is faithful while all else is dense and that
-    leaves it LEAST_READ channels. Then the
-    blocks before the head are pruned as deep as they can be. The head's other rows stay dense: what they would say
-    against the target is part of the answer.
+    leaves it LEAST_READ channels. Then the blocks before the head are pruned as deep as they can be. The head's other
+    rows stay dense: what they would say against the target is part of the answer.
     """
 
     row: int = 0  # of the head: the target's
@@ -230,6 +232,9 @@ class HeadSearch(Search):
         Shallow traces would bring back what the deep ones have shed.
         """
         return self._deepest_trials()[:most]
+
+    def _list_layers(self, depth: int) -> list[str]:
+        return super()._list_layers(depth)[1:]  # of the head a row is solved, and nothing else
 
     def _shares(self, share: float, depth: int) -> dict[str, float]:
         return {**super()._shares(share, depth), self.head: self.head_share}

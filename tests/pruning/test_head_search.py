@@ -175,3 +175,27 @@ def _sure_network():
     model = Deep().eval()
     torch.nn.init.normal_(model.head.weight, std=3.0)
     return model
+
+
+def test_each_row_is_solved_once_and_the_head_is_never_solved_as_a_whole(image, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("spade_cli.pruning.search.AHEAD_FROM", 1)  # every layer is wide
+    model, layers, statistics, judge = image
+    rows, solved = [], []
+
+    def pruner(weight, hessian, sparsity, block):
+        rows.append((tuple(weight.shape), sparsity))
+        return forward(weight, hessian, sparsity, block)
+
+    def ladder(weight, hessian, shares, block):
+        solved.append(weight.shape)
+        return [forward(weight, hessian, share, block) for share in shares]
+
+    pruner.ladder = ladder
+    draft = Draft(model, layers, statistics, pruner, 0.01)
+    auto = Auto((), LADDER, (), 0.9, ("head",), HEAD)
+    search = HeadSearch(draft, blocks(layers), auto, judge, row=judge.target)
+    search.run()
+    search.copy_traces(search.spread(3))
+    of_rows = [one for one in rows if one[0] == (1, 1, 8)]
+    assert of_rows and len(of_rows) == len(set(of_rows))
+    assert solved and (1, 6, 8) not in [tuple(shape) for shape in solved]
