@@ -11,8 +11,8 @@ KEY = "threads="
 # torch computes with OpenMP, and its matrix products with MKL or OpenBLAS.
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # GNU's OpenMP lets a thread without work spin for minutes before it sleeps. Where another program needs the core, both
-# then take many times as long. So many turns cost a run alone about 3 %, and make one beside a busy core take 1.7 times
-# as long instead of 2.4 (docs/benchmarks.md).
+# then take many times as long. So many turns cost a run alone about 3 %, with visualizations a tenth (one run each),
+# and make one beside a busy core take 1.7 times as long instead of 2.4 (docs/benchmarks.md).
 SPIN, TURNS = "GOMP_SPINCOUNT", "4000"
 WAITING = (SPIN, "OMP_WAIT_POLICY")  # what a user may have chosen himself
 MOST = 4096  # more is a slip
