@@ -1,6 +1,7 @@
 """spade eval: measure whether traces explain better than the dense network, with error bars."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,18 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
         aggregation=some_of("aggregation", [config.get("aggregation")], (FIXED, BEST))[0],
         held_out=whole("held_out", config.get("held_out"), 1, MAX_SAMPLES),
         reader_pictures=whole("reader_pictures", config.get("reader_pictures"), 1),
+        twin=_twin(config.get("twin"), shared["model"]),
         sparse_fc_pictures=whole("sparse_fc_pictures", config.get("sparse_fc_pictures"), 10),
         arguments=line.words,
         settings={**config, **_tables(conditions)},
     )
+
+
+def _twin(value: Any, model: Any) -> Any:
+    """The source of the network before its Trojans were implanted: the same network with other weights."""
+    from spade_cli.cli.config.check_values import path
+
+    return None if value is None else replace(model, weights=str(path("twin", value, "WEIGHTS")))
 
 
 def shared_settings(

@@ -24,7 +24,8 @@ from spade_cli.evaluation.measure_image import measure_image
 from spade_cli.evaluation.records_folder import Record, RecordsFolder, check_out, open_folder
 from spade_cli.evaluation.sparse_fc import sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
-from spade_cli.evaluation.study.reader import EPOCHS, NETWORKS, reader_at
+from spade_cli.evaluation.study.reader import EPOCHS, NETWORKS, Reader, reader_at
+from spade_cli.evaluation.study.twin import Twin
 from spade_cli.files import leave_out_storage, write_whole
 from spade_cli.progress import Stages
 from spade_cli.report import summary
@@ -114,19 +115,26 @@ def _fitting_pictures(plan: EvaluationPlan) -> Iterator[Tensor]:
 
 
 def concept_study(plan: EvaluationPlan, folder: RecordsFolder, stages: Stages) -> ConceptStudy | None:
-    """The study with its reader, trained now or kept in the folder; None where concepts are not asked for."""
+    """The study with its reader, trained now or kept in the folder, and its twin; None: concepts are not asked for."""
     request = plan.request
     if "concepts" not in request.metrics:
         return None
     assert request.visualize is not None  # plan_evaluation() checks it
+    reader = train_or_read_reader(request, folder, stages) if request.data == "world" else None
+    twin = None if plan.twin is None else Twin(plan.classifier, plan.twin)
+    pictures = folder.path / "visualizations"
+    return ConceptStudy(reader, request.visualize, plan.classifier, pictures, request.seed, request.cache, twin)
+
+
+def train_or_read_reader(request: EvaluationRequest, folder: RecordsFolder, stages: Stages) -> Reader:
+    """The reader of concepts. Prints how often it is right."""
     with stages.stage("reader", total=NETWORKS * EPOCHS) as advance:
         reader = reader_at(folder.path / "reader.safetensors", request.reader_pictures, request.seed, advance)
     stages.console.print(
         f"reader         right in {reader.accuracy:.1%} of choices between two meanings of a class, and in "
         f"{reader.symbol_accuracy:.1%} of those between a meaning and a symbol (held-out drawings; chance: 50%)"
     )
-    pictures = folder.path / "visualizations"
-    return ConceptStudy(reader, request.visualize, plan.classifier, pictures, request.seed, request.cache)
+    return reader
 
 
 def write_tables(plan: EvaluationPlan, records: list[Record], folder: RecordsFolder) -> means_table.Table:
@@ -158,6 +166,7 @@ def identity(plan: EvaluationPlan) -> dict[str, Any]:
         "calibration": {},
         **leave_out_storage(settings),
         "model.sha256": plan.classifier.sha256,
+        **({} if plan.twin is None else {"twin.sha256": plan.twin.sha256}),
         "data": dict(plan.data.identity),
     }
 

@@ -47,6 +47,7 @@ class EvaluationRequest:
     tolerance: int = 15  # pixels, of the pointing game
     held_out: int = 64  # augmentations that fidelity is measured on
     reader_pictures: int = 150  # of each concept and symbol, that the reader learns from
+    twin: ModelSource | None = None  # the network before its Trojans were implanted, for concepts
     sparse_fc_pictures: int = 2000  # of the world, that Sparse FC is fitted on
     device: str = "auto"
     command: str = ""  # the command line, for the record
@@ -65,6 +66,7 @@ class EvaluationPlan:
 
     request: EvaluationRequest
     classifier: Classifier
+    twin: Classifier | None
     layers: list[Layer]
     conditions: tuple[Condition, ...]  # dense first; sparse_fc is fitted later
     data: Data
@@ -82,7 +84,23 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     layers = find_layers(classifier.model, classifier.grey())
     check_methods(request.saliency, classifier)
     conditions = make_conditions(request.conditions, layers, classifier)
-    return EvaluationPlan(request, classifier, layers, conditions, find_data(request, classifier))
+    return EvaluationPlan(
+        request, classifier, load_twin(request, classifier), layers, conditions, find_data(request, classifier)
+    )
+
+
+def load_twin(request: EvaluationRequest, classifier: Classifier) -> Classifier | None:
+    """The network before its Trojans were implanted. Raises UserError where it is the same, or nothing would use it."""
+    if request.twin is None:
+        return None
+    if "concepts" not in request.metrics:
+        raise UserError("twin= reads visualizations; add concepts to metrics, or leave twin out")
+    twin = load_on_device(request.twin, request.device, request.seed)
+    if twin.sha256 == classifier.sha256:
+        raise UserError(
+            f"twin={request.twin.weights} has the weights of the network itself; give those from before the Trojans"
+        )
+    return twin
 
 
 def make_conditions(
@@ -120,7 +138,10 @@ def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
                 f"{classifier.classes}; take model=demo, or data=FOLDER"
             )
         return datasets.world(request.count or 100, request.trojan_share, request.seed)
-    if "concepts" in request.metrics:
-        raise UserError(f"metrics: concepts are known of data=world only, not of data={request.data}; leave them out")
+    if "concepts" in request.metrics and request.twin is None:
+        raise UserError(
+            f"metrics: the reader of concepts knows data=world only, not data={request.data}; leave them out, or give "
+            "twin=WEIGHTS of the network before its Trojans were implanted"
+        )
     folder = Path(request.data)
     return datasets.folder(folder, request.out, request.count, request.seed, classifier)

@@ -91,7 +91,7 @@ def measure_networks(
         except SpadeError as error:
             record.fail(condition.name, "overlap", error)
     concept, trojan = case.example.concept, case.example.trojan
-    if study is not None and concept is not None:
+    if study is not None:
         try:
             visualized = networks.for_visualization
             found = study.ask(condition, visualized, case.target, concept, trojan, record.image)

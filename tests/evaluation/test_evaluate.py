@@ -216,7 +216,7 @@ MISTAKES = [
     (["conditions=[mine: sparse_fc]"], "keep their own names"),
     (["conditions=[]"], "is not a list of conditions"),
     (["metrics=[speed]"], "metrics=['speed'] is unknown; there are localisation"),
-    (["metrics=[concepts]"], "concepts are known of data=world only"),
+    (["metrics=[concepts]"], "the reader of concepts knows data=world only"),
     (["aggregation=worst"], "aggregation=['worst'] is unknown"),
     (["count=0"], "count=0 is not a whole number"),
     (["out=labels.txt"], "is a file"),

@@ -58,6 +58,15 @@ METRICS: dict[str, Metric] = {
         False,
         of_maps=False,
     ),
+    "class_seen": Metric("the network's probability of the class in the visualization", None, of_maps=False),
+    "class_seen_by_twin": Metric("the twin's: the network before its Trojans were implanted", None, of_maps=False),
+    "symbol_shown": Metric(
+        "pictures with a Trojan: the network sees the class in the visualization, the twin a tenth of what it sees in "
+        "the dense network's or less",
+        True,
+        of_maps=False,
+    ),
+    "class_shown": Metric("clean pictures: both see the class in the visualization", True, of_maps=False),
     "randomised_last": Metric("rank correlation with the map after the last layer is randomised", None, share=False),
     "randomised_half": Metric("rank correlation with the map after half of the layers are", None, share=False),
     "randomised_all": Metric("rank correlation with the map after all layers are", None, share=False),

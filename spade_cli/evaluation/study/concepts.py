@@ -2,7 +2,8 @@
 
 For a picture with concept A of a class {A, B, ...} the class's neuron is visualized on the dense network and on the
 trace. The trace should show A, what the neuron does in this picture; the dense network shows whatever it likes best.
-For a picture with a Trojan it should show the symbol.
+For a picture with a Trojan it should show the symbol. On pictures of the world a reader says which; on any pictures a
+twin says whether the class is still there.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from spade_cli.cache import Cache
 from spade_cli.errors import SpadeError
-from spade_cli.evaluation.conditions import Condition
+from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.study.reader import Reader, rivals, symbol_of
+from spade_cli.evaluation.study.twin import Reading, Twin, measure_readings
 from spade_cli.interpretation import Channel, is_blank, visualize_dense, why_blank
 from spade_cli.models import Classifier
 from spade_cli.report.pictures import picture
@@ -44,26 +46,53 @@ def _share_of_choices(nearness: Tensor, one: int, others: list[int]) -> float:
 
 @dataclass
 class ConceptStudy:
-    """The reader, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size)."""
+    """Who reads, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size).
 
-    reader: Reader
+    reader: None where pictures are not of the world. twin: None where none was given.
+    """
+
+    reader: Reader | None
     visualize: Callable[..., Tensor]
     classifier: Classifier
     folder: Path  # gets a picture of each visualization
     seed: int
     cache: Cache | None = None
+    twin: Twin | None = None
     _same_for_all: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    _dense_readings: dict[int, Reading] = field(default_factory=dict)  # by target
 
     def ask(
-        self, condition: Condition, networks: Sequence[nn.Module], target: int, concept: int, trojan: bool, image: str
+        self,
+        condition: Condition,
+        networks: Sequence[nn.Module],
+        target: int,
+        concept: int | None,
+        trojan: bool,
+        image: str,
     ) -> dict[str, float]:
-        """Visualize a class neuron and read it. Raises SpadeError where the picture stays blank."""
+        """Visualize a class neuron and read it; concept: None for a picture that is not of the world.
+
+        Raises SpadeError where the picture stays blank.
+        """
         shown = self._visualization(condition, networks, target)  # (3, size, size)
         self.folder.mkdir(parents=True, exist_ok=True)
         picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
         if is_blank(shown):
             raise SpadeError(f"the visualization is blank: {self._why(networks, target)}")
-        return measures(self.reader.nearness(shown, self.seed), concept, target, trojan)
+        found: dict[str, float] = {}
+        if self.reader is not None and concept is not None:
+            found |= measures(self.reader.nearness(shown, self.seed), concept, target, trojan)
+        if self.twin is not None:
+            found |= self._ask_twin(self.twin, condition, shown, target, trojan)
+        return found
+
+    def _ask_twin(self, twin: Twin, condition: Condition, shown: Tensor, target: int, trojan: bool) -> dict[str, float]:
+        reading = twin.read(shown, target, self.seed)
+        if condition.name == DENSE:  # the first condition of every image
+            self._dense_readings[target] = reading
+        if target not in self._dense_readings:
+            raise SpadeError("the dense network's visualization is blank, and a trace's has nothing to compare with")
+        return measure_readings(reading, self._dense_readings[target], trojan)
 
     def _why(self, networks: Sequence[nn.Module], target: int) -> str:
         own = self.classifier.preprocessing
