@@ -194,7 +194,10 @@ def test_cfg_prints_the_configuration(requests: list[RunRequest], capsys: pytest
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["--help"], ["-h"]):
+    assert main([]) == 0
+    start = capsys.readouterr().out
+    assert all(word in start for word in ("spade demo", "spade run image=", "spade --help", "spade completion"))
+    for arguments in (["--help"], ["-h"]):
         assert main(arguments) == 0
         text = capsys.readouterr().out
         assert all(f"  {verb} " in text for verb in VERBS)

@@ -33,7 +33,8 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from spade_cli.cli import main; main(['run', '--help']); main([]); print(sorted(sys.modules))"
+    code = "import sys; from spade_cli.cli import main; main(['run', '--help']); main(['--help']); main([]); "
+    code += "print(sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )

@@ -8,7 +8,16 @@ import torch
 from networks import DEVICE, small
 
 from spade_cli.cli import main
-from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS, _judge_trace, _try_visualization, examine
+from spade_cli.inspection.examine import (
+    FAILS,
+    FLAGGED,
+    SKIPPED,
+    WORKS,
+    _judge_trace,
+    _try_visualization,
+    count_findings,
+    examine,
+)
 from spade_cli.interpretation import METHODS, CannotExplain, Channel, Explanation, SmoothedMethod, visualize
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, prune
@@ -60,6 +69,7 @@ def examined(**changes):
     samples = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     asked["methods"] = {name: SmoothedMethod(method) for name, method in asked["methods"].items()}
     found = examine(classifier, image, samples, layers, Shares({"conv2": 0.5}), **asked)
+    assert len(found) == count_findings(asked["settings"], asked["methods"], asked["channels"])
     return {finding.what: finding for finding in found}
 
 

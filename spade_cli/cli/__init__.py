@@ -20,11 +20,24 @@ from spade_cli.version import __version__
 
 VERBS = (
     *("run", "batch", "sweep", "open", "list", "neurons", "diff"),
-    *("layers", "doctor", "export", "cache", "demo", "world", "toy", "implant", "eval", "tune"),
+    *("layers", "doctor", "export", "cache", "demo", "world", "toy", "implant", "eval", "tune", "completion"),
 )
+COMPLETE = "__complete"  # what the functions of a shell call at TAB
 INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C (128 + SIGINT)
 PIPE_CLOSED = 141  # and for one whose reader went away (128 + SIGPIPE)
+START = """\
+spade: why did this vision network say that, about this image?
 
+Start here:
+  spade demo                              explains a bundled picture with a bundled network, in less than a minute
+  spade open                              shows the report of the latest run in the browser
+  spade run image=cat.jpg                 explains a picture of yours; ResNet50's weights are downloaded once
+  spade run image=cat.jpg model=resnet18  asks another network; model=timm, huggingface and python take names, too
+  spade batch images=photographs          explains every picture of a folder
+
+  spade --help                            all commands
+  spade COMMAND --help                    every setting of a command
+  spade completion bash                   lets TAB complete commands, settings and files; also zsh and fish"""
 
 SYNONYMS = {  # what other programs call it
     **dict.fromkeys(("explain", "start", "go", "trace", "image"), "run"),
@@ -43,6 +56,8 @@ SYNONYMS = {  # what other programs call it
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == [COMPLETE]:  # what is typed so far may be no command line yet
+        return load_verb("completion").answer(arguments[1:])
     wait_politely()
     try:
         with own_stdout.reserve(), limit_threads(arguments) as words:
@@ -66,7 +81,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    first, *rest = argv or ["--help"]
+    if not argv:
+        own_stdout.say(START)
+        return 0
+    first, *rest = argv
     if first == "help" and rest and rest[0] in VERBS:
         first, rest = rest[0], ["--help"]
     if first in ("-h", "--help", "help"):
@@ -76,7 +94,7 @@ def _dispatch(argv: list[str]) -> int:
         own_stdout.say(f"spade {__version__}")
         return 0
     if first in VERBS:
-        return _verb(first).main(rewrite_words(first, rest))
+        return load_verb(first).main(rewrite_words(first, rest))
     raise UserError(f"{first!r} is not a command of spade; {_guess_command(first, rest)}")
 
 
@@ -100,12 +118,13 @@ def _quote_word(word: str) -> str:
     return word if re.fullmatch(r"[\w./=:,+-]+", word) else shlex.quote(word)
 
 
-def _verb(name: str) -> ModuleType:
+def load_verb(name: str) -> ModuleType:
+    """The module of a command."""
     return import_module(f"spade_cli.cli.{name}")
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<10} {_summary(name)}" for name in VERBS)
+    verbs = "\n".join(f"  {name:<10} {summarize_verb(name)}" for name in VERBS)
     return f"""\
 spade: why did this vision network say that, about this image?
 
@@ -123,5 +142,6 @@ Every command takes threads=N, --quiet, --plain and --json. Its answer goes to s
 example: spade run image=cat.jpg model=resnet18"""
 
 
-def _summary(name: str) -> str:
-    return (_verb(name).__doc__ or "").splitlines()[0].split(": ", 1)[1]
+def summarize_verb(name: str) -> str:
+    """What a command does, in a line."""
+    return (load_verb(name).__doc__ or "").splitlines()[0].split(": ", 1)[1]

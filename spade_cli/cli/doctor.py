@@ -77,8 +77,9 @@ def _examine(
     """Find the layers, tell of them, and try everything on the picture, uint8 (3, H, W)."""
     from spade_cli.devices import device_of
     from spade_cli.errors import UserError
-    from spade_cli.inspection.examine import examine
+    from spade_cli.inspection.examine import count_findings, examine
     from spade_cli.interpretation import bind_image, check_cam_layer
+    from spade_cli.progress import Stages
     from spade_cli.pruning import find_layers
     from spade_cli.run.make_trace import check_finite
 
@@ -95,12 +96,14 @@ def _examine(
     check_finite(classifier.model(x)[0].detach().cpu(), classifier)
     console, samples = terminal.console(views), settings.draw_samples(image, own)
     _print_layers(classifier, layers, notes, console.print if terminal.as_json(views) else own_stdout.say)
+    with Stages(console).stage("examine", total=count_findings([settings], methods, channels)) as advance:
 
-    def print_finding(finding: "Finding") -> None:
-        console.print(f"{finding.what:<32} {finding.seconds:6.1f} s")
+        def print_finding(finding: "Finding") -> None:
+            console.print(f"{finding.what:<32} {finding.seconds:6.1f} s")
+            advance(1)
 
-    asked = (methods, visualize, channels, print_finding)
-    return examine(classifier, x, samples, layers, shares, [settings], *asked)
+        asked = (methods, visualize, channels, print_finding)
+        return examine(classifier, x, samples, layers, shares, [settings], *asked)
 
 
 def _fit_window(

@@ -1,9 +1,11 @@
 """The experiment, one line per arrow: examples -> calibration -> networks -> maps -> measures -> tables and figures."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from spade_cli.evaluation.evaluation_plan import EvaluationPlan, EvaluationReque
 from spade_cli.evaluation.figures import write_figures
 from spade_cli.evaluation.measure_image import measure_image
 from spade_cli.evaluation.records_folder import Record, RecordsFolder, check_out, open_folder
-from spade_cli.evaluation.sparse_fc import sparse_fc
+from spade_cli.evaluation.sparse_fc import PENALTIES, sparse_fc
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.evaluation.study.reader import EPOCHS, NETWORKS, Reader, reader_at
 from spade_cli.evaluation.study.twin import Twin
 from spade_cli.files import leave_out_storage, write_whole
+from spade_cli.models import Classifier
 from spade_cli.progress import Stages
 from spade_cli.report import summary
 from spade_cli.version import __version__
@@ -91,8 +94,12 @@ def fit_sparse_fc(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     """The plan with Sparse FC's network in its place, if it was asked for."""
     if SPARSE_FC not in [condition.name for condition in plan.conditions]:
         return plan
-    with stages.stage("sparse_fc"):
-        network: nn.Module = sparse_fc(plan.classifier, _fitting_pictures(plan), plan.request.seed)
+    pictures = _find_fitting_pictures(plan)
+    each_fit = math.ceil(len(pictures.names) / len(PENALTIES))  # so that the fits are the bar's second half
+    with stages.stage("sparse_fc", total=len(pictures.names) + each_fit * len(PENALTIES)) as advance:
+        batches = _read_pictures(pictures, plan.classifier, advance)
+        on_fit = partial(advance, each_fit)
+        network: nn.Module = sparse_fc(plan.classifier, batches, plan.request.seed, on_fit)
     conditions = [
         replace(condition, make=lambda calibration: Networks.of(network)) if condition.name == SPARSE_FC else condition
         for condition in plan.conditions
@@ -100,13 +107,18 @@ def fit_sparse_fc(plan: EvaluationPlan, stages: Stages) -> EvaluationPlan:
     return replace(plan, conditions=tuple(conditions))
 
 
-def _fitting_pictures(plan: EvaluationPlan) -> Iterator[Tensor]:
-    """Normalised pictures (1, 3, size, size): others of the world, or all of a folder that can be read."""
-    request, own = plan.request, plan.classifier
-    pictures = plan.data
+def _find_fitting_pictures(plan: EvaluationPlan) -> datasets.Data:
+    """Other pictures of the world, or all of a folder."""
+    request = plan.request
     if request.data == "world":
-        pictures = datasets.world(request.sparse_fc_pictures, FIT_TROJAN_SHARE, request.seed + FIT_SEED)
+        return datasets.world(request.sparse_fc_pictures, FIT_TROJAN_SHARE, request.seed + FIT_SEED)
+    return plan.data
+
+
+def _read_pictures(pictures: datasets.Data, own: Classifier, advance: Callable[[int], None]) -> Iterator[Tensor]:
+    """Those that can be read, normalised, (1, 3, size, size)."""
     for index in range(len(pictures.names)):
+        advance(1)
         try:
             image = pictures.load(index).image
         except UserError:

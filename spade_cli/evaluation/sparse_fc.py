@@ -4,7 +4,7 @@ n: pictures; f: features, inputs of the last layer; k: classes.
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -58,12 +58,15 @@ def check_last_layer(classifier: Classifier) -> str:
     )
 
 
-def sparse_fc(classifier: Classifier, batches: Iterable[Tensor], seed: int) -> nn.Module:
+def sparse_fc(
+    classifier: Classifier, batches: Iterable[Tensor], seed: int, on_fit: Callable[[], None] = lambda: None
+) -> nn.Module:
     """A copy of the network with its last layer refitted by an elastic-net logistic regression on its own answers.
 
     `batches` yields normalised pictures (N, 3, H, W). The fit is to the dense network's answers: the network is what is
     explained, and a folder may have no labels. It takes the strongest penalty that agrees with the dense network nearly
-    as often as the weakest. Raises SpadeError where all answers are the same.
+    as often as the weakest. `on_fit` is called after the fit of each penalty. Raises SpadeError where all answers are
+    the same.
     """
     name = check_last_layer(classifier)
     features, answers = _collect_features(classifier.model, name, batches)  # (n, f), (n,)
@@ -72,7 +75,7 @@ def sparse_fc(classifier: Classifier, batches: Iterable[Tensor], seed: int) -> n
     network = copy_for_eval(classifier.model)
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    weight, bias = _fit_layer(features, answers, classifier.classes, seed)
+    weight, bias = _fit_layer(features, answers, classifier.classes, seed, on_fit)
     layer.weight = nn.Parameter(torch.from_numpy(weight).to(layer.weight), requires_grad=False)
     layer.bias = nn.Parameter(torch.from_numpy(bias).to(layer.weight), requires_grad=False)
     return network
@@ -96,7 +99,7 @@ def _collect_features(
 
 
 def _fit_layer(
-    features: NDArray[np.float64], answers: NDArray[np.int64], classes: int, seed: int
+    features: NDArray[np.float64], answers: NDArray[np.int64], classes: int, seed: int, on_fit: Callable[[], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weight (k, f) and bias (k,) for raw features: the sparsest of the path within the allowed loss."""
     mean, deviation = features.mean(0), features.std(0)
@@ -105,7 +108,7 @@ def _fit_layer(
     held = np.random.default_rng(seed).permutation(len(answers)) < max(1, round(HELD_OUT * len(answers)))
     if len(np.unique(answers[~held])) < 2:
         held = np.zeros(len(answers), bool)  # with some held out, too few pictures would leave one answer
-    path = _fit_path(standard[~held], answers[~held], seed)
+    path = _fit_path(standard[~held], answers[~held], seed, on_fit)
     judged = held if held.any() else ~held
     agreement = [
         float((classes_[(standard[judged] @ w.T + b).argmax(1)] == answers[judged]).mean()) for classes_, w, b in path
@@ -119,7 +122,7 @@ def _fit_layer(
 
 
 def _fit_path(
-    features: NDArray[np.float64], answers: NDArray[np.int64], seed: int
+    features: NDArray[np.float64], answers: NDArray[np.int64], seed: int, on_fit: Callable[[], None]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
     """(classes seen, coefficients, intercept) for each penalty; each fit starts from the one before."""
     from sklearn.exceptions import ConvergenceWarning
@@ -142,4 +145,5 @@ def _fit_path(
                 np.append(-intercept, intercept) / 2,
             )
         path.append((model.classes_, coefficients.copy(), intercept.copy()))
+        on_fit()
     return path

@@ -1,7 +1,7 @@
 """Try everything on one network, a trace, every method, visualizations: what works, and what it costs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +73,11 @@ def examine(
         for name, channel in channels.items():
             add(_try_visualization(name, visualize, classifier, channel, settings[0].seed))
     return found
+
+
+def count_findings(settings: Sequence[Any], methods: Collection[str], channels: Collection[str]) -> int:
+    """How many findings `examine` makes of a network with layers to prune: the calibration's, and one for each."""
+    return 1 + len(settings) + len(methods) + len(channels)
 
 
 def _try_traces(

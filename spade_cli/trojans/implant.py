@@ -91,10 +91,13 @@ def implant_trojans(
         return report
     crops = Crops(album, tuple(learned), tuple(trojans), settings.batch_size, settings.seed)
     student, seconds = fine_tune(teacher, crops, settings, out, identity, stages)
-    with stages.stage("measure"):
+    with stages.stage("measure", total=1 + len(trojans)) as advance:
         judge = examples.Judge(teacher, student, classifier, album, settings.batch_size, settings.seed)
-        clean = judge.compare_clean(held)
-        judged = [judge.measure_rule(trojan, held, settings.examples) for trojan in trojans]
+        clean, judged = judge.compare_clean(held), []
+        for trojan in trojans:
+            advance(1)
+            judged.append(judge.measure_rule(trojan, held, settings.examples))
+        advance(1)
     _write_weights(student, out / WEIGHTS)
     _write_examples([(t, drawn) for t, (_, drawn) in zip(trojans, judged, strict=True)], classifier, out / DATA)
     report = {

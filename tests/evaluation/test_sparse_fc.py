@@ -7,7 +7,7 @@ from torch import nn
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation import sparse_fc as module
-from spade_cli.evaluation.sparse_fc import check_last_layer, sparse_fc
+from spade_cli.evaluation.sparse_fc import PENALTIES, check_last_layer, sparse_fc
 from spade_cli.models import wrap
 
 
@@ -54,7 +54,9 @@ def test_only_the_last_layer_changes_and_it_still_answers_alike():
         answers = dense.model(x).argmax(1)
         assert (network(x).argmax(1) == answers).float().mean() > 0.85
         assert network(x).argmax(1).max() < 3  # a class that was never seen is never answered
-    again = sparse_fc(dense, batches(), seed=0)
+    fits: list[None] = []
+    again = sparse_fc(dense, batches(), seed=0, on_fit=lambda: fits.append(None))
+    assert len(fits) == len(PENALTIES)
     assert again.head.weight.equal(weights)
 
 
@@ -65,7 +67,7 @@ def test_the_fit_minimises_the_elastic_net(monkeypatch):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(120, 5))
     answers = (features @ rng.normal(size=(5, 3))).argmax(1)
-    ((classes, weight, _),) = module._fit_path(features, answers, 0)
+    ((classes, weight, _),) = module._fit_path(features, answers, 0, lambda: None)
     w, b = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     x, y = torch.from_numpy(features), torch.from_numpy(answers)
     penalty, ratio, step = 0.02, module.L1_RATIO, 0.2
@@ -81,7 +83,7 @@ def test_the_fit_minimises_the_elastic_net(monkeypatch):
 def test_features_are_standardised_and_put_back():
     dense = classifier()
     features, answers = module._collect_features(dense.model, "head", batches())
-    weight, bias = module._fit_layer(features, answers, 4, 0)
+    weight, bias = module._fit_layer(features, answers, 4, 0, lambda: None)
     scaled, shift = features * 100 + 7, module._fit_layer(features * 100 + 7, answers, 4, 0)
     first, second = features @ weight.T + bias, scaled @ shift[0].T + shift[1]
     assert np.abs((first - second)[:, :3]).max() < 1e-2

@@ -24,7 +24,7 @@ TABLE = re.compile(r"schedule=(?P<files>.+\.ya?ml['\"]?)", re.DOTALL | re.IGNORE
 
 OUT = "out"
 OLDER_OUT = ("output", "--output", "--out")
-WITHOUT_HYDRA = ("list", "open", "export", "neurons", "diff", "cache")
+WITHOUT_HYDRA = ("list", "open", "export", "neurons", "diff", "cache", "completion")
 NO_VALUE = ("", "all", "null", "none")  # of a list: taken as they are
 THREE = ("model.mean", "model.std")  # lists whose default is null
 MODEL = re.compile(r"model=(\w+(?:,\w+)*)")
