@@ -16,7 +16,7 @@ EXAMPLES = (
     "spade eval count=200 interpreter.methods=all 'conditions=[dense,sparsegpt,forward,forward@0.95]'",
     "spade eval data=implanted/data model=squeezenet1_1 model.weights=implanted/model.safetensors",
     "spade eval data=photographs model=squeezenet1_1 metrics=[insertion,fidelity] out=squeezenet",
-    "spade eval 'conditions=[dense, forward, wide: forward schedule.last=0.3, control: forward image=other]'",
+    "spade eval 'conditions=[dense, forward, wide: forward schedule=uniform, control: forward image=other]'",
     "spade eval resume=squeezenet",
     "spade eval study=raters trojan_share=1 count=20 'conditions=[dense,forward]'   (then: spade eval answers=raters)",
 )

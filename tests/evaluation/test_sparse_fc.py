@@ -84,7 +84,8 @@ def test_features_are_standardised_and_put_back():
     dense = classifier()
     features, answers = module._collect_features(dense.model, "head", batches())
     weight, bias = module._fit_layer(features, answers, 4, 0, lambda: None)
-    scaled, shift = features * 100 + 7, module._fit_layer(features * 100 + 7, answers, 4, 0)
+    scaled = features * 100 + 7
+    shift = module._fit_layer(scaled, answers, 4, 0, lambda: None)
     first, second = features @ weight.T + bias, scaled @ shift[0].T + shift[1]
     assert np.abs((first - second)[:, :3]).max() < 1e-2
 
