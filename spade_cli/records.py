@@ -30,7 +30,7 @@ class Fidelity:
     """How a pruned network's answers compare with the dense one's."""
 
     same_prediction: bool  # the same answer on the image: top-1, or the set of labels above 0.5
-    dense: float  # the target's probability on the image
+    dense: float  # the question's probability on the image (`Question.probability`)
     pruned: float
     kl: float | None  # KL(dense || pruned) in nats, mean over the samples; None where they were not asked
 

@@ -148,3 +148,24 @@ def test_a_window_larger_than_the_pictures_of_a_network_that_says_its_own_size(
 def test_a_layer_may_be_called_like_a_number(requests: list[Any]) -> None:
     assert main(["run", IMAGE, "interpreter.cam_layer=1.10"]) == 0
     assert requests[0].saliency["guided_gradcam"].keywords["layer"] == "1.10", "and not 1.1, which is another layer"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("bolt:bolt", "sets bolt against itself"),
+        ("bolt:fan:key", "target=bolt:fan:key is not a contrast of two classes: write CLASS, CLASS:OTHER"),
+        ("bolt:hart", "'hart' is no class of this network"),
+        ("top13", "give top1 to top12"),
+        ("top1:predicted", "on this image both are"),
+    ],
+)
+def test_questions_that_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photograph().save("cat.png")
+    assert main(["run", "image=cat.png", "model=demo", f"target={target}"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]

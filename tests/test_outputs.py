@@ -12,6 +12,7 @@ from user_networks import picture, refusal, wrapped
 import spade_cli
 from spade_cli.images.load import as_image
 from spade_cli.models import Classifier
+from spade_cli.networks.question import Question
 from spade_cli.networks.scores import Output
 
 
@@ -70,7 +71,7 @@ def test_one_score_is_measured_by_its_sigmoid(logit: float, changed: float) -> N
         def forward(self, x: Tensor) -> Tensor:
             return torch.full((len(x), 1), changed)
 
-    judge = Judge(torch.zeros(1, 3, 2, 2), torch.tensor([logit]), 0, output=Output.SIGMOID)
+    judge = Judge(torch.zeros(1, 3, 2, 2), torch.tensor([logit]), Question(0), output=Output.SIGMOID)
     found = judge(Says())
     assert not found.same_prediction
     assert (found.dense, found.pruned) == pytest.approx(

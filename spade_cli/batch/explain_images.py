@@ -11,6 +11,7 @@ from spade_cli.batch.table import Item, Row
 from spade_cli.batch.write_result import OpenImage
 from spade_cli.devices import full_precision
 from spade_cli.models import Classifier
+from spade_cli.models.questions import PREDICTED, NothingToCompareError
 from spade_cli.pruning import Trace
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules
@@ -43,7 +44,11 @@ def rehearse(request: RunRequest, classifier: Classifier | None = None) -> RunPl
     """Load the network and try everything on a grey picture. Raises UserError for settings that make no sense."""
     with full_precision():
         plan = plan_run(request, classifier)
-        plan_image(request, plan, write_result.grey_image(plan))
+        grey = write_result.grey_image(plan)
+        try:
+            plan_image(request, plan, grey)
+        except NothingToCompareError:  # of the grey picture: others may get another answer
+            plan_image(replace(request, target=PREDICTED), plan, grey)
     return plan
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from spade_cli.batch.axes import Axes, arrange_jobs
+from spade_cli.batch.axes import TRACE, Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import JobSettings
 from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font
@@ -70,7 +70,8 @@ def sweep_picture(
     `jobs` are the settings of every job, `folders` the results that are there. Maps are on the scale that the results
     have. A note says how many times weaker a map is than the strongest one of its method.
     """
-    axes, found = arrange_jobs(jobs), _Found(storage, folders)
+    found = _Found(storage, folders)
+    axes = arrange_jobs(_name_targets(jobs, found.summaries))
     sections = [*_maps(axes, found, view), *_visualizations(axes, found)]
     columns, lines = [DENSE, *axes.values], list(axes.lines)
     width = MARGIN + len(columns) * (TILE + GAP) + GAP
@@ -85,6 +86,17 @@ def sweep_picture(
     for i, (title, cells) in enumerate(sections):
         _section(sheet, draw, title, cells, lines, columns, (width * (i % across), table + high * (i // across)))
     return sheet
+
+
+def _name_targets(jobs: Mapping[int, JobSettings], summaries: Mapping[int, Summary]) -> dict[int, JobSettings]:
+    """The jobs' settings with what their targets, such as `top2`, mean for this image."""
+    words = {jobs[job]["target"]: one.target.words for job, one in summaries.items() if "target" in jobs[job]}
+    if len(set(words.values())) < len(words):  # two of them mean the same
+        words = {asked: f"{asked}: {one}" for asked, one in words.items()}
+    return {
+        job: {**settings, "target": words.get(settings["target"], settings["target"])} if words else settings
+        for job, settings in jobs.items()
+    }
 
 
 def _maps(axes: Axes, found: _Found, view: Image.Image) -> list[tuple[str, Cells]]:
@@ -138,7 +150,8 @@ def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, view: Image.
     summary = next(iter(found.summaries.values()))
     sheet.paste(view.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
     left, dense = GAP * 4 + TILE, summary.prediction.dense
-    draw.text((left, GAP * 2), f"why {summary.target.label}?", INK, font(TITLE))
+    asked = list(dict.fromkeys(one.target.words for one in found.summaries.values()))
+    draw.text((left, GAP * 2), f"why {asked[0]}?" if len(asked) == 1 else "why each of these?", INK, font(TITLE))
     names = f"{name.rsplit('/', 1)[-1]}, {summary.model.name}"
     draw.text((left, GAP * 2 + 44), names, PALE, font(TEXT))
     draw.text((left, GAP * 2 + 70), f"dense: {dense.label} {dense.probability:.1%}", PALE, font(TEXT))
@@ -147,7 +160,7 @@ def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, view: Image.
 
 def _table(draw: ImageDraw.ImageDraw, axes: Axes, found: _Found, top: int) -> None:
     """What each trace answers: the columns' heads, and a line for each line of the sweep."""
-    draw.text((GAP * 2, top), axes.along, PALE, font(TEXT))
+    draw.text((GAP * 2, top), "target" if axes.along == TRACE else axes.along, PALE, font(TEXT))
     for i, column in enumerate([DENSE, *axes.values]):
         draw.text((MARGIN + i * (TILE + GAP), top), clip_text(str(column), TEXT, TILE), INK, font(TEXT))
     for j, line in enumerate(axes.lines):

@@ -59,7 +59,7 @@ class Result:
         """The figures of one summary."""
         fidelity = summary.fidelity
         return cls(
-            target=summary.target.label,
+            target=summary.target.words,
             prediction=summary.prediction,
             same_prediction=fidelity.same_prediction,
             agreement=fidelity.agreement,

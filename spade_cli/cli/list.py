@@ -48,7 +48,7 @@ def _row(run: Path, summary: Summary) -> tuple[str, ...]:
     changed = "" if fidelity.same_prediction else f" ({trace.label})"
     return (
         str(run),
-        summary.target.label,
+        summary.target.words,
         f"{dense.target_probability:.1%}",
         f"{trace.target_probability:.1%}{changed}",
         f"{fidelity.agreement:.0%}",

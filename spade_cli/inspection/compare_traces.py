@@ -46,7 +46,7 @@ def _weight(network: nn.Module, layer: str) -> Tensor:
 
 def find_own_channels(runs: Mapping[str, OpenRun], layers: Sequence[str], top: int) -> dict[str, list[Neuron]]:
     """For each run the channels that carry its answer in its trace and not in the other's, `top` of each layer."""
-    sums = {name: contributions(run.trace, run.x, run.target, layers) for name, run in runs.items()}
+    sums = {name: contributions(run.trace, run.x, run.question, layers) for name, run in runs.items()}
     found: dict[str, list[Neuron]] = {name: [] for name in runs}
     for layer in layers:
         totals = {name: one[layer].reshape(len(one[layer]), -1).sum(1) for name, one in sums.items()}

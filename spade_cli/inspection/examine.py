@@ -14,6 +14,7 @@ from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.interpretation import Channel, Explainable, explainable, is_blank, why_blank
 from spade_cli.models import Classifier
+from spade_cli.networks.question import Question
 from spade_cli.pruning import Layer, LayerRecord
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.pruning.schedule import Shares
@@ -62,7 +63,7 @@ def examine(
 
     with torch.no_grad():
         logits = classifier.model(x.clone())[0].cpu()
-    answer = Answer(x, logits, int(logits.argmax()))
+    answer = Answer(x, logits, Question(int(logits.argmax())))
     for finding in _try_traces(classifier, samples, layers, shares, answer, settings):
         add(finding)
     safe = explainable(classifier.model, x)

@@ -47,7 +47,7 @@ def choose_layers(run: OpenRun, patterns: Sequence[str]) -> list[str]:
 
 def rank_channels(run: OpenRun, layers: Sequence[str], top: int) -> list[Neuron]:
     """The `top` channels of each layer that add most to the answer in the trace, none that adds nothing."""
-    sums = {name: contributions(network, run.x, run.target, layers) for name, network in run.networks.items()}
+    sums = {name: contributions(network, run.x, run.question, layers) for name, network in run.networks.items()}
     chosen = []
     for layer in layers:
         total = _sum_places(sums["trace"][layer])

@@ -14,6 +14,7 @@ from spade_cli.images.load import DAMAGE
 from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.models.checkpoints import load_weights
 from spade_cli.networks.copies import copy_for_eval
+from spade_cli.networks.question import Question
 from spade_cli.report.checkpoint import CHECKPOINT, load_trace
 from spade_cli.report.summary import Summary, read_summary
 
@@ -35,9 +36,9 @@ class OpenRun:
         return {"dense": self.classifier.model, "trace": self.trace}
 
     @property
-    def target(self) -> int:
-        """Index of the explained class."""
-        return self.summary.target.index
+    def question(self) -> Question:
+        """What was asked."""
+        return self.summary.target.question
 
 
 def reopen(run: Path, source: ModelSource, device: str = "auto") -> OpenRun:

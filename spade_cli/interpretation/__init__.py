@@ -3,6 +3,7 @@
 from spade_cli.interpretation.channels import Channel, check_channels, parse_channel
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, SaliencyMethod
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective
+from spade_cli.interpretation.rewrite.ask_question import ask_question
 from spade_cli.interpretation.rewrite.explainable import Explainable, explainable
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
 from spade_cli.interpretation.saliency import (

@@ -16,10 +16,11 @@ from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.interpretation.channels import channel_axis
 from spade_cli.networks.modes_and_seeds import eval_mode, seed_generators
+from spade_cli.networks.question import Question
 
 
-def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence[str]) -> dict[str, Tensor]:
-    """What every channel of these layers, at every place, adds to the target's logit; by the layer's name.
+def contributions(model: nn.Module, image: Tensor, target: int | Question, layers: Sequence[str]) -> dict[str, Tensor]:
+    """What every channel of these layers, at every place, adds to the score of a class or question; by layer's name.
 
     image (1, 3, H, W), normalised; layers: names as in named_modules. Returns float32 on the CPU: (channels, height,
     width) of feature maps, (channels, tokens) of tokens, (channels,) of a vector. Calls of one layer are summed. The
@@ -29,15 +30,16 @@ def contributions(model: nn.Module, image: Tensor, target: int, layers: Sequence
     for name in layers:
         if name not in known:
             raise UserError(f"layer '{name}' is not in the network; spade layers lists what is")
+    question = Question(target) if isinstance(target, int) else target
     x = image.detach().clone().to(device_of(model)).requires_grad_()
     with torch.enable_grad(), _outputs(model, layers) as outputs:
         with seed_generators(0, x.device):
-            logit = model(x)[0, target]
+            score = question.score(model(x)[0])
         for name in layers:
             if not outputs[name]:
                 raise UserError(f"layer '{name}' is never called as a module, so its channels cannot be seen")
         flat = [(name, output) for name in layers for output in outputs[name]]
-        gradients = torch.autograd.grad(logit, [output for _, output in flat], allow_unused=True)
+        gradients = torch.autograd.grad(score, [output for _, output in flat], allow_unused=True)
     sums: dict[str, Tensor] = {}
     for (name, output), gradient in zip(flat, gradients, strict=True):
         added = torch.zeros_like(output) if gradient is None else output * gradient

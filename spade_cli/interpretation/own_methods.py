@@ -35,6 +35,9 @@ class OwnMethod:
         """The map. CannotExplain, in one line, where the function raises or returns something else."""
         image = prepare_image(network, image, target)
         model = copy_for_attribution(network.model if network.original is None else network.original)
+        if network.question is not None and network.original is not None:
+            append = network.question.append_score
+            model.register_forward_hook(lambda module, inputs, output: append(output))
         with (
             _report_errors(self.name, self.function, CannotExplain),
             torch.enable_grad(),

@@ -83,11 +83,11 @@ class Draft:
         return self.model
 
     @torch.no_grad()
-    def set_row(self, name: str, row: int, share: float) -> None:
-        """One row of a layer pruned to this share, by its own budget, and the rest of the layer dense."""
+    def set_rows(self, name: str, rows: Sequence[int], share: float) -> None:
+        """Some rows of a layer pruned to this share, each by its own budget, and the rest of the layer dense."""
         own, dense = self.weight(name), self._dense[name].weight
         own.copy_(dense)  # type: ignore[arg-type]
-        if share:
+        for row in rows if share else ():
             own[row] = self._row_at(name, row, share).view(own[row].shape)
 
     def _row_at(self, name: str, row: int, share: float) -> Tensor:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from spade_cli.networks.copies import copy_for_eval
 from spade_cli.networks.modes_and_seeds import ask_network
+from spade_cli.networks.question import Question
 from spade_cli.networks.scores import Output
 from spade_cli.pruning.layers import layer_modules
 from spade_cli.records import Fidelity
 
-LEAST_KEPT = 0.5  # of the target's probability: a trace that lost half of it explains something else
+LEAST_KEPT = 0.5  # of the question's probability: a trace that lost half of it explains something else
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Judge:
 
     x: Tensor
     logits: Tensor
-    target: int
+    question: Question
     samples: Sequence[Tensor] = ()
     sample_logits: Tensor | None = None
     output: Output = Output.SOFTMAX
@@ -39,7 +40,7 @@ class Judge:
         Where it does not hold on the image, the samples are not asked.
         """
         said = ask_network(network, self.x)[0]
-        before, after = (float(self.output.probabilities(one)[self.target]) for one in (self.logits, said))
+        before, after = (float(self.question.probability(one, self.output)) for one in (self.logits, said))
         on_image = Fidelity(bool(self.output.same_answer(self.logits, said)), before, after, None)
         if self.sample_logits is None or not holds(on_image):
             return on_image

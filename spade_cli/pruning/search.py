@@ -35,7 +35,7 @@ class Auto:
     candidates: tuple[str, ...]  # layers, in the order of `find_layers`
     ladder: tuple[float, ...]  # shares to try, sparsest first
     last_resort: tuple[float, ...]  # those to try in the last block where none of the ladder is faithful
-    fidelity: float  # the top-1 stays, and the target's probability falls by no more than 1 - fidelity, nor by half
+    fidelity: float  # the top-1 stays, and the question's probability falls by no more than 1 - fidelity, nor by half
     head: tuple[str, ...] = ()  # the layers of the head, if they are no candidates: pruned for visualizations only
     head_shares: tuple[float, ...] = HEAD  # shares to try for the head, sparsest first; none: it stays dense
 
@@ -194,10 +194,11 @@ class HeadSearch(Search):
     A class neuron that still listens to every channel shows everything that its class can look like. So the target's
     row of the head goes first: it gets the highest of `head_shares` that is faithful while all else is dense and that
     leaves it LEAST_READ channels. Then the blocks before the head are pruned as deep as they can be. The head's other
-    rows stay dense: what they would say against the target is part of the answer.
+    rows stay dense: what they would say against the target is part of the answer. Of a contrast the rows of all its
+    classes are pruned, each by its own budget.
     """
 
-    row: int = 0  # of the head: the target's
+    rows: tuple[int, ...] = (0,)  # of the head: those of the classes asked about
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,7 +235,7 @@ class HeadSearch(Search):
         return self._deepest_trials()[:most]
 
     def _list_layers(self, depth: int) -> list[str]:
-        return super()._list_layers(depth)[1:]  # of the head a row is solved, and nothing else
+        return super()._list_layers(depth)[1:]  # of the head single rows are solved, and nothing else
 
     def _shares(self, share: float, depth: int) -> dict[str, float]:
         return {**super()._shares(share, depth), self.head: self.head_share}
@@ -242,7 +243,7 @@ class HeadSearch(Search):
     def _set(self, shares: Mapping[str, float]) -> None:
         super()._set({block: share for block, share in shares.items() if block != self.head})
         (layer,) = self.blocks[self.head]
-        self.draft.set_row(layer, self.row, shares.get(self.head, 0.0))
+        self.draft.set_rows(layer, self.rows, shares.get(self.head, 0.0))
 
 
 def _last_share(trial: Trial) -> float:

@@ -86,7 +86,7 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, comma
         layers.setdefault(one.layer, []).append(make_card(one, dict.fromkeys(one.where, view), summary))
     page = render(
         "neurons.html",
-        title=f"What carries {summary.target.label}",
+        title=f"What carries {summary.target.words}",
         summary=summary,
         sentences=sentences,
         view=inline_picture(view, 2 * SHOWN),
@@ -137,7 +137,7 @@ def make_card(neuron: Neuron, views: Mapping[str, Image.Image], summary: Summary
     return Card(
         name=neuron.name,
         channel=neuron.channel,
-        label=summary.target.label if is_class else None,
+        label=summary.target.label if is_class and not summary.target.against else None,
         share=neuron.share,
         rank=neuron.rank,
         has_places=any(where.numel() > 1 for where in neuron.where.values()),

@@ -56,7 +56,7 @@ def key_figures(summary: Summary) -> dict[str, Any]:
     return {
         "image": Path(summary.image.path.replace("\\", "/")).name,
         "model": summary.model.name,
-        "target": summary.target.label,
+        "target": summary.target.words,
         "dense": _answer_figures(summary.prediction.dense),
         "trace": _answer_figures(summary.prediction.trace),
         "same_prediction": summary.fidelity.same_prediction,

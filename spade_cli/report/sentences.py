@@ -2,12 +2,12 @@
 
 from spade_cli.networks.scores import Output
 from spade_cli.report.render import number, percent
-from spade_cli.report.summary import SaliencyRecord, Summary
+from spade_cli.report.summary import SaliencyRecord, Summary, join_words
 
 
 def ask_why(summary: Summary) -> str:
     """The page's title."""
-    return f"Why {summary.target.label}?"
+    return f"Why {summary.target.words}?"
 
 
 def tell_answers(summary: Summary) -> str:
@@ -16,6 +16,8 @@ def tell_answers(summary: Summary) -> str:
     kept = f"keeps {percent(1 - summary.sparsity.achieved)} of the weights"
     says = "says so too" if summary.fidelity.same_prediction else f"says {trace.label}"
     if summary.model.output == Output.SIGMOID:
+        if summary.target.against:
+            return f"The dense network says {dense.label}. Its trace, which {kept}, {says}. {tell_contrast(summary)}"
         gives = f"{percent(dense.target_probability)} to {target}, the trace {percent(trace.target_probability)}"
         return (
             f"The dense network says {dense.label}. Its trace for this image, which {kept}, {says}. Each label has "
@@ -25,10 +27,29 @@ def tell_answers(summary: Summary) -> str:
         f"The dense network says {dense.label} ({percent(dense.probability)}). "
         f"Its trace for this image, which {kept}, {says} ({percent(trace.probability)})."
     )
+    if summary.target.against:
+        return f"{text} {tell_contrast(summary)}"
     if dense.index == summary.target.index:
         return text
     gives = f"{percent(dense.target_probability)} on the dense network, {percent(trace.target_probability)}"
     return f"{text} You asked about {target}, which has {gives} on the trace."
+
+
+def tell_contrast(summary: Summary) -> str:
+    """What a contrast compares, and how sure both networks are of it."""
+    against, label = summary.target.against, summary.target.label
+    others = join_words([one.label for one in against], "and")
+    if len(against) == 1 and against[0].weight == -1:
+        score = f"the score of {label} minus the score of {others}"
+    else:
+        share = f"{-sum(one.weight for one in against):.2g}"
+        score = f"the score of {label} minus {share} times the mean score of its nearest rivals, {others}"
+    means = "The sigmoid of this score"
+    if len(against) == 1 and summary.model.output != Output.SIGMOID:
+        means = f"The probability of {label}, where only {label} and {others} can be the answer,"
+    dense, trace = (percent(one.target_probability) for one in (summary.prediction.dense, summary.prediction.trace))
+    asked = f"You asked why {summary.target.words}: the maps explain {score}."
+    return f"{asked} {means} is {dense} on the dense network and {trace} on the trace."
 
 
 def judge_trace(summary: Summary) -> tuple[bool, str]:

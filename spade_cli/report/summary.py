@@ -5,14 +5,18 @@ A field with a default is one that the first runs did not write.
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spade_cli.errors import UserError
 from spade_cli.records import LayerRecord, Trial, read_record
+
+if TYPE_CHECKING:
+    from spade_cli.networks.question import Question
 
 SCHEMA_VERSION = 1
 SUMMARY = "summary.json"
@@ -24,11 +28,34 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True)
-class Target:
-    """The class or label that was asked about."""
+class Against:
+    """A class that the one asked about is set against, and the weight of its score."""
 
     index: int
     label: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """The class or label that was asked about, and the classes that it is set against."""
+
+    index: int
+    label: str
+    against: tuple[Against, ...] = ()
+
+    @property
+    def question(self) -> "Question":
+        """What a network is asked."""
+        from spade_cli.networks.question import Question  # torch takes seconds to import; lists of runs need none
+
+        return Question(self.index, tuple((one.weight, one.index) for one in self.against))
+
+    @property
+    def words(self) -> str:
+        """What was asked, to follow "why": heart, or heart and not bolt."""
+        others = join_words([one.label for one in self.against], "or")
+        return f"{self.label} and not {others}" if others else self.label
 
 
 @dataclass(frozen=True)
@@ -38,7 +65,7 @@ class Prediction:
     index: int  # of the likeliest class
     label: str  # the answer in words: the class's name, or those of all labels above 0.5
     probability: float  # of the likeliest class
-    target_probability: float
+    target_probability: float  # of what was asked (`Question.probability`)
 
 
 @dataclass(frozen=True)
@@ -175,6 +202,15 @@ class Summary:
         """The same as JSON has it."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
+
+
+def join_words(words: Sequence[str], last: str) -> str:
+    """Words as in a sentence.
+
+    >>> join_words(["a", "b", "c"], "or")
+    'a, b or c'
+    """
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def write_summary(summary: Summary, folder: Path) -> None:

@@ -16,6 +16,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.interpretation import (
     Explainable,
     Explanation,
+    ask_question,
     bind_image,
     explainable,
     is_blank,
@@ -82,11 +83,12 @@ def explain_networks(
             name: _make_once(dense_results, name, "explainable", partial(_rewrite_networks, several, plan.x))[0]
             for name, several in networks.items()
         }
+        asked = {name: [ask_question(one, plan.question) for one in several] for name, several in rewritten.items()}
         for method, function in methods.items():
             explained = {}
             for name in networks:
                 try:
-                    make = partial(function, rewritten[name], plan.x, plan.target)
+                    make = partial(function, [one for one, _ in asked[name]], plan.x, asked[name][0][1])
                     explained[name] = _make_once(dense_results, name, method, make)
                 except SpadeError as error:  # one method's end is not the run's
                     reasons.append(Note(str(error), method, name))

@@ -81,5 +81,5 @@ def flag_failed_search(given: Mapping[str, float], trace: Trace) -> str | None:
 def find_breaking_layer(plan: ImagePlan, trace: Trace, holds: Callable[[Fidelity], bool]) -> str:
     """The layer at which the trace's fidelity no longer holds, in words."""
     pruned = [layer.name for layer in trace.layers if layer.left is None]
-    judge = Judge(plan.x, plan.answer.logits, plan.target, output=plan.classifier.output)
+    judge = Judge(plan.x, plan.answer.logits, plan.question, output=plan.classifier.output)
     return breaking_layer(plan.classifier.model, trace.model, pruned, judge, holds) or "no single layer"

@@ -9,7 +9,9 @@ from torch import Tensor
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.models import Classifier
+from spade_cli.models.questions import Target, find_question
 from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
+from spade_cli.networks.question import Question
 from spade_cli.progress import Stages
 from spade_cli.pruning import (
     Auto,
@@ -36,13 +38,17 @@ JUDGED = 16  # samples that the difference from the dense network is measured on
 class Answer:
     """What the dense network says about one image: a trace is to keep it.
 
-    x: (1, 3, size, size) normalised, on the device. logits: (classes,), on the CPU. target: index of the class that is
-    asked about.
+    x: (1, 3, size, size) normalised, on the device. logits: (classes,), on the CPU. question: what is asked about.
     """
 
     x: Tensor
     logits: Tensor
-    target: int
+    question: Question
+
+    @property
+    def target(self) -> int:
+        """Index of the class that is asked about."""
+        return self.question.index
 
 
 @dataclass(frozen=True)
@@ -57,16 +63,15 @@ class CalibratedImage:
 
 
 @torch.no_grad()
-def read_answer(classifier: Classifier, image: Tensor, target: str | int | None = None) -> Answer:
-    """The answer to an image, uint8 (3, H, W), and the class asked about: None the likeliest one.
+def read_answer(classifier: Classifier, image: Tensor, target: Target | None = None) -> Answer:
+    """The answer to an image, uint8 (3, H, W), and the question that `target` asks: None why the likeliest class.
 
-    Raises UserError for a class that there is not, SpadeError for an answer that nothing can be measured on.
+    Raises UserError for what cannot be asked, SpadeError for an answer that nothing can be measured on.
     """
-    index = None if target is None else classifier.class_index(target)
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(image).to(device_of(classifier.model)))
     logits = ask_network(classifier.model, x)[0].float().cpu()
     check_finite(logits, classifier)
-    return Answer(x, logits, int(logits.argmax()) if index is None else index)
+    return Answer(x, logits, find_question(target, classifier, logits))
 
 
 def check_finite(logits: Tensor, classifier: Classifier) -> None:
@@ -134,7 +139,8 @@ def _search_traces(
     image: CalibratedImage, shares: Shares, auto: Auto, settings: TraceSettings, stages: Stages, owns_statistics: bool
 ) -> Trace:
     """The trace that the search chooses, and as many others as the settings ask for."""
-    head = _head_block(image, shares) if settings.visualization_traces else {}
+    wanted = settings.visualization_traces and image.answer.question.classes  # of a function no row is known
+    head = _head_block(image, shares) if wanted else {}
     # The search with a pruned head needs the statistics, too, and takes over what was solved.
     draft = Draft(
         image.classifier.model,
@@ -153,7 +159,8 @@ def _search_traces(
         others = OtherTraces(search.copy_traces(chosen[1:]), map_trials=tuple(chosen))
     del search  # and the outputs that it keeps
     if head and best is not None:
-        head_search = HeadSearch(draft, {**head, **found}, auto, judge, shares.given, row=image.answer.target)
+        rows = image.answer.question.classes
+        head_search = HeadSearch(draft, {**head, **found}, auto, judge, shares.given, rows=rows)
         before = draft.shares
         with stages.stage("prune", total=head_search.most_trials) as advance:
             head_search.on_trial = lambda _: advance(1)
@@ -235,7 +242,7 @@ def make_judge(image: CalibratedImage) -> Judge:
     """Judges by the image, and by the first of its samples."""
     samples = list(SampleBatches(image.samples[:JUDGED], image.classifier, JUDGED))
     logits, output = image.statistics.logits[:JUDGED], image.classifier.output
-    return Judge(image.answer.x, image.answer.logits, image.answer.target, samples, logits, output)
+    return Judge(image.answer.x, image.answer.logits, image.answer.question, samples, logits, output)
 
 
 def free_blocks(image: CalibratedImage, shares: Shares, search: Auto) -> dict[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from spade_cli.images import augment
 from spade_cli.images.download import copy_to_folder
 from spade_cli.images.load import as_image
 from spade_cli.models import Classifier, wrap
+from spade_cli.models.questions import Target
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.progress import Stages, log_to_file
 from spade_cli.pruning import Auto, Trace, find_layers, find_pruner
@@ -134,7 +135,7 @@ def traces(
     damping: float = 0.01,
     calibration: Calibration = Calibration(),  # noqa: B008 (frozen)
     seed: int = 0,
-    target: str | int | None = None,
+    target: Target | None = None,
     map_traces: int = 1,
     visualization_traces: int = 0,
 ) -> list[Trace]:
@@ -143,10 +144,11 @@ def traces(
     `model` is what `load_model` or `wrap` returned, or a bare network (then taken to see 224 x 224 pictures with
     ImageNet's mean and standard deviation); it stays as it is, on its device. Images are paths, PIL images or uint8
     tensors (3, H, W). `sparsity` None leaves the shares to the schedule; `layers` sets some by dotted name or glob, as
-    `schedule.layers` does. `target` is the class asked about, an index or a label, None the likeliest one: its
-    probability is what `auto` keeps. It hands on `map_traces` faithful traces as `Trace.for_maps`, and
-    `visualization_traces` with a pruned head as `Trace.for_visualization`. `pruner`, `schedule` and `augmentation` are
-    names, as on the command line, or functions. Raises UserError for what cannot be.
+    `schedule.layers` does. `target` is what is asked about, None the likeliest class: an index, a label, a
+    contrast `A:B` or `A:rivals`, or a function of the output, (n, classes) -> (n,). Its probability is what `auto`
+    keeps. It hands on `map_traces` faithful traces as `Trace.for_maps`, and `visualization_traces` with a
+    pruned head as `Trace.for_visualization`. `pruner`, `schedule` and `augmentation` are names, as on
+    the command line, or functions. Raises UserError for what cannot be.
     """
     settings = replace(
         _read_settings(pruner, sparsity, schedule, layers, samples, augmentation, damping, calibration, seed),

@@ -17,9 +17,11 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.images.load import read_image
 from spade_cli.interpretation import Channel, check_cam_layer, check_channels, check_window, parse_channel
 from spade_cli.models import Classifier, ModelSource, load_model
+from spade_cli.networks.question import Question
 from spade_cli.pruning import Layer, Pruner, find_layers
 from spade_cli.pruning.schedule import Shares
 from spade_cli.report.pictures import OWN
+from spade_cli.report.summary import Against, Target
 from spade_cli.run.make_trace import Answer, read_answer
 from spade_cli.run.trace_settings import TraceSettings
 
@@ -39,7 +41,7 @@ class RunRequest:
     visualize: Callable[..., Tensor] | None = None  # (networks, channels, size, mean, std, seed, on_step) -> pictures
     visualization_targets: Sequence[str | int] = ()  # empty: the explained class
     cache: Cache | None = None  # keeps the dense network's visualizations
-    target: str | int = "predicted"  # "predicted", an index or a label
+    target: str | int = "predicted"  # what `find_question` reads
     device: str = "auto"
     keep: tuple[str, ...] = KEPT  # those of KEPT that are written
     source: str = ""  # the URL of the picture, whose local copy `image` is
@@ -84,9 +86,9 @@ class ImagePlan:
         return self.answer.x
 
     @property
-    def target(self) -> int:
-        """Index of the class asked about."""
-        return self.answer.target
+    def question(self) -> Question:
+        """What is asked of the image."""
+        return self.answer.question
 
 
 def plan_request(request: RunRequest) -> ImagePlan:
@@ -127,12 +129,12 @@ def plan_image(
     `rehearse` tries the settings once; of many images with the same settings the first is enough.
     """
     classifier = plan.classifier
-    answer = read_answer(classifier, image, None if request.target == "predicted" else request.target)
+    answer = read_answer(classifier, image, request.target)
     if rehearse:
         try_settings(request.trace, image, classifier)
     channels = {}
     if request.visualize is not None:
-        channels = find_channels(request.visualization_targets or [answer.target], classifier, answer.x)
+        channels = find_channels(request.visualization_targets or [answer.question], classifier, answer.x)
     return ImagePlan(request, plan, image, classifier.preprocessing.view(image), answer, channels, notes)
 
 
@@ -171,13 +173,25 @@ def _blame_settings(asked: str, hint: str) -> Iterator[None]:
         raise UserError(f"{asked} fails ({type(error).__name__}: {reason}); {hint}") from error
 
 
-def find_channels(targets: Sequence[str | int], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
+def name_classes(question: Question, classifier: Classifier) -> Target:
+    """What is asked, with the classes' labels."""
+    against = tuple(Against(index, classifier.label(index), weight) for weight, index in question.others)
+    return Target(question.index, classifier.label(question.index), against)
+
+
+def find_channels(targets: Sequence[str | int | Question], classifier: Classifier, x: Tensor) -> dict[str, Channel]:
     """`interpreter.targets` -> what to visualize, by name: a class (index or label), a channel or a direction.
 
-    x (1, 3, H, W) normalised. Raises UserError for a class, layer or channel that is not there.
+    A contrast of classes is a direction of the output. x: (1, 3, H, W) normalised. Raises UserError for a class, layer
+    or channel that is not there.
     """
     found: dict[str, Channel] = {}
     for target in targets:
+        if isinstance(target, Question):
+            words = name_classes(target, classifier).words
+            name = f"{target.index}-{words}" if target.is_class else words
+            found[name] = Channel(None, target.index, target.others)
+            continue
         if (channel := parse_channel(str(target))) is not None:
             found[f"{channel.layer}-{channel.in_layer}"] = channel
         else:

@@ -15,6 +15,7 @@ from torch import Tensor
 from spade_cli.models import Classifier
 from spade_cli.models.checkpoints import hash_file
 from spade_cli.networks.modes_and_seeds import ask_network
+from spade_cli.networks.question import Question
 from spade_cli.networks.scores import Output
 from spade_cli.pruning import Trace
 from spade_cli.pruning.fidelity import LEAST_KEPT, agreement
@@ -28,26 +29,25 @@ from spade_cli.report.summary import (
     Predictions,
     SparsityRecord,
     Summary,
-    Target,
     versions,
 )
 from spade_cli.run.explain import Explanations
 from spade_cli.run.flags import LEAST_AGREEMENT, list_flags
-from spade_cli.run.request import ImagePlan
+from spade_cli.run.request import ImagePlan, name_classes
 from spade_cli.version import __version__
 
 
 def summarize(plan: ImagePlan, trace: Trace, trace_logits: Tensor, results: Sequence[Explanations]) -> Summary:
     """The summary but for the seconds; `trace_logits` (samples, classes) is what the trace says about the samples."""
-    request, classifier, target = plan.request, plan.classifier, plan.target
+    request, classifier, question = plan.request, plan.classifier, plan.question
     with torch.no_grad():
         logits = ask_network(trace.model, plan.x)[0].cpu()  # (classes,)
     predictions = Predictions(
-        describe_answer(plan.answer.logits, target, classifier), describe_answer(logits, target, classifier)
+        describe_answer(plan.answer.logits, question, classifier), describe_answer(logits, question, classifier)
     )
     fidelity = compare_answers(plan, trace, logits, trace_logits, predictions)
     return Summary(
-        target=Target(target, classifier.label(target)),
+        target=name_classes(question, classifier),
         prediction=predictions,
         fidelity=fidelity,
         sparsity=count_weights(trace, request.trace.level),
@@ -79,12 +79,12 @@ def summarize(plan: ImagePlan, trace: Trace, trace_logits: Tensor, results: Sequ
     )
 
 
-def describe_answer(logits: Tensor, target: int, classifier: Classifier) -> Prediction:
+def describe_answer(logits: Tensor, question: Question, classifier: Classifier) -> Prediction:
     """What a network says about the image, from its logits (classes,)."""
     probabilities = classifier.output.probabilities(logits)
-    index = int(probabilities.argmax())
+    index, sure = int(probabilities.argmax()), float(question.probability(logits, classifier.output))
     label = classifier.output.name_answer(logits, classifier.label)
-    return Prediction(index, label, float(probabilities[index]), float(probabilities[target]))
+    return Prediction(index, label, float(probabilities[index]), sure)
 
 
 def compare_answers(
@@ -116,7 +116,7 @@ def write_headline(summary: Summary, image: str) -> tuple[str, list[str], tuple[
         f"same answer on {summary.fidelity.agreement:.0%} of {summary.augmentation.samples} samples",
         f"{summary.pruner}, {summary.schedule}: {name_pruning(summary)}",
     ]
-    return f"why {summary.target.label}?", lines, summary.flags
+    return f"why {summary.target.words}?", lines, summary.flags
 
 
 def print_summary(summary: Summary, report: Path, console: Console) -> None:
@@ -157,10 +157,11 @@ def _list_rows(summary: Summary, report: Path) -> Iterator[tuple[str, str, str]]
 
 def name_prediction(summary: Summary, prediction: Prediction) -> str:
     """A network's answer and its probability; the target's as well where that is another."""
-    target = f"{summary.target.label} {prediction.target_probability:.1%}"
-    if summary.model.output == Output.SIGMOID and prediction.label != summary.target.label:
+    target = f"{summary.target.words} {prediction.target_probability:.1%}"
+    if summary.model.output == Output.SIGMOID and prediction.label != summary.target.words:
         return f"{prediction.label}; {target}"
-    other = "" if prediction.index == summary.target.index else f"; {target}"
+    is_answer = prediction.index == summary.target.index and not summary.target.against
+    other = "" if is_answer else f"; {target}"
     return f"{prediction.label} {prediction.probability:.1%}{other}"
 
 

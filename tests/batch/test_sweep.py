@@ -94,6 +94,9 @@ def test_axes():
     assert axes.values == (0.5, 0.9) and axes.lines == {"obs": {0.9: 0, 0.5: 1}, "forward": {0.5: 2}}
     assert arrange_jobs({0: {"seed": 1}, 1: {"seed": 0}}).along == "seed"
     assert arrange_jobs({0: {}}).lines == {"": {None: 0}}
+    asked = arrange_jobs({0: {"target": "cat"}, 1: {"target": "cat:dog"}})  # each has maps of the dense network, too
+    assert asked.lines == {"cat": {"trace": 0}, "cat:dog": {"trace": 1}} and asked.networks
+    assert arrange_jobs({0: {"pruner": "obs", "target": "cat"}}).along == "pruner"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torchvision import models
 import spade_cli
 from spade_cli.images.load import as_image
 from spade_cli.models import wrap
+from spade_cli.networks.question import Question
 from spade_cli.pruning import (
     Auto,
     Draft,
@@ -62,7 +63,7 @@ def image():
     statistics = collect(model, [samples], [layer.name for layer in layers if layer.reason is None], samples=12)
     with torch.no_grad():
         logits = model(samples[:1])[0]
-    judge = Judge(samples[:1], logits, int(logits.argmax()), [samples], statistics.logits)
+    judge = Judge(samples[:1], logits, Question(int(logits.argmax())), [samples], statistics.logits)
     return model, layers, statistics, judge
 
 

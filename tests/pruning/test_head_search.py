@@ -193,7 +193,7 @@ def test_each_row_is_solved_once_and_the_head_is_never_solved_as_a_whole(image, 
     pruner.ladder = ladder
     draft = Draft(model, layers, statistics, pruner, 0.01)
     auto = Auto((), LADDER, (), 0.9, ("head",), HEAD)
-    search = HeadSearch(draft, blocks(layers), auto, judge, row=judge.target)
+    search = HeadSearch(draft, blocks(layers), auto, judge, rows=judge.question.classes)
     search.run()
     search.copy_traces(search.spread(3))
     of_rows = [one for one in rows if one[0] == (1, 1, 8)]

@@ -25,6 +25,7 @@ from spade_cli.interpretation.rewrite.undo_writes import (
 from spade_cli.networks.calls import watch_calls
 from spade_cli.networks.copies import bake_weights, check_own_weights, copy_network, unwrap
 from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
+from spade_cli.networks.question import Question
 
 # The pass changes no arithmetic: the copy differs by rounding at most, where a GPU chooses another algorithm.
 AGREEMENT = 1e-5  # of the largest output
@@ -54,6 +55,7 @@ class Explainable:
     classes: how many outputs the network has; a target is one of them.
     feature_map: name in `model` of the last feature map (1, C, h, w), for Grad-CAM; None where there is none.
     original: the user's network, to be copied for the user's own methods; None: `model` is copied.
+    question: what the last output answers, where it was appended to the network's own (`ask_question`).
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class Explainable:
     classes: int
     feature_map: str | None
     original: nn.Module | None = None
+    question: Question | None = None
 
 
 @free_sources()

@@ -36,6 +36,7 @@ from spade_cli.interpretation.saliency.lrp_rules import (
     WeightRule,
     WindowRule,
 )
+from spade_cli.networks.question import AppendScore
 
 LINEAR_MODULES = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.ConvTranspose1d, nn.ConvTranspose2d)
 LINEAR_CALLS: frozenset[Any] = frozenset({F.linear, F.conv1d, F.conv2d, F.conv_transpose1d, F.conv_transpose2d})
@@ -58,6 +59,7 @@ PASSING_CALLS: frozenset[Any] = frozenset(
 KEPT_MODULES = (
     *(nn.ReLU, nn.Identity, FeatureMap, ArrangedMap, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
+    AppendScore,  # a contrast's relevance is that of one class less that of the other
     *(nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
     *(nn.CircularPad2d, nn.ChannelShuffle, nn.Unfold, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
