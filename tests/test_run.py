@@ -225,7 +225,7 @@ def test_a_map_of_several_traces_is_their_mean(picture, tmp_path):
     view = Image.new("RGB", (32, 32))
     found = explain_networks({"saliency": method}, networks, plan, view, tmp_path, Stages())
     assert [(one.network, one.samples, one.noise) for one in found.saliency] == [("dense", 4, 0.1), ("trace", 4, 0.1)]
-    expected = method([explainable(trace, plan.x) for trace in traces], plan.x, plan.target).map
+    expected = method([explainable(trace, plan.x) for trace in traces], plan.x, plan.question.index).map
     assert np.array_equal(np.load(tmp_path / "saliency" / "saliency_trace.npy"), expected.numpy())
 
 

@@ -204,7 +204,7 @@ def test_taking_the_first_channel_away_costs_the_answer_more_than_taking_a_late_
         layer = run.trace.get_submodule("layer4.5.conv2")
         handle = layer.register_forward_hook(lambda module, inputs, output: silence(output, channel))
         with torch.no_grad():
-            logit = float(run.trace(run.x)[0, run.target])
+            logit = float(run.trace(run.x)[0, run.question.index])
         handle.remove()
         return logit
 
