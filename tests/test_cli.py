@@ -55,6 +55,15 @@ def test_settings_are_bound(requests: list[RunRequest]) -> None:
     assert trace.calibration.rows_per_column is None and trace.layer_shares == {"layer[34].*": 0.5, "fc": 0.0}
 
 
+def test_smoothgrad_is_saliency_over_noisy_copies(requests: list[RunRequest], capsys) -> None:
+    asked = "interpreter.methods=[smoothgrad,lrp,saliency]"
+    assert main(["run", IMAGE, asked]) == 0
+    assert list(requests[0].saliency) == ["saliency", "lrp"] and requests[0].saliency["saliency"].samples > 1
+    for plain in ("interpreter.smoothing.samples=1", "interpreter.smoothing.noise=0"):
+        assert main(["run", IMAGE, asked, plain]) == 2
+        assert "smoothgrad is saliency over noisy copies; give interpreter.smoothing" in capsys.readouterr().err
+
+
 def test_interpreters(requests: list[RunRequest]) -> None:
     assert main(["run", IMAGE, "interpreter=saliency"]) == main(["run", IMAGE, "interpreter=visualization"]) == 0
     assert requests[0].saliency and requests[0].visualize is None

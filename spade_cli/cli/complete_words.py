@@ -20,6 +20,7 @@ MOST_RUNS = 50  # the latest ones; more would fill the screen
 METHODS = (
     *("saliency", "input_x_gradient", "deeplift", "lrp", "guided_backprop", "guided_gradcam"),
     *("lime", "occlusion", "integrated_gradients", "gradient_shap", "gradcam", "hirescam"),
+    *("score_cam", "rise", "gradient_rollout"),
 )
 CURVES = ("insertion", "deletion")
 LOCALISATION = tuple(f"{what}_{how}" for what in ("trojan", "object") for how in ("auc", "mass", "rank", "pointing"))
@@ -34,7 +35,7 @@ VALUES = {  # what a setting may be; the functions that check them need torch, s
     "calibration.precision": ("auto", "float32", "bfloat16"),
     "calibration.rows_per_column": ("32", "all"),
     "pruner.granularity": ("weight", "kernel"),
-    "interpreter.methods": ("all", *METHODS),
+    "interpreter.methods": ("all", *METHODS, "smoothgrad"),
     "interpreter.scale": ("own", "common"),
     "interpreter.visualization": ("spectrum", "lucent", "accentuation"),
     "engine.cluster": ("slurm", "local"),

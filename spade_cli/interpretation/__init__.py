@@ -8,11 +8,13 @@ from spade_cli.interpretation.rewrite.explainable import Explainable, explainabl
 from spade_cli.interpretation.rewrite.feature_maps import check_cam_layer
 from spade_cli.interpretation.saliency import (
     METHODS,
+    OTHER_NAMES,
     PAPER_METHODS,
     SIGNED,
     SmoothedMethod,
     deeplift,
     gradcam,
+    gradient_rollout,
     gradient_shap,
     guided_backprop,
     guided_gradcam,
@@ -22,7 +24,9 @@ from spade_cli.interpretation.saliency import (
     lime,
     lrp,
     occlusion,
+    rise,
     saliency,
+    score_cam,
 )
 from spade_cli.interpretation.saliency.perturbation import check_window
 from spade_cli.interpretation.visualization import VISUALIZERS, accentuate, visualize, visualize_with_lucent

@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from networks import small
 from PIL import Image
 from scenes import MODEL, QUICK, write_scenes
 
@@ -16,43 +15,9 @@ from spade_cli.cli import main
 from spade_cli.errors import UserError
 from spade_cli.evaluation.study.build_study import top_share
 from spade_cli.evaluation.study.score_answers import score, scores_to_text
-from spade_cli.evaluation.study.scorecam import score_cam
 from spade_cli.images.load import load_image
-from spade_cli.interpretation import CannotExplain, Explainable, explainable
+from spade_cli.interpretation import explainable, score_cam
 from spade_cli.models import ModelSource, load_model
-
-
-def signed():
-    """A network whose last feature map is negative in places."""
-    torch.manual_seed(0)
-    layers = [torch.nn.Conv2d(3, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 4)]
-    return torch.nn.Sequential(*layers).eval()
-
-
-@pytest.mark.parametrize("factory", [small, signed])
-def test_score_cam_is_what_its_definition_says(factory):
-    network = factory()
-    x = torch.randn(1, 3, 20, 20)
-    safe = explainable(network, x)
-    seen = []
-    safe.model.get_submodule(safe.feature_map).register_forward_hook(lambda module, args, output: seen.append(output))
-    with torch.no_grad():
-        safe.model(x)
-        maps = torch.nn.functional.interpolate(seen[0], (20, 20), mode="bilinear")[0]
-        scores, kept = [], []
-        for one in maps:
-            if one.max() > one.min():
-                cover = (one - one.min()) / (one.max() - one.min())
-                scores.append(network(x * cover)[0, 2])
-                kept.append(one)
-        weights = torch.stack(scores).softmax(0)
-        expected = sum(weight * one for weight, one in zip(weights, kept, strict=True)).clamp(min=0)
-    assert torch.allclose(score_cam(safe, x, 2, batch_size=3), expected, atol=1e-5)
-
-
-def test_score_cam_needs_a_map():
-    with pytest.raises(CannotExplain, match="spatial feature map"):
-        score_cam(Explainable(small(), None, 5, None), torch.randn(1, 3, 8, 8), 0)
 
 
 def test_a_patch_is_exactly_a_tenth_of_the_pixels():
@@ -105,7 +70,7 @@ def test_the_key_says_on_which_side_the_patch_of_the_neurons_class_is(study):
         safe = explainable(classifier.model, x)
         patches = {}
         for what in ("neuron", "other"):
-            relevance = score_cam(safe, x, int(task[what].removeprefix("class ")))
+            relevance = score_cam(safe, x, int(task[what].removeprefix("class "))).map[0]
             patches[what] = torch.where(top_share(relevance, 0), view[0], torch.ones(3, 32, 32))
         for what, side in (("neuron", task["right_side"]), ("other", opposite(task["right_side"]))):
             png = Image.open(io.BytesIO(base64.b64decode(shown[number][side].partition(",")[2])))

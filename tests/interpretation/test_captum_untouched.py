@@ -34,7 +34,8 @@ assert tables() == before, "importing"
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.MaxPool2d(2), nn.ReLU6(), nn.Flatten(), nn.Linear(196, 5),
                         nn.Softmax(1)).eval()
-quick = {"lime": {"samples": 4}, "occlusion": {"window": 8, "stride": 8}, "gradient_shap": {"samples": 2}}
+quick = {"lime": {"samples": 4}, "occlusion": {"window": 8, "stride": 8}, "gradient_shap": {"samples": 2},
+         "rise": {"samples": 4}}
 x = torch.randn(1, 3, 16, 16)
 
 def fail(*_):
@@ -44,7 +45,7 @@ for name, method in METHODS.items():
     try:
         method(explainable(network, x), x, 1, **quick.get(name, {}))
     except CannotExplain:
-        assert name == "lrp"  # it has no rule for the softmax
+        assert name in ("lrp", "gradient_rollout")  # no rule for the softmax, and no attention
     assert tables() == before, name
     safe = explainable(network, x)
     safe.model.register_forward_pre_hook(fail)

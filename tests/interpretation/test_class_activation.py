@@ -1,4 +1,4 @@
-"""Grad-CAM, HiResCAM and guided Grad-CAM against their definitions, restated slowly; other layers, enlargements."""
+"""Grad-CAM, HiResCAM, guided Grad-CAM and Score-CAM against their definitions, restated slowly; other layers."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from zoo import FOUND_AT, picture, small_convolutional
 from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, CannotExplain, Explainable, explainable
+from spade_cli.interpretation.saliency.turns import take_turns
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,13 @@ def test_hirescam_of_an_average_is_gradcam():
     assert close(*found) and found[0].max() > 0
 
 
-@pytest.mark.parametrize("name", ["gradcam", "hirescam"])
+@pytest.mark.parametrize("name", ["gradcam", "hirescam", "score_cam"])
 def test_maps_of_another_layer(small, name):
     layer = METHODS[name](small, picture(24), FOUND_AT, layer="0").map
     assert not torch.equal(layer, METHODS[name](small, picture(24), FOUND_AT).map)
-    with pytest.raises(UserError, match=f"{name}.interpolation=cubic is unknown"):
-        METHODS[name](small, picture(24), FOUND_AT, interpolation="cubic")
+    if name != "score_cam":
+        with pytest.raises(UserError, match=f"{name}.interpolation=cubic is unknown"):
+            METHODS[name](small, picture(24), FOUND_AT, interpolation="cubic")
     vector = explainable(nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU()), picture(8))
     with pytest.raises(CannotExplain, match=f"{name} needs a spatial feature map"):
         METHODS[name](vector, picture(8), FOUND_AT)
@@ -81,3 +83,53 @@ def test_guided_gradcam_enlarges_as_asked(small):
         for how in ("nearest", "bilinear")
     )
     assert not torch.equal(nearest, bilinear)
+
+
+def signed():
+    """A network whose last feature map is negative in places, and has a channel that is the same everywhere."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)]
+    layers[0].weight.data[4] = 0
+    return nn.Sequential(*layers).eval()
+
+
+@torch.no_grad()
+def slow_score_cam(networks, image):
+    """The definition: a channel's map is the mean of the networks', and channel i is shown to network i modulo n."""
+    seen = []
+    for one in networks:
+        place = one.model.get_submodule(one.feature_map)
+        handle = place.register_forward_hook(lambda module, args, output: seen.append(output[0]))
+        one.model(image)
+        handle.remove()
+    maps, scores, asked = [], [], 0
+    for channel in sum(seen) / len(networks):
+        large = nn.functional.interpolate(channel[None, None], size=image.shape[2:], mode="bilinear")[0, 0]
+        if channel.max() == channel.min():
+            continue
+        cover, model = (large - large.min()) / (large.max() - large.min()), networks[asked % len(networks)].model
+        whole = model(image)[0, FOUND_AT] if len(networks) > 1 else 0
+        scores.append(model(image * cover)[0, FOUND_AT] - whole)
+        maps.append(large)
+        asked += 1
+    weights = torch.stack(scores).softmax(0)
+    return sum(weight * one for weight, one in zip(weights, maps, strict=True)).clamp(min=0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("factory", [small_convolutional, signed])
+def test_score_cam_is_what_its_definition_says(factory, count):
+    networks = []
+    for place in range(count):
+        network = factory()
+        network[0].weight.data *= 1 + place
+        networks.append(explainable(network, picture(24)))
+    found = interpretation.score_cam(take_turns(networks, picture(24)), picture(24), FOUND_AT, batch_size=4).map
+    expected = slow_score_cam(networks, picture(24))
+    assert expected.max() > 0 and close(found, expected.expand(3, -1, -1))
+
+
+def test_several_networks_are_asked_about_one_layer(small):
+    both = take_turns([small, small], picture(24))
+    found = interpretation.score_cam(both, picture(24), FOUND_AT, layer="0").map
+    assert close(found, interpretation.score_cam(small, picture(24), FOUND_AT, layer="0").map)

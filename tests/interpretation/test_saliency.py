@@ -11,7 +11,7 @@ from zoo import FOUND_AT, Spellings, Untraceable, picture, randomised, small_con
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
-from spade_cli.interpretation import METHODS, PAPER_METHODS, CannotExplain, Explainable, explainable
+from spade_cli.interpretation import METHODS, OTHER_NAMES, PAPER_METHODS, CannotExplain, Explainable, explainable
 from spade_cli.interpretation.explanation import (
     attribution_pass,
     compare_sums,
@@ -20,7 +20,14 @@ from spade_cli.interpretation.explanation import (
 )
 from spade_cli.interpretation.saliency.perturbation import find_segments, fit_weights
 
-QUICK = {"lime": {"samples": 20}, "occlusion": {"window": 16, "stride": 16}, "gradient_shap": {"samples": 4}}
+QUICK = {
+    "lime": {"samples": 20},
+    "occlusion": {"window": 16, "stride": 16},
+    "gradient_shap": {"samples": 4},
+    "rise": {"samples": 20},
+}
+OF_ATTENTION = "gradient_rollout"  # which a convolutional network does not have
+CONVOLUTIONAL = [method for name, method in METHODS.items() if name != OF_ATTENTION]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,7 @@ def test_nothing_is_left_of_a_network_that_was_explained():
 
     before = set(_loader.eval_cache), {name for name in linecache.cache if name.startswith("<eval_with_key>")}
     network = explainable(small_convolutional(), picture(24))
-    for method in METHODS.values():
+    for method in CONVOLUTIONAL:
         method(network, picture(24), FOUND_AT, **QUICK.get(method.__name__, {}))
     interpretation.guided_gradcam(network, picture(24), FOUND_AT, layer="3")
     after = set(_loader.eval_cache), {name for name in linecache.cache if name.startswith("<eval_with_key>")}
@@ -152,6 +159,35 @@ def test_lime_fits_weighted_ridge_regression():
     assert torch.allclose(found.double(), weights[:4].detach(), atol=1e-4)
 
 
+def test_rise_compares_masks_that_show_a_pixel_with_all_masks(small):
+    image, samples, grid, visible = picture(24), 30, 5, 0.3
+    dice, masks, outputs = torch.Generator().manual_seed(4), [], []
+    for _ in range(samples):
+        cells = (torch.rand(1, 1, grid, grid, generator=dice) < visible).float()  # 5 pixels each: 24 / 5, rounded up
+        top, left = (int(torch.randint(5, (), generator=dice)) for _ in range(2))
+        large = nn.functional.interpolate(cells, size=(30, 30), mode="bilinear")[0, 0]
+        masks.append(large[top : top + 24, left : left + 24])
+        outputs.append(output(small.model, image * masks[-1]))
+    mean = sum(outputs) / samples
+    expected = sum((one - mean) * mask for one, mask in zip(outputs, masks, strict=True)) / (samples * visible)
+    settings = {"samples": samples, "grid": grid, "visible": visible, "seed": 4}
+    for batch_size in (7, 30):
+        found = interpretation.rise(small, image, FOUND_AT, batch_size=batch_size, **settings).map
+        assert torch.allclose(found[0], expected, atol=1e-3 * expected.abs().max().item())
+    assert found.min() < 0 < found.max() and torch.equal(found[0], found[2])
+
+
+def test_rise_finds_the_half_that_matters():
+    """A linear network that sees the left half only: there a visible pixel raises the output, elsewhere by chance."""
+    bright = torch.ones(1, 3, 32, 32)
+    network = explainable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), bright)
+    weight = network.model.get_parameter("1.weight").view(5, 3, 32, 32)
+    weight.zero_()
+    weight[FOUND_AT, ..., :16] = 1.0
+    found = interpretation.rise(network, bright, FOUND_AT, samples=2000).map[0]
+    assert found[:, :12].min() > found[:, 20:].max()
+
+
 def test_deeplift_where_tensors_are_shared_and_windows_overlap(small):
     for network, image in ((small, picture(24)), (explainable(randomised(Spellings()), picture(24)), picture(24))):
         found = interpretation.deeplift(network, image, FOUND_AT)
@@ -159,7 +195,7 @@ def test_deeplift_where_tensors_are_shared_and_windows_overlap(small):
         assert found.map.sum().item() == pytest.approx(difference, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", CONVOLUTIONAL, ids=lambda method: method.__name__)
 def test_every_method(method, small):
     image, settings = picture(24), QUICK.get(method.__name__, {})
     before = torch.get_rng_state(), np.random.get_state()[1].tobytes()
@@ -177,7 +213,8 @@ def test_every_method(method, small):
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_untraceable_networks_are_explained_or_refused(method):
     network = explainable(Untraceable(), picture(24))
-    if method.__name__ in ("deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam"):
+    rewritten = ("deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam", "score_cam")
+    if method.__name__ in (*rewritten, OF_ATTENTION):
         with pytest.raises(CannotExplain, match=r"torch\.fx cannot trace"):
             method(network, picture(24), FOUND_AT)
     else:
@@ -205,7 +242,9 @@ def test_no_hook_stays_after_an_exception(small):
 
 
 def test_methods_are_named_after_their_functions():
-    assert tuple(METHODS) == (*PAPER_METHODS, "gradcam", "hirescam") and len(PAPER_METHODS) == 10
+    others = ("gradcam", "hirescam", "score_cam", "rise", OF_ATTENTION)
+    assert tuple(METHODS) == (*PAPER_METHODS, *others) and len(PAPER_METHODS) == 10
+    assert set(OTHER_NAMES.values()) < set(METHODS) and not set(OTHER_NAMES) & set(METHODS)
     assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
 
 
@@ -230,6 +269,12 @@ def test_lime_fits_outputs_of_a_device_without_float64():
         ("occlusion", {"batch_size": 0}, "occlusion.batch_size=0"),
         ("lime", {"samples": 1}, r"lime\.samples=1 .* 2 or more"),
         ("lime", {"batch_size": 0}, "lime.batch_size=0"),
+        ("rise", {"samples": 1}, r"rise\.samples=1 .* 2 or more"),
+        ("rise", {"visible": 1.0}, r"rise\.visible=1\.0 .* between 0 and 1"),
+        ("rise", {"grid": 0}, "rise.grid=0"),
+        ("rise", {"batch_size": 0}, "rise.batch_size=0"),
+        ("score_cam", {"batch_size": 0}, "score_cam.batch_size=0"),
+        ("gradient_rollout", {"interpolation": "cubic"}, "interpolation=cubic is unknown; give nearest or bilinear"),
         ("integrated_gradients", {"steps": 0}, "integrated_gradients.steps=0"),
         ("integrated_gradients", {"batch_size": 0}, "integrated_gradients.batch_size=0"),
         ("gradient_shap", {"samples": 0}, "gradient_shap.samples=0"),

@@ -18,6 +18,7 @@ QUICK = {
     "occlusion": {"window": 16, "stride": 16},
     "gradient_shap": {"samples": 8},
     "integrated_gradients": {"steps": 32},
+    "rise": {"samples": 20},
 }
 IN_ONE_PASS = (
     *("saliency", "input_x_gradient", "deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam"),
@@ -52,7 +53,7 @@ def close(found, expected):
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "gradient_rollout"])
 @pytest.mark.parametrize("limit", [{"samples": 1, "noise": NOISE}, {"samples": 8, "noise": 0.0}])
 def test_one_sample_or_no_noise_is_the_plain_method_to_the_last_digit(networks, name, limit):
     plain = quick(name)(networks[0], picture(24), FOUND_AT)
@@ -177,14 +178,15 @@ def test_squares_take_turns_on_the_networks(networks):
     assert close(found.map, drops / counts) and found.samples == 1
 
 
-@pytest.mark.parametrize("name", ["lime", "occlusion"])
+@pytest.mark.parametrize("name", ["lime", "occlusion", "rise", "score_cam"])
 def test_two_equal_networks_give_the_map_of_one_at_the_same_cost(networks, name):
     image, one = picture(24), networks[0]
     alone = quick(name)(one, image, FOUND_AT)
     both = SmoothedMethod(quick(name), 8, NOISE)([one, one], image, FOUND_AT)
     assert torch.allclose(both.map, alone.map, atol=1e-4 * alone.map.abs().max().item())
     rows = count_rows(one.model, lambda: quick(name)(one, image, FOUND_AT))
-    assert count_rows(one.model, lambda: SmoothedMethod(quick(name))([one, one], image, FOUND_AT)) == rows + 2
+    more = 3 if name == "score_cam" else 2  # each network's whole answer; the feature map of the second
+    assert count_rows(one.model, lambda: SmoothedMethod(quick(name))([one, one], image, FOUND_AT)) == rows + more
 
 
 @pytest.mark.parametrize("name", IN_ONE_PASS)

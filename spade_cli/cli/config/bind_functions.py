@@ -123,6 +123,8 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
     "guided_gradcam": {"interpolation": ENLARGED},
     "gradcam": {"interpolation": ENLARGED},
     "hirescam": {"interpolation": ENLARGED},
+    "rise": {"samples": count(2), "visible": share_inside},
+    "gradient_rollout": {"interpolation": ENLARGED},
 }
 
 

@@ -39,6 +39,7 @@ from spade_cli.errors import UserError
 from spade_cli.images.download import is_url
 from spade_cli.interpretation import (
     METHODS,
+    OTHER_NAMES,
     PAPER_METHODS,
     VISUALIZERS,
     OwnMethod,
@@ -185,6 +186,7 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
         raise UserError(
             f"interpreter.methods={asked} names no method; write [saliency,lrp] or all, or interpreter=visualization"
         )
+    typed, asked = asked, [OTHER_NAMES.get(name, name) if isinstance(name, str) else name for name in asked]
     own = {path: _own(path, interpreter, seed) for path in asked if isinstance(path, str) and ":" in path}
     for name in asked:
         if not isinstance(name, str) or (name not in own and name not in METHODS):
@@ -197,13 +199,18 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     # Settings of methods that were not asked for are checked as well: a mistake in them is one all the same.
     sections = {name: dict(interpreter.get(name) or {}) for name in METHODS}
     if (layer := interpreter.get("cam_layer")) is not None:
-        for name in ("guided_gradcam", "gradcam", "hirescam"):
+        for name in ("guided_gradcam", "gradcam", "hirescam", "score_cam"):
             sections[name]["layer"] = text("interpreter.cam_layer", layer, "layer4")
     settled: dict[str, SaliencyMethod] = {name: _method(name, sections[name], seed) for name in METHODS}
     settled |= {method.name: method for method in own.values()}
     smoothing = interpreter.get("smoothing") or {}
     samples = whole("interpreter.smoothing.samples", smoothing.get("samples"), 1, MAX_COPIES)
     noise = number("interpreter.smoothing.noise", smoothing.get("noise"), 0, 1)
+    if (samples == 1 or noise == 0) and (plain := [name for name in typed if name in OTHER_NAMES]):
+        raise UserError(
+            f"interpreter.methods: {plain[0]} is {OTHER_NAMES[plain[0]]} over noisy copies; give "
+            "interpreter.smoothing.samples=2 or more, and interpreter.smoothing.noise above 0"
+        )
     methods = {name: SmoothedMethod(settled[name], samples, noise, seed) for name in names}
     if size is not None:
         check_window(methods, size)

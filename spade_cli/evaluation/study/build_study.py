@@ -27,8 +27,7 @@ from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.evaluate import about, fit_sparse_fc
 from spade_cli.evaluation.evaluation_plan import FROM_NOISE, EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
-from spade_cli.evaluation.study.scorecam import score_cam
-from spade_cli.interpretation import Channel, explainable, is_blank, takes_image, visualize_dense, why_blank
+from spade_cli.interpretation import Channel, explainable, is_blank, score_cam, takes_image, visualize_dense, why_blank
 from spade_cli.progress import Stages
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import new_folder
@@ -117,10 +116,8 @@ def _make_tasks_of_case(
     dice.shuffle(candidates)
     neuron, other = candidates
     safe = explainable(plan.classifier.model, case.x)
-    patches = [
-        top_share(score_cam(safe, case.x, one, plan.request.trace.calibration.batch_size), plan.request.seed)
-        for one in candidates
-    ]
+    maps = [score_cam(safe, case.x, one, batch_size=plan.request.trace.calibration.batch_size) for one in candidates]
+    patches = [top_share(one.map[0], plan.request.seed) for one in maps]
     shared = float((patches[0] & patches[1]).sum() / patches[0].sum())
     if shared > MOST_SHARED:
         raise SpadeError(f"its two patches share {shared:.0%} of their pixels")

@@ -1,7 +1,8 @@
 """Saliency methods: functions (network, image, target, *, settings) -> Explanation; their registry; their mean."""
 
 from spade_cli.interpretation.explanation import SaliencyMethod
-from spade_cli.interpretation.saliency.class_activation import gradcam, guided_gradcam, hirescam
+from spade_cli.interpretation.saliency.attention_maps import gradient_rollout
+from spade_cli.interpretation.saliency.class_activation import gradcam, guided_gradcam, hirescam, score_cam
 from spade_cli.interpretation.saliency.deeplift import deeplift
 from spade_cli.interpretation.saliency.gradients import (
     gradient_shap,
@@ -11,7 +12,7 @@ from spade_cli.interpretation.saliency.gradients import (
     saliency,
 )
 from spade_cli.interpretation.saliency.lrp import lrp
-from spade_cli.interpretation.saliency.perturbation import lime, occlusion
+from spade_cli.interpretation.saliency.perturbation import lime, occlusion, rise
 from spade_cli.interpretation.saliency.smoothing import SIGNED, SmoothedMethod
 
 # Those of the paper in the order of its tables, then others; a method has its function's name.
@@ -30,6 +31,11 @@ METHODS: dict[str, SaliencyMethod] = {
         gradient_shap,
         gradcam,
         hirescam,
+        score_cam,
+        rise,
+        gradient_rollout,
     )
 }
 PAPER_METHODS = tuple(METHODS)[:10]
+# Names that people look for -> the method that it is here. SmoothGrad is the gradient, averaged over noisy copies.
+OTHER_NAMES = {"smoothgrad": "saliency"}

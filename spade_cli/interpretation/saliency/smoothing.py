@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spade_cli.errors import UserError
 from spade_cli.interpretation.explanation import (
@@ -28,15 +28,15 @@ from spade_cli.interpretation.explanation import (
     warn_of_checks,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
-from spade_cli.networks.modes_and_seeds import ask_network
+from spade_cli.interpretation.saliency.turns import take_turns
 
 # A gradient's sign is that of a change of colour: for and against alternate from pixel to pixel and channel to channel,
-# and only its size says that a pixel matters. Relevance (LRP) and what covers whole regions (LIME, occlusion) are sums
-# of contributions: there a negative value speaks against the class. Decided from this, not from any result.
-SIGNED = frozenset({"lrp", "lime", "occlusion"})
+# and only its size says that a pixel matters. Relevance (LRP) and what covers whole regions (LIME, occlusion, RISE) are
+# sums of contributions: there a negative value speaks against the class. Decided from this, not from any result.
+SIGNED = frozenset({"lrp", "lime", "occlusion", "rise"})
 # They cover parts of the image. A covering is a far larger change than noise, so there is nothing to smooth; what
 # several networks say is averaged over the coverings.
-COVERING = frozenset({"lime", "occlusion"})
+COVERING = frozenset({"lime", "occlusion", "rise", "score_cam"})
 # Methods that take a mean over many points themselves, and the setting that counts them: copies share the points.
 POINTS = {"integrated_gradients": "steps", "gradient_shap": "samples"}
 PIXELS = 2 * 224 * 224  # of the copies in one pass: more gain little, and four on ResNet50 took a gigabyte more
@@ -163,35 +163,3 @@ def merge_warnings(warnings: Sequence[Sequence[str]]) -> list[str]:
             which = f"{len(lines)} such" if same else f"the first of {len(lines)} such"
             merged.append(f"{lines[0]} ({which} {among})")
     return merged
-
-
-def take_turns(networks: Sequence[Explainable], image: Tensor) -> Explainable:
-    """Several networks as one that asks each in turn; a single network as it is."""
-    if len(networks) == 1:
-        return networks[0]
-    return replace(networks[0], model=Turns([network.model for network in networks], image))
-
-
-class Turns(nn.Module):
-    """Picture i of all that are asked about goes to network i modulo their number.
-
-    The answer is by how much the network's output differs from its own output for the whole image (1, 3, H, W), since
-    the outputs of two networks have no common level.
-    """
-
-    def __init__(self, models: Sequence[nn.Module], image: Tensor) -> None:
-        super().__init__()
-        self.models, self.asked = nn.ModuleList(models), 0
-        device = next(self.models.parameters()).device
-        with torch.no_grad():
-            self.whole: list[Tensor] = [ask_network(model, image.to(device)) for model in models]  # (1, classes) each
-
-    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        turn = [(self.asked + row) % len(self.models) for row in range(len(images))]
-        answers = self.whole[0].new_empty(len(images), self.whole[0].shape[1])  # (N, classes)
-        for place, model in enumerate(self.models):
-            rows = [row for row, whose in enumerate(turn) if whose == place]
-            if rows:
-                answers[rows] = model(images[rows]) - self.whole[place]
-        self.asked += len(images)
-        return answers
