@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, CONFIGS = ROOT / "spade_cli", ROOT / "configs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CODE_PAGES = [ROOT / "docs" / "design.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "glossary.md"]
 GROUPS = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()} | {"calibration"}
 WIDTH = 120

@@ -11,6 +11,7 @@ from spade_cli.models.build import import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
 
+NO_CODE = {"trust_remote_code": False}  # a repository's own code is refused; by default a terminal is asked
 # processors keep PIL's numbers
 RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
 
@@ -34,11 +35,11 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
     try:
         with mute_libraries(), seed_weights(seed):
             if source.weights == "default":
-                network = transformers.AutoModelForImageClassification.from_pretrained(name, dtype="float32")
+                network = transformers.AutoModelForImageClassification.from_pretrained(name, dtype="float32", **NO_CODE)
             else:
-                config = transformers.AutoConfig.from_pretrained(name)
+                config = transformers.AutoConfig.from_pretrained(name, **NO_CODE)
                 network = transformers.AutoModelForImageClassification.from_config(config)
-            processor = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
+            processor = transformers.AutoImageProcessor.from_pretrained(name, **NO_CODE).to_dict()
     except Exception as error:  # from the hub, from a configuration without an image classifier, from a file
         raise UserError(
             f"model=huggingface model.name={name} could not be loaded ({error_line(error)}); give the name of an image "
