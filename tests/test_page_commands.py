@@ -182,3 +182,11 @@ def test_yaml_of_the_pages_is_yaml() -> None:
     for page in PAGES:
         for block in re.findall(r"```ya?ml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
             assert yaml.safe_load(block)
+
+
+def test_the_network_of_the_how_to_page_is_built_and_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "how-to" / "own-network.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("mynets.py").write_text(code, encoding="utf-8")
+    assert main(["layers", "model=python", "model.factory=mynets.py:build", "model.size=64"]) == 0
