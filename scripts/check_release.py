@@ -63,9 +63,17 @@ def check_versions(release: bool) -> list[str]:
         found.append(f"the changelog begins with {heading and heading[1]}, and the version is {version}")
     if cited is None or cited[1] != version:
         found.append(f"CITATION.cff names {cited and cited[1]}, and the version is {version}")
+    if release and tags(f"v{version}"):
+        found.append(f"there is a tag v{version} already: raise the version")
     if release and (heading is None or not re.fullmatch(r"\d{4}-\d\d-\d\d", heading[2])):
         found.append("the changelog's first heading names no day, such as (2026-12-01)")
     return found
+
+
+def tags(pattern: str) -> list[str]:
+    """Tags of the repository; none outside of one."""
+    command = ["git", "tag", "--list", pattern]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
 
 
 def read_version() -> str:

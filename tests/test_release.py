@@ -23,9 +23,10 @@ def test_one_version_everywhere(monkeypatch, tmp_path):
     (tmp_path / "CHANGELOG.md").write_text("## 9.9.9 (unreleased)\n")
     (tmp_path / "CITATION.cff").write_text("version: 9.9.9\n")
     assert check_release.check_versions(release=False) == []
-    assert check_release.check_versions(release=True) == [
-        "the changelog's first heading names no day, such as (2026-12-01)"
-    ]
+    no_day = "the changelog's first heading names no day, such as (2026-12-01)"
+    assert check_release.check_versions(release=True) == [no_day]
+    monkeypatch.setattr(check_release, "tags", lambda pattern: [pattern])
+    assert check_release.check_versions(release=True)[0] == "there is a tag v9.9.9 already: raise the version"
 
 
 def test_citation_and_forge_files_are_what_they_must_be():
