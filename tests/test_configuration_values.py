@@ -13,7 +13,7 @@ import pytest
 from networks import photograph
 from omegaconf import OmegaConf
 
-from spade_cli.cli import _verb
+from spade_cli.cli import load_verb
 from spade_cli.cli.config.bind_functions import LIMITS, check_limits, find_function
 from spade_cli.cli.config.check_keys import check_keys
 from spade_cli.cli.config.compose import CommandLine, compose_config
@@ -159,7 +159,7 @@ def task_of(
 ) -> Callable[[dict[str, Any], CommandLine], None]:
     """What the command does with a configuration that is composed."""
     found: list[Callable[[dict[str, Any], CommandLine], None]] = []
-    monkeypatch.setattr(_verb(command), "run_command", lambda verb, arguments, task, *_: found.append(task) or 0)
+    monkeypatch.setattr(load_verb(command), "run_command", lambda verb, arguments, task, *_: found.append(task) or 0)
     _verb(command).main(list(words))
     return found[0]
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from spade_cli.cli import main
 from spade_cli.errors import UserError
+from spade_cli.images.find import find_images
 from spade_cli.images.load import MAX_ASPECT, MIN_SIDE, as_image, load_image, read_image
 
 
@@ -308,3 +309,36 @@ def test_notes_of_a_picture_are_flags_of_its_run(tmp_path: Path, monkeypatch: py
     assert len(found) == (2 if verb == "sweep" else 1)
     for summary in found:
         assert any("holds 12 bits" in flag for flag in summary["flags"]), summary["flags"]
+
+
+def test_arrays_are_pictures(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    for name, array in {"bytes": pixels, "first": pixels.transpose(2, 0, 1), "floats": pixels / 255}.items():
+        np.save(tmp_path / name, array)
+        image, notes = read_image(tmp_path / f"{name}.npy")
+        assert image.equal(torch.from_numpy(pixels).permute(2, 0, 1))
+        assert notes == (() if name != "floats" else (notes[0],)) and all("from 0 to 1" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.full((20, 20, 3), 3.0), "not an image of bytes"),
+        (np.full((20, 20, 3), np.nan), "not an image of bytes"),
+        (np.zeros((4, 20, 20, 3), np.uint8), "batch of 4 images"),
+        (np.zeros((20, 20, 7), np.uint8), "is not an image"),
+        (np.array([print], dtype=object), "is not an array of pixels"),
+    ],
+)
+def test_arrays_that_are_no_pictures(tmp_path: Path, array: np.ndarray, reason: str) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_image(tmp_path / "a.npy")
+    assert str(caught.value).startswith(f"image={tmp_path / 'a.npy'}") and "\n" not in str(caught.value)
+
+
+def test_an_array_is_found_where_it_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((20, 20, 3), np.uint8))
+    Image.new("RGB", (20, 20)).save(tmp_path / "b.png")
+    assert [Path(path).name for path in find_images(str(tmp_path), "out")] == ["b.png"]
+    assert [Path(path).name for path in find_images(f"{tmp_path}/*", "out")] == ["a.npy", "b.png"]

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import functional as F
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import CannotExplain, explainable
-from spade_cli.models import ModelSource, load_model
+from spade_cli.models import ModelSource, huggingface, load_model
 from spade_cli.models.build import import_library
+from spade_cli.models.timm import _preprocessing
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
@@ -87,7 +89,7 @@ def test_hugging_faces_classifiers(folder):
     made = load_model(ModelSource(str(path), library="huggingface"))
     own = made.preprocessing
     assert (own.size, own.mean, own.std, made.labels) == (32, (0.4,) * 3, (0.2,) * 3, ("cat", "dog", "spade"))
-    assert "centre square" in made.notes[0]
+    assert made.notes == ()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(made.model(x), network(pixel_values=x).logits, atol=1e-6)
@@ -112,3 +114,42 @@ def test_hugging_faces_untrained_and_missing(folder, tmp_path):
     with pytest.raises(UserError, match="could not be loaded") as caught:
         load_model(ModelSource(str(tmp_path / "nowhere"), library="huggingface"))
     assert "\n" not in str(caught.value) and isinstance(made.model, nn.Module)
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (90, 240), (128, 128)])
+def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
+    """What the network sees is what timm's own transform shows it; resizing may round one level differently."""
+    config = dict(input_size=(3, 96, 96), crop_pct=0.9, crop_mode=mode, interpolation="bicubic")
+    config |= dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    network = timm.create_model("resnet10t", pretrained=False, pretrained_cfg_overlay=config)
+    own = _preprocessing(timm, network)
+    pixels = torch.randint(0, 256, (3, height // 10, width // 10), generator=torch.Generator().manual_seed(0))
+    image = F.resize(pixels.byte(), [height, width], antialias=True)
+    theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(network))(F.to_pil_image(image))
+    levels = 255 * torch.tensor(own.std)[:, None, None] * (own.normalise(own.view(image))[0] - theirs)
+    assert own.fit == {"center": "crop"}.get(mode, mode) and levels.abs().max() < 1.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(size={"height": 64, "width": 64}),
+        dict(size={"shortest_edge": 72}, do_center_crop=True, crop_size={"height": 64, "width": 64}),
+        dict(size={"height": 72, "width": 72}, do_center_crop=True, crop_size={"height": 64, "width": 64}, resample=3),
+    ],
+)
+def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
+    transformers = pytest.importorskip("transformers")
+    processor = transformers.CLIPImageProcessor(**{"do_center_crop": False, **settings}, do_convert_rgb=True)
+    own = huggingface._preprocessing(processor.to_dict(), "mine")
+    pixels = torch.randint(0, 256, (3, 15, 10), generator=torch.Generator().manual_seed(0))
+    image = F.resize(pixels.byte(), [150, 100], antialias=True)
+    theirs = processor(F.to_pil_image(image), return_tensors="pt").pixel_values[0]
+    levels = 255 * torch.tensor(own.std)[:, None, None] * (own.normalise(own.view(image))[0] - theirs)
+    assert levels.abs().max() < 1.5
+
+
+def test_a_processor_of_oblong_pictures_is_refused():
+    with pytest.raises(UserError, match="64 x 32 pixels; spade shows squares"):
+        huggingface._preprocessing({"size": {"height": 64, "width": 32}}, "mine")

@@ -6,7 +6,7 @@ H, W: a picture's size in pixels.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -236,4 +236,5 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, LabelsEntry] |
 def network_mask(mask: Tensor, classifier: Classifier) -> Tensor:
     """The part of a mask, bool (H, W), that the network sees: bool (size, size); half a pixel is enough."""
     grey = mask.to(torch.uint8).mul(255).expand(3, -1, -1)  # (3, H, W)
-    return classifier.preprocessing.view(grey)[0, 0] >= 0.5
+    seen = replace(classifier.preprocessing, mean=(0.0,) * 3)  # bars beside the picture are black
+    return seen.view(grey)[0, 0] >= 0.5

@@ -11,6 +11,7 @@ from spade_cli.files import expand_path
 from spade_cli.images.download import is_url, is_web, open_filesystem
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".avif", ".mpo")
+ARRAY = ".npy"  # in a folder it may hold anything: a pattern or a list has to name it
 WILD = "*?["
 LISTS = (".txt", ".lst", ".list")
 # spade wrote a folder that holds one of these: its pictures are results, not images.
@@ -56,7 +57,8 @@ def _find_in_path(images: str, out: str) -> Iterator[str]:
         return _read_list(path) if path.suffix.lower() in LISTS else iter([str(path)])
     if any(sign in images for sign in WILD):
         matches = sorted(glob.iglob(str(path), recursive=True))  # noqa: PTH207 (an absolute pattern is one as well)
-        return (match for match in matches if _is_picture(match) and Path(match).is_file())
+        named = (match for match in matches if _is_picture(match) or match.lower().endswith(ARRAY))
+        return (match for match in named if Path(match).is_file())
     raise UserError(f"images={images} is not there; give a folder, a pattern, or a text file with a path a line")
 
 

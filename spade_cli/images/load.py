@@ -18,6 +18,7 @@ from spade_cli.images.download import copy_to_folder, is_url
 
 # Formats that Pillow decodes by itself; others start a program (EPS) or are not for photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+ARRAY = ".npy"  # of numpy.save
 MIN_SIDE = 16  # smaller pictures become blocks of 14 px and more at 224 px: maps would show the resizing
 MAX_PIXELS = 100_000_000  # 0.3 GB as RGB, and far more than networks see
 MAX_ASPECT = 50  # the centre crop of a longer strip shows less than 2 % of it, and its resizing takes too much memory
@@ -49,6 +50,8 @@ def read_image(path: str | Path, source: str = "") -> tuple[Tensor, tuple[str, .
     path = expand_path(path)
     asked = f"image={source or path}"
     _check_file(path, asked)
+    if path.suffix.lower() == ARRAY:
+        return _read_array(path, asked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is refused or converted below
         try:
@@ -57,7 +60,7 @@ def read_image(path: str | Path, source: str = "") -> tuple[Tensor, tuple[str, .
             raise UserError(_describe_size(asked)) from None
         except UnidentifiedImageError:
             raise UserError(
-                f"{asked} is not a picture that can be read (PNG, JPEG, WebP, TIFF and BMP can be); save it as PNG"
+                f"{asked} is not a picture that can be read (PNG, JPEG, WebP, TIFF, BMP, .npy can be); save it as PNG"
             ) from None
         except DAMAGE as error:
             raise UserError(_describe_damage(asked, error)) from None
@@ -80,10 +83,30 @@ def as_image(image: "str | Path | Image.Image | Tensor | np.ndarray") -> Tensor:
     return _convert(image, "image")[0]
 
 
-def _convert_values(values: "Tensor | np.ndarray") -> Image.Image:
+def _read_array(path: Path, asked: str) -> tuple[Tensor, tuple[str, ...]]:
+    """A file of numpy.save: bytes, or numbers from 0 to 1, which are rounded to 256 levels."""
+    try:
+        values = np.load(path, allow_pickle=False)  # an array of objects would be code
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise UserError(
+            f"{asked} is not an array of pixels ({error_line(error, None)}); save it with numpy.save(file, pixels), "
+            "uint8 (H, W, 3)"
+        ) from None
+    if (
+        values.dtype.kind == "f"
+        and values.size
+        and np.isfinite(values).all()
+        and 0 <= values.min() <= values.max() <= 1
+    ):
+        pixels, notes = _convert(_convert_values((255 * values).round().astype(np.uint8), asked), asked)
+        return pixels, (*notes, "the array holds numbers from 0 to 1: they were rounded to 256 levels")
+    return _convert(_convert_values(values, asked), asked)
+
+
+def _convert_values(values: "Tensor | np.ndarray", asked: str = "image") -> Image.Image:
     """A tensor or an array of bytes as a Pillow image."""
     shape = tuple(values.shape)
-    found = f"image: {'a tensor' if isinstance(values, Tensor) else 'an array'} of {values.dtype} {shape}"
+    found = f"{asked}: {'a tensor' if isinstance(values, Tensor) else 'an array'} of {values.dtype} {shape}"
     if values.dtype not in (torch.uint8, np.dtype(np.uint8)):
         kind = "to(torch.uint8)" if isinstance(values, Tensor) else "astype('uint8')"
         raise UserError(
@@ -101,7 +124,7 @@ def _convert_values(values: "Tensor | np.ndarray") -> Image.Image:
     if not places:
         raise UserError(f"{found} is not an image; {ACCEPTED}")
     pixels = np.moveaxis(array, places[0], -1)  # (H, W, C)
-    _check_size(pixels.shape[1], pixels.shape[0], "image")
+    _check_size(pixels.shape[1], pixels.shape[0], asked)
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
 
 

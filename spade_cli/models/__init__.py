@@ -16,6 +16,7 @@ from spade_cli.models.classifier import (
     read_colour,
     read_size,
 )
+from spade_cli.models.label_sets import LABEL_SETS, assume_labels
 from spade_cli.models.labels import read_labels
 from spade_cli.models.prepare import prepare_classifier
 from spade_cli.models.python import wrap
@@ -29,7 +30,7 @@ def load_model(source: ModelSource | str, *, seed: int = 0, **settings: Any) -> 
     """Build the network, load its weights, find its labels, and rehearse it; `seed` draws untrained weights.
 
     `source` is a network's name in its library, or "demo"; `settings` are those of the command line's `model.*`:
-    library, factory, weights, labels, size, mean, std, channels, output. Raises UserError where one of them is wrong.
+    library, factory, weights, labels, size, mean, std, channels, output, logits. Raises UserError where one is wrong.
 
     >>> load_model("resnet18", weights="none", size=64).preprocessing.size
     64
@@ -63,9 +64,22 @@ def _load_model(source: ModelSource, seed: int) -> Classifier:
     if source.library not in LIBRARIES:
         raise UserError(f"model.library={source.library} is unknown; there are {', '.join(LIBRARIES)}")
     home = import_module(f"{__name__}.{'python' if source.factory else source.library}")
-    classifier: Classifier = prepare_classifier(home.load_classifier(source, seed), source.channels, source.output)
+    classifier: Classifier = prepare_classifier(
+        home.load_classifier(source, seed), source.channels, source.output, source.logits
+    )
     if source.labels is not None:
-        return replace(classifier, labels=read_labels(expand_path(source.labels), classifier.classes))
+        return replace(classifier, labels=_find_labels(source.labels, classifier.classes))
     if classifier.labels and len(classifier.labels) != classifier.classes:
-        return replace(classifier, labels=None)
-    return classifier
+        classifier = replace(classifier, labels=None)
+    return assume_labels(classifier)
+
+
+def _find_labels(asked: str, classes: int) -> tuple[str, ...]:
+    """The names in a file, or those of a well-known data set. Raises UserError for any other number of them."""
+    path = expand_path(asked)
+    if asked not in LABEL_SETS or path.exists():
+        return read_labels(path, classes)
+    labels = LABEL_SETS[asked]
+    if len(labels) != classes:
+        raise UserError(f"model.labels={asked} names {len(labels)} classes, but the network has {classes}")
+    return labels

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,23 +38,51 @@ class ModelSource:
     library: str = "torchvision"  # torchvision, timm or huggingface; a factory needs none
     channels: int | None = None  # 3 or 1 of the network's input; None: 3, or 1 where it takes no other
     output: str = AUTO  # what its outputs mean: softmax, sigmoid, or auto
+    logits: str | None = None  # which entry of what the network returns holds the class scores; None: it returns them
+
+
+Fit = Literal["crop", "squash", "border"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network sees an image: short side to `resize`, centre crop of `size`, minus `mean`, over `std`."""
+    """How the network sees an image: resized, then its centre of `size` pixels a side, minus `mean`, over `std`.
+
+    fit: what `resize` means. crop: the short side gets so many pixels. squash: both sides do, whatever the proportions.
+    border: the long side does, and bars of the mean colour fill the square.
+    """
 
     size: int = 224
     resize: int = 256
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
+    fit: Fit = "crop"
 
     def view(self, image: Tensor) -> Tensor:
-        """The part of the image that the network sees: uint8 (3, H, W) -> float (1, 3, size, size) in 0..1."""
-        resized: Tensor = F.resize(image, [self.resize], interpolation=self.interpolation, antialias=True)
+        """What the network sees of the image: uint8 (3, H, W) -> float (1, 3, size, size) in 0..1."""
+        sides = self._resized_sides(*image.shape[-2:])
+        resized: Tensor = F.resize(image, sides, interpolation=self.interpolation, antialias=True)
+        if self.fit == "border":
+            resized = self._add_bars(resized)
         centre: Tensor = F.center_crop(resized, [self.size])
         return centre[None].float() / 255  # (1, 3, size, size)
+
+    def _resized_sides(self, height: int, width: int) -> list[int]:
+        if self.fit == "crop":
+            return [self.resize]  # of the short side
+        if self.fit == "squash":
+            return [self.resize, self.resize]
+        return [max(1, round(side * self.resize / max(height, width))) for side in (height, width)]
+
+    def _add_bars(self, image: Tensor) -> Tensor:
+        """An image (3, h, w) in the middle of a square of the mean colour, where it is smaller."""
+        height, width = image.shape[-2:]
+        square = torch.tensor([round(255 * value) for value in self.mean], dtype=image.dtype, device=image.device)
+        square = square[:, None, None].repeat(1, max(self.size, height), max(self.size, width))
+        top, left = (square.shape[1] - height) // 2, (square.shape[2] - width) // 2
+        square[:, top : top + height, left : left + width] = image
+        return square
 
     def normalise(self, x: Tensor) -> Tensor:
         """The network's input: (N, 3, H, W) in 0..1 -> the same shape around zero."""

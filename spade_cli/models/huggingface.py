@@ -56,12 +56,10 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
         state, notes = read_state_dict(path, network)
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own, assumed = _preprocessing(processor, name)
+    own = _preprocessing(processor, name)
     labels = _labels(network.config)
     model = Logits(network.float()).eval()
-    return Classifier(
-        model, name, weights, sha256 or None, labels, adjust_preprocessing(own, source), 0, (*notes, *assumed)
-    )
+    return Classifier(model, name, weights, sha256 or None, labels, adjust_preprocessing(own, source), 0, notes)
 
 
 def _labels(config: Any) -> tuple[str, ...] | None:
@@ -70,25 +68,25 @@ def _labels(config: Any) -> tuple[str, ...] | None:
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
-def _preprocessing(processor: dict[str, Any], name: str) -> tuple[Preprocessing, tuple[str, ...]]:
-    """The processor's steps as our own preprocessing, and a note where they differ."""
+def _preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
+    """The processor's steps as our own preprocessing. Raises UserError for steps that it does not know."""
     size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
     short, height = size.get("shortest_edge"), size.get("height")
     resize = short or height
     if not resize:
         raise UserError(f"model.name={name}: its processor names no size of pictures; give one whose size has a side")
+    if short is None and size.get("width", height) != height:
+        raise UserError(f"model.name={name}: its pictures are {height} x {size['width']} pixels; spade shows squares")
     seen = (crop.get("height") if processor.get("do_center_crop") else None) or resize
     if processor.get("crop_pct") and not crop:  # ConvNeXt's: `size` is the part that is seen of a larger image
         resize = int(seen / processor["crop_pct"])
     normalised = processor.get("do_normalize", True)
     mean, std = processor.get("image_mean") or (0.5,) * 3, processor.get("image_std") or (0.5,) * 3
-    own = Preprocessing(
+    return Preprocessing(
         seen,
         max(resize, seen),
         tuple(mean) if normalised else (0.0,) * 3,
         tuple(std) if normalised else (1.0,) * 3,
         RESAMPLING.get(processor.get("resample", 2), InterpolationMode.BILINEAR),
+        "crop" if short else "squash",
     )
-    squashed = short is None and not processor.get("do_center_crop")
-    note = "its processor squashes whole pictures into a square; here the network sees the centre square"
-    return own, (note,) if squashed else ()

@@ -1,7 +1,8 @@
 """A loaded network -> a classifier that every later step can rely on. Every command goes through here."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,11 +19,15 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as P
 
 
 def prepare_classifier(
-    classifier: Classifier, channels: int | None = None, output: str = AUTO, original: nn.Module | None = None
+    classifier: Classifier,
+    channels: int | None = None,
+    output: str = AUTO,
+    logits: str | None = None,
+    original: nn.Module | None = None,
 ) -> Classifier:
     """Unwrap and rehearse the network, in place; settle its classes, its input's channels and its outputs' meaning.
 
-    original: the network that this one is a copy of, if it is a copy.
+    logits: which entry of its answer holds the scores. original: the network that this one is a copy of, if it is one.
     Raises UserError, in one line, for a network that cannot be explained.
     """
     asked = f"model={classifier.name}"
@@ -32,6 +37,8 @@ def prepare_classifier(
     bake_weights(network)
     with restore_buffers(network):
         notes = settle_input(network, classifier.preprocessing, channels, asked)
+        if logits is not None:
+            pick_logits(network, logits)
         classifier = replace(classifier, model=network)
         classes = count_classes(classifier)
         pictures = draw_rehearsal_pictures(classifier.preprocessing, device_of(network))
@@ -151,12 +158,54 @@ def take_grey(network: nn.Module) -> nn.Module:
     return network
 
 
+def pick_logits(network: nn.Module, entry: str) -> nn.Module:
+    """Let a network that returns a dict, a dataclass or a tuple return one entry of it, in place: its class scores.
+
+    entry: the key, the attribute, or the place in the tuple. The layers keep their names.
+    """
+    own = type(network)
+
+    def forward(self: nn.Module, *inputs: Any, **named: Any) -> Tensor:
+        found: Tensor = find_entry(own.forward(self, *inputs, **named), entry)
+        return found
+
+    network.__class__ = type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})
+    return network
+
+
+def find_entry(answer: Any, entry: str) -> Any:
+    """An entry of what a network returned. Raises UserError where it is not there; the line names those that are."""
+    asked = f"model.logits={entry}"
+    if isinstance(answer, Tensor):
+        raise UserError(f"{asked}: the network returns its scores alone, {tuple(answer.shape)}; leave it out")
+    if isinstance(answer, Mapping):
+        entries = {str(key): value for key, value in answer.items()}
+    elif isinstance(answer, Sequence) and not hasattr(answer, "_fields"):
+        entries = {str(place): value for place, value in enumerate(answer)}
+    else:
+        names = getattr(answer, "_fields", None) or list(getattr(answer, "__dict__", {}))
+        entries = {name: getattr(answer, name) for name in names}
+    if entry not in entries:
+        shown = ", ".join(f"{name} {_shape(value)}" for name, value in entries.items()) or type(answer).__name__
+        raise UserError(f"{asked} is not in what the network returns; there are {shown}")
+    return entries[entry]
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"({type(value).__name__})"
+
+
 @torch.no_grad()
 def count_classes(classifier: Classifier) -> int:
     """The number of class scores. Raises UserError where the network returns anything but one row of them an image."""
     output = classifier.model(classifier.grey())
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != 1 or not output.shape[1]:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"{classifier.name} returns {found} for one picture: say which entry of it has the class scores, such "
+                "as model.logits=logits"
+            )
         raise UserError(
             f"{classifier.name} returns {found} for one picture: a classifier returns one row of class scores, "
             "(1, classes)"

@@ -20,6 +20,7 @@ from spade_cli.models.classifier import (
     read_colour,
     read_size,
 )
+from spade_cli.models.label_sets import assume_labels
 from spade_cli.models.prepare import check_layers_visible, prepare_classifier
 from spade_cli.networks.copies import copy_network, unwrap
 from spade_cli.user_functions import call_factory
@@ -35,11 +36,13 @@ def wrap(
     std: float | Sequence[float] | None = None,
     channels: int | None = None,
     output: str = AUTO,
+    logits: str | None = None,
 ) -> Classifier:
     """A copy of your network, from a notebook, as a classifier; your network is not changed.
 
     size: the square's side in pixels. mean, std: of each colour, or one number for all, for images in 0..1. channels:
-    3, or 1 for a network of grey images. output: what the scores mean, softmax, sigmoid or auto. Raises UserError for
+    3, or 1 for a network of grey images. output: what the scores mean, softmax, sigmoid or auto. logits: which
+    entry of what the network returns holds them. Raises UserError for
     a network that cannot be explained.
     """
     _check_module(model)
@@ -53,8 +56,12 @@ def wrap(
     check_layers_visible(unwrap(model), asked)
     network = copy_network(unwrap(model), asked)
     with name_arguments():
-        classifier = prepare_classifier(_as_classifier(network, source, "in memory"), channels, output, original=model)
-    return replace(classifier, labels=None if labels is None else _check_labels(labels, classifier))
+        classifier = prepare_classifier(
+            _as_classifier(network, source, "in memory"), channels, output, logits, original=model
+        )
+    if labels is not None:
+        return replace(classifier, labels=_check_labels(labels, classifier))
+    return assume_labels(classifier)
 
 
 def _check_module(model: object) -> None:

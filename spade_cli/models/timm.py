@@ -3,14 +3,16 @@
 from difflib import get_close_matches
 from typing import Any
 
-from torchvision.models import ResNet18_Weights
 from torchvision.transforms import InterpolationMode
 
 from spade_cli.errors import UserError, error_line
 from spade_cli.files import expand_path
 from spade_cli.models.build import count_classes_in, import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
-from spade_cli.models.classifier import COLOURS, Classifier, ModelSource, Preprocessing, adjust_preprocessing
+from spade_cli.models.classifier import COLOURS, Classifier, Fit, ModelSource, Preprocessing, adjust_preprocessing
+from spade_cli.models.label_sets import IMAGENET
+
+FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "border"}  # timm's crop_mode -> ours
 
 
 def load_classifier(source: ModelSource, seed: int) -> Classifier:
@@ -37,9 +39,8 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
             network = _build_network(timm, name, 0, {**settings, "num_classes": classes})
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own, assumed = _preprocessing(timm, network)
-    labels, notes = _labels(timm, network), (*notes, *assumed)
-    return Classifier(network.eval(), name, weights, sha256, labels, adjust_preprocessing(own, source), 0, notes)
+    seen = adjust_preprocessing(_preprocessing(timm, network), source)
+    return Classifier(network.eval(), name, weights, sha256, _labels(timm, network), seen, 0, notes)
 
 
 def _size_settings(timm: Any, name: str, size: int | None) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def _download_network(timm: Any, name: str, settings: dict[str, Any]) -> Any:
         ) from error
 
 
-def _preprocessing(timm: Any, network: Any) -> tuple[Preprocessing, tuple[str, ...]]:
-    """As timm evaluates the network: short side to size / crop_pct, then the centre."""
+def _preprocessing(timm: Any, network: Any) -> Preprocessing:
+    """As timm evaluates the network: resized to size / crop_pct, then the centre."""
     wanted = timm.data.resolve_model_data_config(network)
     colours, height, width = wanted["input_size"]
     if colours != COLOURS or height != width:
@@ -81,10 +82,8 @@ def _preprocessing(timm: Any, network: Any) -> tuple[Preprocessing, tuple[str, .
     mode = wanted.get("interpolation", "bicubic")
     interpolation = InterpolationMode(mode) if mode in set(InterpolationMode) else InterpolationMode.BICUBIC
     mean, std = tuple(wanted["mean"]), tuple(wanted["std"])
-    own = Preprocessing(height, int(height / wanted["crop_pct"]), mean, std, interpolation)
-    squashed = wanted.get("crop_mode", "center") != "center"
-    note = "timm shows this network whole pictures, squashed or with a border; here it sees the centre square"
-    return own, (note,) if squashed else ()
+    resize = int(height / wanted["crop_pct"])
+    return Preprocessing(height, resize, mean, std, interpolation, FITS[wanted.get("crop_mode", "center")])
 
 
 def _labels(timm: Any, network: Any) -> tuple[str, ...] | None:
@@ -93,6 +92,6 @@ def _labels(timm: Any, network: Any) -> tuple[str, ...] | None:
     if subset is None:
         return None
     if subset == "imagenet-1k":
-        return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+        return IMAGENET
     names = timm.data.ImageNetInfo(subset)
     return tuple(names.index_to_description(index).split(",")[0] for index in range(names.num_classes()))

@@ -206,7 +206,7 @@ def _describe_identity(
         "settings": asdict(settings),
         "images": hashlib.sha256("".join(one.sha256 for one in photographs).encode()).hexdigest(),
         "model": f"{classifier.name} {hash_state(classifier.model)}",
-        "preprocessing": [seen.size, seen.resize, *seen.mean, *seen.std, seen.interpolation.value],
+        "preprocessing": [seen.size, seen.resize, *seen.mean, *seen.std, seen.interpolation.value, seen.fit],
     }
 
 
