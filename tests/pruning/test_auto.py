@@ -83,7 +83,11 @@ def by_hand(image, shares, pruner=forward):
         before, after = (network(judge.x)[0].double().softmax(0) for network in (model, trace))
         p, q = (network(judge.samples[0]).double().softmax(1) for network in (model, trace))
     same = int(before.argmax()) == int(after.argmax())
-    return same, float(before[judge.target] - after[judge.target]), float((p * (p / q).log()).sum(1).mean())
+    return (
+        same,
+        float(before[judge.question.index] - after[judge.question.index]),
+        float((p * (p / q).log()).sum(1).mean()),
+    )
 
 
 def test_blocks_are_what_the_authors_stacked():

@@ -27,7 +27,7 @@ def search_with(kind, image, head_shares=HEAD, least=0.9, ladder=LADDER):  # noq
     auto = Auto((), ladder, (), least, ("head",), head_shares)
     search = kind(draft, blocks(layers), auto, judge)
     if kind is HeadSearch:
-        search.row = judge.target
+        search.rows = (judge.question.index,)
     return search
 
 
@@ -36,14 +36,14 @@ def answer_with_row(image, shares):  # noqa: F811
     model, layers, statistics, judge = image
     named = {layer: share for block, share in shares.items() if block != "head" for layer in blocks(layers)[block]}
     network = prune(model, layers, named, statistics, forward).model
-    weight = model.head.weight.detach()[judge.target][None, None]  # (1, 1, c)
+    weight = model.head.weight.detach()[judge.question.index][None, None]  # (1, 1, c)
     hessian, _ = damp(statistics.hessians["head"], 0.01)
     with torch.no_grad():
-        network.head.weight[judge.target] = forward(weight, hessian, shares["head"], 1)[0, 0]
+        network.head.weight[judge.question.index] = forward(weight, hessian, shares["head"], 1)[0, 0]
         before, after = (one(judge.x)[0].double().softmax(0) for one in (model, network))
         p, q = (one(judge.samples[0]).double().softmax(1) for one in (model, network))
     same = int(before.argmax()) == int(after.argmax())
-    lost = float(before[judge.target] - after[judge.target])
+    lost = float(before[judge.question.index] - after[judge.question.index])
     return same, lost, float((p * (p / q).log()).sum(1).mean()), network
 
 
