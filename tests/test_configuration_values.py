@@ -160,7 +160,7 @@ def task_of(
     """What the command does with a configuration that is composed."""
     found: list[Callable[[dict[str, Any], CommandLine], None]] = []
     monkeypatch.setattr(load_verb(command), "run_command", lambda verb, arguments, task, *_: found.append(task) or 0)
-    _verb(command).main(list(words))
+    load_verb(command).main(list(words))
     return found[0]
 
 
@@ -187,8 +187,8 @@ def test_what_makes_no_sense_is_refused(
             section = section[part]
         section[key.split(".")[-1]] = value
         if command == "sweep":  # which composes each of its jobs anew
-            monkeypatch.setattr(_verb("sweep"), "compose_config", lambda *_, c=config: (c, choices))
-            monkeypatch.setattr(_verb("sweep"), "read_settings", lambda config, _: copy.deepcopy(config))
+            monkeypatch.setattr(load_verb("sweep"), "compose_config", lambda *_, c=config: (c, choices))
+            monkeypatch.setattr(load_verb("sweep"), "read_settings", lambda config, _: copy.deepcopy(config))
         try:
             check_keys(command, config)
             task(config, CommandLine("spade", dict(choices), ""))
