@@ -43,6 +43,7 @@ VALUES = {  # what a setting may be; the functions that check them need torch, s
     "metric": (*CURVES, *LOCALISATION),
     "metrics": ("localisation", "insertion", "fidelity", "sanity", "concepts"),
     "controls": ("edges", "noise"),
+    "fills": ("mean", "blurred"),
     "aggregation": ("fixed", "best"),
     "tuner": ("tpe", "greedy"),
     **dict.fromkeys(("workers", "batch.size"), ("auto",)),

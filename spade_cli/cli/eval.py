@@ -64,11 +64,12 @@ def _path(key: str, value: Any) -> Path | None:
 
 def _request(config: dict[str, Any], line: CommandLine) -> Any:
     """Everything that an evaluation was asked for. Raises UserError at the first value that makes no sense."""
-    from spade_cli.cli.config.check_values import number, section, whole
+    from spade_cli.cli.config.check_values import number, section, switch, whole
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, find_cache, visualization, visualization_traces
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
     from spade_cli.evaluation.measures.controls import CONTROLS
+    from spade_cli.evaluation.measures.insertion import FILLS
 
     shared = shared_settings(config, line, "eval")
     pictures = config.get("count")
@@ -83,6 +84,8 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
         visualize=visualization(section(config, "interpreter")),
         cache=find_cache(section(config, "interpreter")),
         metrics=metrics,
+        fills=some_of("fills", config.get("fills"), tuple(FILLS)),
+        mosaic=switch("mosaic", config.get("mosaic")),
         controls=() if config.get("controls") == [] else some_of("controls", config.get("controls"), tuple(CONTROLS)),
         count=None if pictures is None else whole("count", pictures, 1),
         trojan_share=number("trojan_share", config.get("trojan_share"), 0, 1),

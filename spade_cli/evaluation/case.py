@@ -10,6 +10,7 @@ from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.conditions import Condition, Networks
 from spade_cli.evaluation.data import Example, network_mask, partner
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan
+from spade_cli.evaluation.measures.single_deletion import find_drops
 from spade_cli.run.calibrate import SampleBatches
 from spade_cli.run.make_trace import CalibratedImage, calibrate_image, read_answer
 
@@ -71,6 +72,11 @@ class Case:
         others = replace(settings, sample_count=self.plan.request.held_out, seed=settings.seed + HELD_OUT_SEED)
         samples = others.draw_samples(self.example.image, own.preprocessing)
         return SampleBatches(samples, own, settings.calibration.batch_size)
+
+    @cached_property
+    def cell_drops(self) -> Tensor:
+        """What the dense network's logit of the target loses without each cell of the grid: (g, g)."""
+        return find_drops(self.plan.classifier.model, self.x, self.target)
 
     @cached_property
     def held_out_logits(self) -> Tensor:

@@ -35,7 +35,7 @@ class Example:
 
     image: uint8 (3, H, W). target: the class to explain; None: whatever the network answers. trojan: whether a symbol
     makes it answer so. mask: bool (H, W), where the target's evidence is, the symbol or else the object; None: unknown.
-    concept: index into the world's CONCEPTS; None: no picture of the world.
+    concept: index into the world's CONCEPTS; None: no picture of the world. mosaic: whether it is four pictures in one.
     """
 
     image: Tensor
@@ -43,6 +43,7 @@ class Example:
     trojan: bool = False
     mask: Tensor | None = None
     concept: int | None = None
+    mosaic: bool = False
 
 
 @dataclass(frozen=True)

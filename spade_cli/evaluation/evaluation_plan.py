@@ -13,6 +13,7 @@ from spade_cli.evaluation import data as datasets
 from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense_condition, trace_condition
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.measures.insertion import KINDS
+from spade_cli.evaluation.mosaics import mosaics
 from spade_cli.evaluation.sparse_fc import check_last_layer
 from spade_cli.interpretation import takes_image
 from spade_cli.models import Classifier, ModelSource
@@ -40,6 +41,8 @@ class EvaluationRequest:
     cache: Cache | None = None  # keeps visualizations of networks that are the same for every image
     metrics: tuple[str, ...] = ("localisation", "insertion", "fidelity")
     curves: tuple[str, ...] = KINDS  # those of insertion and deletion that are drawn
+    fills: tuple[str, ...] = ("mean",)  # what removed pixels get, by name
+    mosaic: bool = False  # four pictures in one
     controls: tuple[str, ...] = ()  # maps that know nothing of the network, measured beside the methods
     count: int | None = None  # None: all of a folder
     trojan_share: float = 0.5  # of the world's pictures
@@ -131,17 +134,23 @@ def find_data(request: EvaluationRequest, classifier: Classifier) -> Data:
         raise UserError("metrics: concepts are read from feature visualizations; give interpreter=all or visualization")
     if request.visualize is not None and takes_image(request.visualize) and "concepts" in request.metrics:
         raise UserError(f"metrics: concepts are read from visualizations of noise; {FROM_NOISE}")
+    if request.mosaic and "concepts" in request.metrics:
+        raise UserError("mosaic=true shows four pictures at once, and concepts are of one; leave one of both out")
+
+    def compose(data: Data) -> Data:
+        return mosaics(data, classifier) if request.mosaic else data
+
     if request.data == "world":
         if classifier.classes != len(CLASSES):
             raise UserError(
                 f"data=world is for networks with its {len(CLASSES)} classes, and model={classifier.name} has "
                 f"{classifier.classes}; take model=demo, or data=FOLDER"
             )
-        return datasets.world(request.count or 100, request.trojan_share, request.seed)
+        return compose(datasets.world(request.count or 100, request.trojan_share, request.seed))
     if "concepts" in request.metrics and request.twin is None:
         raise UserError(
             f"metrics: the reader of concepts knows data=world only, not data={request.data}; leave them out, or give "
             "twin=WEIGHTS of the network before its Trojans were implanted"
         )
     folder = Path(request.data)
-    return datasets.folder(folder, request.out, request.count, request.seed, classifier)
+    return compose(datasets.folder(folder, request.out, request.count, request.seed, classifier))

@@ -15,8 +15,9 @@ from spade_cli.evaluation.measures import localisation
 from spade_cli.evaluation.measures.aggregation import AGGREGATIONS, HOW, OWN, aggregate
 from spade_cli.evaluation.measures.controls import CONTROLS
 from spade_cli.evaluation.measures.fidelity import fidelity
-from spade_cli.evaluation.measures.insertion import KINDS, area, curve, symmetric_relevance_gain
+from spade_cli.evaluation.measures.insertion import FILLS, KINDS, area, curve, symmetric_relevance_gain
 from spade_cli.evaluation.measures.sanity import chance_overlap, kept_overlap, randomise_layers, rank_correlation
+from spade_cli.evaluation.measures.single_deletion import single_deletion
 from spade_cli.evaluation.records_folder import Curve, Record
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.interpretation import explainable
@@ -147,7 +148,8 @@ def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]
     """Where a map's relevance lies, if it is known where it should: raw (3, size, size), relevance (size, size)."""
     if case.mask is None or "localisation" not in case.plan.request.metrics:
         return {}
-    what, maps, masks = "trojan" if case.example.trojan else "object", relevance[None], case.mask[None].cpu()
+    what = "mosaic" if case.example.mosaic else "trojan" if case.example.trojan else "object"
+    maps, masks = relevance[None], case.mask[None].cpu()
     values = {
         f"{what}_auc": localisation.roc_auc(maps, masks),
         f"{what}_mass": localisation.mass_inside(maps, masks),
@@ -160,25 +162,29 @@ def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]
 
 
 def insert_and_delete(case: Case, condition: str, method: str, relevance: Tensor, record: Record) -> None:
-    """Curves of the dense network, whatever network the map is of, and the areas under them."""
-    request, model = case.plan.request, case.plan.classifier.model
-    curves = {}
-    for kind in request.curves:
-        curves[kind] = points = curve(
-            model,
-            case.x,
-            case.target,
-            relevance[None],
-            kind,
-            batch_size=request.trace.calibration.batch_size,
-            seed=request.seed,
-            output=case.plan.classifier.output,
-        )
-        record.add(condition, method, {kind: area(points).item()})
-        rounded = [round(value, DECIMALS) for value in points[0].tolist()]
-        record.curves.append(Curve(condition, method, kind, rounded))
-    if set(curves) == set(KINDS):
-        record.add(condition, method, {"srg": symmetric_relevance_gain(**curves).item()})
+    """Curves of the dense network, whatever network the map is of, and the areas under them; single deletion."""
+    request, maps = case.plan.request, relevance[None]
+    for name in request.fills:
+        suffix, curves = "" if name == "mean" else f"_{name}", {}
+        for kind in request.curves:
+            curves[kind] = points = curve(
+                case.plan.classifier.model,
+                case.x,
+                case.target,
+                maps,
+                kind,
+                batch_size=request.trace.calibration.batch_size,
+                seed=request.seed,
+                output=case.plan.classifier.output,
+                fill=FILLS[name](case.x),
+            )
+            record.add(condition, method, {f"{kind}{suffix}": area(points).item()})
+            rounded = [round(value, DECIMALS) for value in points[0].tolist()]
+            record.curves.append(Curve(condition, method, f"{kind}{suffix}", rounded))
+        if set(curves) == set(KINDS):
+            record.add(condition, method, {f"srg{suffix}": symmetric_relevance_gain(**curves).item()})
+    if set(request.curves) == set(KINDS):
+        record.add(condition, method, {"single_deletion": single_deletion(maps, case.cell_drops).item()})
 
 
 def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: Record) -> None:

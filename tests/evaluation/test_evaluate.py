@@ -48,7 +48,11 @@ def test_one_row_for_each_image_condition_method_and_metric(folder, capsys):
     for image, what in (("é 0.png", "object"), ("é 1.png", "trojan")):
         of_maps = {key[3] for key in keys if key[0] == image and key[2] == "saliency" and key[1] == "all"}
         against = {f"{what}_{measure}" for measure in ("auc", "mass", "rank", "pointing")}
-        more = {"insertion", "deletion", "srg"} if what == "object" else {"trojan_auc_signed", "trojan_auc_absolute"}
+        more = (
+            {"insertion", "deletion", "srg", "single_deletion"}
+            if what == "object"
+            else {"trojan_auc_signed", "trojan_auc_absolute"}
+        )
         assert of_maps == against | more
         for control in ("edges", "noise"):
             rows_of = {key[3] for key in keys if key[0] == image and key[2] == control}
@@ -183,7 +187,7 @@ def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
         str(source), ModelSource(None), out, TraceSettings(sample_count=6), {}, held_out=6, saliency={}
     )
     data = datasets.folder(source, out, None, 0, classifier)
-    plan = EvaluationPlan(request, classifier, find_layers(classifier.model), (dense_condition(),), data)
+    plan = EvaluationPlan(request, classifier, None, find_layers(classifier.model), (dense_condition(),), data)
     case = open_case(plan, 0, data.load(0))
     samples, held = case.calibration(0).samples, case.held_out.samples
     assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)
@@ -195,7 +199,7 @@ def test_a_plain_folder_is_explained_for_what_the_network_answers(folder):
         (folder / "my scenes" / extra).unlink()
     quick = ["metrics=[localisation,insertion]", "conditions=[sparsegpt]", "out=out", "count=2"]
     assert main(["eval", "data=my scenes/images", *MODEL, *QUICK, *quick]) == 0
-    assert {row["metric"] for row in rows(Path("out"))} == {"insertion", "deletion", "srg"}
+    assert {row["metric"] for row in rows(Path("out"))} == {"insertion", "deletion", "srg", "single_deletion"}
 
 
 MISTAKES = [

@@ -1,12 +1,13 @@
 """Insertion, deletion and SRG: the curves are what a loop over points and pixels gives; the 0 % point; ties."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 from networks import small
 
-from spade_cli.evaluation.measures.insertion import area, curve, order, symmetric_relevance_gain
+from spade_cli.evaluation.measures.insertion import area, blur, curve, order, symmetric_relevance_gain
 
 
 def picture() -> tuple[torch.nn.Module, torch.Tensor]:
@@ -15,10 +16,12 @@ def picture() -> tuple[torch.nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["insertion", "deletion"])
-def test_a_curve_is_what_its_definition_says(kind: str) -> None:
+@pytest.mark.parametrize("blurred", [False, True])
+def test_a_curve_is_what_its_definition_says(kind: str, blurred: bool) -> None:
     network, x = picture()
+    fill = blur(x) if blurred else torch.zeros_like(x)
     relevance = torch.randn(2, 12, 12)
-    found = curve(network, x, 3, relevance, kind, batch_size=7)
+    found = curve(network, x, 3, relevance, kind, batch_size=7, fill=fill if blurred else None)
     with torch.no_grad():
         full = network(x).softmax(1)[0, 3].item()
         for one, said in zip(relevance, found.tolist(), strict=True):
@@ -29,7 +32,7 @@ def test_a_curve_is_what_its_definition_says(kind: str) -> None:
                 for i in range(12):
                     for j in range(12):
                         if ((i, j) in top) == (kind == "deletion"):
-                            seen[0, :, i, j] = 0
+                            seen[0, :, i, j] = fill[0, :, i, j]
                 expected = min(1.0, network(seen).softmax(1)[0, 3].item() / full)
                 assert said[percent] == pytest.approx(expected, abs=1e-5)
 
@@ -45,6 +48,18 @@ def test_deletion_starts_from_the_full_picture_and_insertion_from_none_of_it() -
     assert curve(network, x, 1, relevance, "insertion")[0, 0].item() == pytest.approx(nothing.item(), abs=1e-6)
     with pytest.raises(ValueError, match="insertion and deletion"):
         curve(network, x, 1, relevance, "both")
+
+
+def test_a_blur_is_the_mean_under_a_normal_curve_of_a_twentieth_of_a_side() -> None:
+    x = torch.randn(1, 3, 40, 40)
+    found = blur(x)
+    weights = [math.exp(-((step / 2) ** 2) / 2) for step in range(-6, 7)]  # a deviation of 2 pixels, cut at three
+    expected = 0.0
+    for i, down in enumerate(weights):
+        for j, across in enumerate(weights):
+            expected += down * across / sum(weights) ** 2 * x[0, 1, 20 + i - 6, 20 + j - 6].item()
+    assert found.shape == x.shape and found[0, 1, 20, 20].item() == pytest.approx(expected, abs=1e-5)
+    assert torch.allclose(blur(torch.full_like(x, 3)), torch.full_like(x, 3), atol=1e-5)
 
 
 def test_area_is_a_trapezoid_from_0_to_1() -> None:

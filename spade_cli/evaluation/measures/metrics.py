@@ -37,6 +37,15 @@ METRICS: dict[str, Metric] = {
     "srg": Metric(
         "symmetric relevance gain: area under deletion, least relevant pixels first minus most relevant first", True
     ),
+    "insertion_blurred": Metric("insertion into the blurred picture", True),
+    "deletion_blurred": Metric("deletion that leaves the blurred picture", False),
+    "srg_blurred": Metric("symmetric relevance gain with the blurred picture instead of the mean colour", True),
+    "single_deletion": Metric(
+        "rank correlation, over the cells of a grid, of a cell's relevance with what the logit loses without it",
+        True,
+        share=False,
+    ),
+    **_metrics_of_mask("mosaic", "the quarter of the explained picture"),
     "same_prediction": Metric("same prediction on the image", True, of_maps=False),
     "agreement": Metric("same prediction on held-out augmentations", True, of_maps=False),
     "kl": Metric("mean KL of dense to trace on held-out augmentations, nats", False, share=False, of_maps=False),
