@@ -59,7 +59,7 @@ ACCEPTED = {
     "batch.strict": {"true"}, "batch.retry": {"true"},
     "model.name": ANY_TEXT, "model=python model.name": ANY_TEXT | {"null"},
     "model.factory": ANY_TEXT, "model=torchvision model.factory": ANY_TEXT | {"null"},
-    "model.weights": ANY_TEXT, "model.labels": ANY_TEXT | {"null"},
+    "model.weights": ANY_TEXT, "model.labels": ANY_TEXT | {"null"}, "model.logits": ANY_TEXT | {"null"},
     "model=demo model.factory": ANY_TEXT | {"null"},
     "model.channels": {"1", "3", "null"}, "model.size": SIZES, "model.mean": {"null", "zeros"}, "model.std": {"null"},
     "augmentation.samples": FROM_ONE, "augmentation.std": SHARE, "augmentation.flip": SHARE,

@@ -39,7 +39,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         std=_read_colour("model.std", model.get("std")),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
         channels=None if model.get("channels") is None else _channels(model["channels"]),
-        logits=None if model.get("logits") is None else text("model.logits", str(model["logits"]), "logits"),
+        logits=None if model.get("logits") is None else text("model.logits", model["logits"], "logits"),
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
 
