@@ -20,7 +20,7 @@ from spade_cli.world import draw_pictures
 SIDE = 32  # pixels of a picture's side
 CHEAP = (
     "model=python",
-    "model.factory=bench_batch:tiny",
+    "model.factory=bench_batch:build_tiny_network",
     f"model.size={SIDE}",
     "augmentation.samples=4",
     "pruner=sparsegpt",

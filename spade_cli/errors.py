@@ -11,6 +11,10 @@ class ImagesFailedError(SpadeError):
     """Some of many images failed; the others have their results."""
 
 
+class StoreError(SpadeError):
+    """The store of the results does not answer: every other image would fail in the same way."""
+
+
 class UserError(SpadeError):
     """The user's mistake: one line that says what was asked, what was found, and what to do; exit code 2."""
 

@@ -93,8 +93,10 @@ class BatchFolder:
             raise UserError(f"out={self.out}: cannot write there ({error.strerror}); give another folder") from error
         with _lock(root / LOCK, self.out):
             self.storage.clean()
-            yield root
-            self.storage.clean()
+            try:
+                yield root
+            finally:
+                self.storage.clean()
 
     def fetch(self, here: Path, names: Iterable[str]) -> None:
         """Download a remote folder's files, those that exist."""
@@ -117,7 +119,10 @@ def _lock(path: Path, out: str) -> Iterator[None]:
         yield
         return
     made = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:  # a folder that may only be read, or a full disk
+        raise UserError(f"out={out}: cannot write there ({error.strerror}); give another folder") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,21 +1,23 @@
 """Where a batch writes: a local folder or a store behind a URL (fsspec). A result appears whole or not at all."""
 
 import contextlib
-import errno
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spade_cli.errors import SpadeError
+from spade_cli.errors import StoreError, error_line
 from spade_cli.files import shorten_name, write_whole
 from spade_cli.images.download import is_url, open_filesystem
 
 PARTIAL = ".partial"  # unfinished results; deleted after a kill
 LAST = "summary.json"  # uploaded last: where it is, a result is complete
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds between two tries: a store that restarts is back within a minute
+ANSWERS = (PermissionError, NotImplementedError, ValueError, TypeError)  # asking again changes none of these
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Local:
             yield partial
             final = self.root / name
             final.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):
+            try:
                 partial.rename(final)
-            if not (final / LAST).is_file():
-                raise OSError(errno.EIO, f"{final} cannot be made")
+            except OSError:  # another worker was quicker; a full disk keeps its own error
+                if not (final / LAST).is_file():
+                    raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -66,22 +69,17 @@ class Remote:
 
     url: str
 
-    @property
-    def _place(self) -> tuple[Any, str]:
-        fs, path = open_filesystem(self.url, "out")
-        return fs, path.rstrip("/")
-
     def has(self, name: str) -> bool:
-        """Whether a file is there."""
-        fs, path = self._place
-        with _name_store(self.url):
-            return bool(fs.exists(f"{path}/{name}"))
+        """Whether a file is there. A store that does not answer is no "no": a batch would begin anew over it."""
+        try:
+            self._ask(lambda fs, path: fs.info(f"{path}/{name}"))
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, name: str) -> bytes:
-        """A file's bytes."""
-        fs, path = self._place
-        with _name_store(self.url):
-            return bytes(fs.cat_file(f"{path}/{name}"))
+        """A file's bytes. Raises FileNotFoundError where there is none."""
+        return bytes(self._ask(lambda fs, path: fs.cat_file(f"{path}/{name}")))
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
         """Upload a file; stores show it whole or not at all."""
@@ -104,18 +102,35 @@ class Remote:
         """Nothing to do: a result without its last file does not count, and is uploaded again."""
 
     def _put(self, file: Path, name: str) -> None:
-        fs, path = self._place
-        with _name_store(self.url):
+        def upload(fs: Any, path: str) -> None:
             fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
             fs.put_file(str(file), f"{path}/{name}")
 
+        try:
+            self._ask(upload)
+        except FileNotFoundError as error:  # no such bucket
+            raise self._explain(error) from error
 
-@contextlib.contextmanager
-def _name_store(url: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever the store's own library raises
-        raise SpadeError(f"out={url}: {type(error).__name__}: {error}; resume with resume={url}") from error
+    def _ask(self, do: Callable[[Any, str], Any]) -> Any:
+        """What `do(file system, path)` returns, asked again where the store does not answer.
+
+        Raises FileNotFoundError, or StoreError where the store refuses, or does not answer for long.
+        """
+        fs, path = open_filesystem(self.url, "out")
+        for pause in (*PAUSES, None):
+            try:
+                return do(fs, path)
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # whatever the store's own library raises
+                if pause is None or isinstance(error, ANSWERS):
+                    raise self._explain(error) from error
+                time.sleep(pause)
+        raise AssertionError  # the last try returns or raises
+
+    def _explain(self, error: Exception) -> StoreError:
+        reason = f"{type(error).__name__}: {error_line(error)}"
+        return StoreError(f"out={self.url}: {reason}; resume with resume={self.url}")
 
 
 Storage = Local | Remote

@@ -4,6 +4,7 @@ After a kill the files are mended: half a line goes. At the end the lines are in
 memory is where each line begins, eight bytes a result.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -254,7 +255,8 @@ class Table:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open_jsonl.close()
-        self._open_csv.close()
+        for file in (self._open_jsonl, self._open_csv):
+            with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+                file.close()  # on a full disk it tries once more to write what could not be written
         if kind is None:
             self.sort()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import Item, Result, Row
-from spade_cli.errors import SpadeError
+from spade_cli.errors import SpadeError, StoreError
 from spade_cli.images.download import copy_to_folder, is_url
 from spade_cli.images.load import read_image
 from spade_cli.progress import Stages, log, log_to_file
@@ -143,6 +143,8 @@ def catch_failure(item: Item, add: Callable[[Row], None]) -> Iterator[None]:
 
 def stop_if_hopeless(error: Exception) -> None:
     """Raise SpadeError where every other image would fail in the same way."""
+    if isinstance(error, StoreError):
+        raise error
     code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
     if code in HOPELESS:
         raise SpadeError(f"{' '.join(str(error).split())}; free some space and resume with resume=") from error

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from spade_cli.cli import own_stdout, terminal
 from spade_cli.cli.config.typed_words import PICTURE, rewrite_words
+from spade_cli.cli.termination import end_orderly
 from spade_cli.cli.threads import limit_threads, wait_politely
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.version import __version__
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         return load_verb("completion").answer(arguments[1:])
     wait_politely()
     try:
-        with own_stdout.reserve(), limit_threads(arguments) as words:
+        with end_orderly(), own_stdout.reserve(), limit_threads(arguments) as words:
             terminal.forget_hints()
             code = _dispatch(words)
         if code == 0:

@@ -1,6 +1,7 @@
 """spade batch: what it writes is what spade run writes, and no kill, bad image or dead worker changes it."""
 
 import csv
+import errno
 import json
 import os
 import random
@@ -197,3 +198,34 @@ def test_size_is_the_quicker_one(here):
     size.tried[8] = 3.0
     assert size.next() == 1
     assert Size(None, request("out", pruner=find_pruner("obs")), BatchWork(request("o"), "o", 1).open().plan).fixed
+
+
+def test_sigterm_leaves_nothing_hidden_and_is_resumed(here):
+    pictures(here / "pictures", 6)
+    process = started("batch", "images=pictures", *QUICK, "out=out")
+    limit = time.monotonic() + 60
+    while not list(Path("out").glob("images/*/*/summary.json")) and time.monotonic() < limit:
+        time.sleep(0.005)
+    process.terminate()
+    assert process.wait(60) == 143
+    kept = {path: path.stat().st_mtime_ns for path in Path("out").glob("images/*/*/summary.json")}
+    assert 0 < len(kept) < 6 and not Path("out/.partial").exists()
+    assert {f"{row['folder']}" for row in table("out")} >= {f"images/0000/{path.parent.name}" for path in kept}
+    assert main(["batch", "resume=out"]) == 0 and len(table("out")) == 6
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(here, monkeypatch, capsys):
+    pictures(here / "pictures", 1)
+    words = ["batch", "images=pictures", *QUICK, "out=out"]
+    assert main(words) == 0
+    real = os.open
+
+    def refuse(path, flags, *others, **named):
+        if str(path).endswith(".lock"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, flags, *others, **named)
+
+    monkeypatch.setattr(os, "open", refuse)  # root may write everywhere: a mode of the folder would stop nobody
+    assert main(words) == 2
+    assert "out=out: cannot write there (Read-only file system)" in capsys.readouterr().err

@@ -1,44 +1,13 @@
-"""Engines on clusters, where they are installed: the same table as this process alone, also when a worker dies."""
+"""Engines: what one says whose library is missing, and how many workers this machine has room for."""
 
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from many import alike, dies_once, pictures
+from many import pictures
 from networks import DEVICE
-from PIL import Image
-from test_batch import asked
 
-from spade_cli.batch import batch
-from spade_cli.batch.batch_request import BatchRequest
 from spade_cli.batch.engines.local import count_cores, count_workers, pick_gpu
 from spade_cli.cli import main
-from spade_cli.errors import UserError
-from spade_cli.images import augment
-
-
-def through(engine, out, **changes):
-    request = asked(out, workers=2, **changes)
-    return BatchRequest(**{**vars(request), "engine": engine})
-
-
-@pytest.mark.parametrize("name", ["ray", "slurm"])
-def test_the_table_is_the_same_though_a_worker_dies(name, tmp_path, monkeypatch):
-    pytest.importorskip({"ray": "ray", "slurm": "submitit"}[name])
-    if name == "ray":
-        from spade_cli.batch.engines.ray import ray as engine
-    else:
-        from spade_cli.batch.engines.slurm import slurm
-
-        engine = partial(slurm, cluster="local", images=2, minutes=10)
-    monkeypatch.chdir(tmp_path)
-    pictures(tmp_path / "pictures", 4)
-    pixel = int(np.array(Image.open("pictures/dogs 0/é 1.png"))[0, 0, 0])
-    deadly = partial(dies_once, marker=str(tmp_path / "died"), pixel=pixel)
-    whole = batch(asked(tmp_path / "whole", augmentation=augment.paper))
-    batch(through(engine, tmp_path / "out", augmentation=deadly))
-    assert Path("died").exists() and alike(tmp_path / "out", whole)
 
 
 @pytest.mark.parametrize("name, module", [("ray", "ray"), ("slurm", "submitit")])
@@ -51,14 +20,6 @@ def test_without_its_library_an_engine_says_how_to_get_it(name, module, tmp_path
     assert main(["batch", "images=pictures", f"engine={name}", *words, "out=out"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"pip install 'spade-cli[{name}]'" in error and not Path("out").exists()
-
-
-def test_slurm_knows_its_clusters():
-    pytest.importorskip("submitit")
-    from spade_cli.batch.engines.slurm import slurm
-
-    with pytest.raises(UserError, match="slurm and local"):
-        list(slurm(None, None, iter(()), 1, cluster="moon"))
 
 
 def test_workers_of_this_machine():
