@@ -10,7 +10,7 @@ from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules
 from spade_cli.pruning.solvers.damped_hessian import damp
-from spade_cli.pruning.solvers.pruner import Pruner, fit_hessian
+from spade_cli.pruning.solvers.pruner import Pruner, fit_hessian, give_gradient
 from spade_cli.pruning.trace import Trace, dense_record, order_records, solvable_weight, solve_ladder
 from spade_cli.records import LayerRecord, Trial
 
@@ -95,7 +95,9 @@ class Draft:
         if (name, row, share) not in self._solved_rows:
             weight = solvable_weight(self._dense[name])[:, row : row + 1]  # (1, 1, c)
             damped, _ = damp(self.statistics.hessians[name].to(weight.device), self.damping)
-            pruned = self.pruner(weight, fit_hessian(self.pruner, damped), share, block_of(self._dense[name]))
+            gradient = self.statistics.gradients.get(name)
+            pruner = give_gradient(self.pruner, None if gradient is None else gradient[:, row : row + 1])
+            pruned = pruner(weight, fit_hessian(pruner, damped), share, block_of(self._dense[name]))
             self._solved_rows[name, row, share] = pruned
         return self._solved_rows[name, row, share]
 

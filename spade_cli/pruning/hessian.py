@@ -4,8 +4,8 @@ H = 2/n X X^T, the Hessian of a layer's squared reconstruction error ||W' X - W 
 2208.11580, section 3). Axes as in layers.py: g groups, c columns, n observations.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 import torch
@@ -32,6 +32,7 @@ class Statistics:
     hessians: dict[str, Hessian]  # layer name -> (g, c, c); a layer that never ran is absent
     observations: dict[str, int]  # layer name -> n
     logits: Tensor  # (samples, classes), on the CPU
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)  # layer name -> (g, r, c), for pruners that take them
 
 
 @torch.no_grad()

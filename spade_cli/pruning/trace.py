@@ -13,7 +13,7 @@ from spade_cli.networks.copies import copy_for_eval
 from spade_cli.pruning.hessian import Statistics
 from spade_cli.pruning.layers import Layer, block_of, layer_modules, weight_matrix
 from spade_cli.pruning.solvers.damped_hessian import Hessian, damp, relative_error
-from spade_cli.pruning.solvers.pruner import Pruner, can, fit_hessian, ladder
+from spade_cli.pruning.solvers.pruner import Pruner, can, fit_hessian, give_gradient, ladder
 from spade_cli.records import LayerRecord, Trial
 
 STACK_BYTES = 2**30  # of the float64 matrices, about five an image, with which a layer of several images is solved
@@ -206,7 +206,8 @@ def solve(
             part = statistics[start : start + together]
             hessians = [one.hessians[layer.name].to(weight.device) for one in part]  # (g, c, c) each
             damped, amounts = zip(*(damp(one, damping) for one in hessians), strict=True)
-            solved = _solve(pruner, weight, damped, share, block_of(module))
+            each = [give_gradient(pruner, one.gradients.get(layer.name)) for one in part]
+            solved = _solve(each, weight, damped, share, block_of(module))
             for one, hessian, pruned, amount in zip(part, hessians, solved, amounts, strict=True):
                 found.append(_check_solution(weight, pruned, hessian, layer, share, amount, one))
     return found
@@ -225,6 +226,7 @@ def solve_ladder(
         weight = solvable_weight(module)
         hessian = statistics.hessians[layer.name].to(weight.device)  # (g, c, c)
         damped, amount = damp(hessian, damping)
+        pruner = give_gradient(pruner, statistics.gradients.get(layer.name))
         solved = ladder(pruner, weight, fit_hessian(pruner, damped), shares, block_of(module))
         return [
             _check_solution(weight, pruned, hessian, layer, share, amount, statistics)
@@ -281,13 +283,15 @@ def _check_solution(
     return pruned.reshape(layer.shape), record
 
 
-def _solve(pruner: Pruner, weight: Tensor, hessians: Sequence[Hessian], share: float, block: int) -> list[Tensor]:
-    """The pruned weight, (g, r, c), for each damped Hessian."""
-    ready = [fit_hessian(pruner, one) for one in hessians]
+def _solve(
+    pruners: Sequence[Pruner], weight: Tensor, hessians: Sequence[Hessian], share: float, block: int
+) -> list[Tensor]:
+    """The pruned weight, (g, r, c), for each damped Hessian and its pruner: the same, with the image's gradient."""
+    ready = [fit_hessian(pruners[0], one) for one in hessians]
     whole = [one for one in ready if isinstance(one, Tensor)]
-    if len(whole) == len(ready) > 1 and can(pruner, "stacked"):
-        return list(pruner(weight.expand(len(ready), *weight.shape), torch.stack(whole), share, block))
-    return [pruner(weight, one, share, block) for one in ready]
+    if len(whole) == len(ready) > 1 and can(pruners[0], "stacked"):
+        return list(pruners[0](weight.expand(len(ready), *weight.shape), torch.stack(whole), share, block))
+    return [prune_one(weight, one, share, block) for prune_one, one in zip(pruners, ready, strict=True)]
 
 
 def _fault(pruned: Tensor, weight: Tensor) -> str:

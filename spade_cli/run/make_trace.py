@@ -27,7 +27,9 @@ from spade_cli.pruning import (
     blocks,
     prune,
 )
+from spade_cli.pruning.gradients import measure_gradients
 from spade_cli.pruning.schedule import Shares
+from spade_cli.pruning.solvers.pruner import can
 from spade_cli.run.calibrate import SampleBatches, calibrate, find_store, split_passes
 from spade_cli.run.trace_settings import TraceSettings
 
@@ -98,7 +100,7 @@ def make_traces(
     """
     with seed_generators(settings.seed, device_of(classifier.model)):  # a network may draw random numbers itself
         if shares.search is None:
-            return _solve_together(classifier, samples, layers, shares.given, settings, stages)
+            return _solve_together(classifier, samples, layers, shares.given, answers, settings, stages)
         names = late_layers(classifier, shares, settings)
         traces = []
         for own, one in zip(samples, answers, strict=True):
@@ -121,6 +123,7 @@ def make_trace(
     owns_statistics: nobody needs the image's statistics afterwards, so the search drops them as it goes.
     """
     stages = Stages() if stages is None else stages
+    image = replace(image, statistics=add_gradients(image, settings))
     if shares.search is None:
         with stages.stage("prune", total=len(image.layers)) as advance:
             return prune(
@@ -196,11 +199,22 @@ def calibrate_image(
     return CalibratedImage(classifier, layers, samples, answer, statistics)
 
 
+def add_gradients(image: CalibratedImage, settings: TraceSettings) -> Statistics:
+    """The image's statistics, with the gradients of its question where the pruner takes them."""
+    if not can(settings.pruner, "gradient"):
+        return image.statistics
+    samples = SampleBatches(image.samples, image.classifier, settings.calibration.batch_size)
+    names = list(image.statistics.hessians)
+    found = measure_gradients(image.classifier.model, samples, names, image.answer.question)
+    return replace(image.statistics, gradients=found)
+
+
 def _solve_together(
     classifier: Classifier,
     samples: Sequence[Tensor],
     layers: Sequence[Layer],
     shares: Mapping[str, float],
+    answers: Sequence[Answer],
     settings: TraceSettings,
     stages: Stages,
 ) -> list[Trace]:
@@ -219,6 +233,11 @@ def _solve_together(
                 calibrate(classifier, own, part, calibration, seed, store, advance)
                 for own, store in zip(samples, stores, strict=True)
             ]
+            images = [
+                CalibratedImage(classifier, layers, own, answer, one)
+                for own, answer, one in zip(samples, answers, statistics, strict=True)
+            ]
+            statistics = [add_gradients(one, settings) for one in images]
         with stages.stage("prune", total=len(part)) as advance:
             pruning.add([by_name[name] for name in part], shares, statistics, settings.pruner, lambda _: advance(1))
         logits = [one.logits for one in statistics]

@@ -20,6 +20,7 @@ from spade_cli.models import Classifier, ModelSource, load_model
 from spade_cli.networks.question import Question
 from spade_cli.pruning import Layer, Pruner, find_layers
 from spade_cli.pruning.schedule import Shares
+from spade_cli.pruning.solvers.pruner import give_gradient
 from spade_cli.report.pictures import OWN
 from spade_cli.report.summary import Against, Target
 from spade_cli.run.make_trace import Answer, read_answer
@@ -142,7 +143,7 @@ def try_pruner(pruner: Pruner, asked: str) -> None:
     """Prune one small layer: finds settings that make no sense and functions of the user's that fail."""
     weight = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])  # (groups, rows, columns)
     with _blame_settings(asked, "check its settings"):
-        pruned = pruner(weight, torch.eye(4)[None], 0.5, 2)
+        pruned = give_gradient(pruner, torch.ones_like(weight))(weight, torch.eye(4)[None], 0.5, 2)
     if pruned.shape != weight.shape:
         raise UserError(f"{asked} makes {tuple(pruned.shape)} of {tuple(weight.shape)}: keep the shape")
 

@@ -22,6 +22,7 @@ from spade_cli.pruning import Draft
 from spade_cli.pruning.draft import SparseWeight
 from spade_cli.pruning.hessian import bytes_of
 from spade_cli.pruning.layers import layer_modules, weight_matrix
+from spade_cli.run.make_trace import add_gradients
 from spade_cli.tuning.space import BlockShares, Score
 from spade_cli.tuning.tuning_plan import TuningPlan
 
@@ -153,8 +154,8 @@ class Bench:
             return self._kept[index]
         plan = self.plan.evaluation
         case = open_case(plan, index, plan.data.load(index))
-        statistics = case.calibration(index).statistics
         settings = plan.request.trace
+        statistics = add_gradients(case.calibration(index), settings)
         draft = Draft(plan.classifier.model, plan.layers, statistics, settings.pruner, settings.damping)
         if (len(self._kept) + 1) * self._bytes <= settings.calibration.memory:
             self._kept[index] = case, draft

@@ -31,6 +31,7 @@ def handles(*what: str, ladder: Callable[..., list[Tensor]] | None = None) -> Ca
     """Say what a pruner takes beyond one layer's (g, r, c) weight and (g, c, c) Hessian.
 
     "stacked": (n, g, r, c) and (n, g, c, c) of n images, each with its own budget. "low_rank": a `LowRank` Hessian.
+    "gradient": a fifth argument, |d score / d weight| (g, r, c), the mean over the samples (`measure_gradients`).
     `ladder`: its `ladder`, see there.
     """
 
@@ -74,9 +75,14 @@ def find_pruner(name: str) -> Pruner:
             found: Pruner = pruner
             return found
     raise UserError(
-        f"pruner={name!r} is unknown: give forward, magnitude, obs, random, sparsegpt, wanda, or a function "
+        f"pruner={name!r} is unknown: give forward, gradient, magnitude, obs, random, sparsegpt, wanda, or a function "
         f"({', '.join(ARGUMENTS)}) -> weight"
     )
+
+
+def give_gradient(pruner: Pruner, gradient: Tensor | None) -> Pruner:
+    """The pruner with a layer's gradient (g, r, c) bound, if it takes one."""
+    return partial(pruner, gradient=gradient) if can(pruner, "gradient") else pruner
 
 
 def fit_hessian(pruner: Pruner, hessian: Hessian) -> Hessian:

@@ -38,6 +38,18 @@ def wanda(weight: Tensor, hessian: Hessian, sparsity: float, block: int) -> Tens
     return remove_least(weight, score, sparsity, by_row=True)
 
 
+@handles("low_rank", "gradient")
+def gradient(weight: Tensor, hessian: Hessian, sparsity: float, block: int, gradient: Tensor | None = None) -> Tensor:
+    """Remove the weights of least |w x gradient|, as circuits are found (Hamblin et al. 2022, arXiv 2206.01627).
+
+    gradient (g, r, c): mean over the samples of |d score / d weight|, of the score that is asked about. Each layer is
+    pruned by itself, as by the other pruners; the paper ranks kernels over the whole network.
+    """
+    if gradient is None:
+        raise ValueError("pruner=gradient needs the gradient of a score, which only a trace of an image has")
+    return remove_least(weight, weight.abs() * gradient.to(weight.device), sparsity)
+
+
 def remove_least(weight: Tensor, score: Tensor, sparsity: float, *, by_row: bool = False) -> Tensor:
     """Zero exactly round(weights * sparsity) weights, those of least score: weight, score (g, r, c) -> (g, r, c).
 
