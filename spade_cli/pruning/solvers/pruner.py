@@ -82,7 +82,7 @@ def find_pruner(name: str) -> Pruner:
 
 def give_gradient(pruner: Pruner, gradient: Tensor | None) -> Pruner:
     """The pruner with a layer's gradient (g, r, c) bound, if it takes one."""
-    return partial(pruner, gradient=gradient) if can(pruner, "gradient") else pruner
+    return partial(pruner, gradient=gradient) if can(pruner, "gradient") else pruner  # type: ignore[call-arg]
 
 
 def fit_hessian(pruner: Pruner, hessian: Hessian) -> Hessian:
