@@ -41,6 +41,7 @@ class Explanation:
     checks: sums that show whether the map is right, by name.
     warnings: what a reader of the map has to know, one line each.
     samples, noise: the map is the mean over so many copies of the image with so much noise, as a share of its range.
+    plain: the map of the image without noise beside that mean, where it was asked for.
     """
 
     map: Tensor
@@ -48,6 +49,7 @@ class Explanation:
     warnings: tuple[str, ...]
     samples: int = 1
     noise: float = 0.0
+    plain: Tensor | None = None
 
 
 class SaliencyMethod(Protocol):

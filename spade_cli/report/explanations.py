@@ -21,6 +21,7 @@ class Explained(Protocol):
     warnings: tuple[str, ...]
     samples: int
     noise: float
+    plain: Tensor | None  # (3, H, W)
 
 
 def write_saliency(
@@ -30,7 +31,7 @@ def write_saliency(
     view: Image.Image,
     scale: str = OWN,
 ) -> tuple[list[SaliencyRecord], dict[str, Image.Image], str]:
-    """Write one method's maps: `saliency/<method>_<network>.npy`, `.png` and `_overlay.png`.
+    """Write one method's maps: `saliency/<method>_<network>.npy`, `.png`, `_overlay.png`, and a plain `_plain.npy`.
 
     `explained` maps the network (dense, trace) to its explanation and the seconds it took; `scale` is own or common
     (`report/pictures.py`). Returns their records, the overlays, and a note where one map is much weaker than the other.
@@ -42,6 +43,8 @@ def write_saliency(
     for network, (explanation, seconds) in explained.items():
         stem, top = f"saliency/{method}_{network}", tops[network]
         np.save(folder / f"{stem}.npy", explanation.map.numpy())
+        if explanation.plain is not None:
+            np.save(folder / f"{stem}_plain.npy", explanation.plain.numpy())
         heat(pixels[network], top).save(folder / f"{stem}.png")
         overlays[network] = overlay(pixels[network], top, view)
         overlays[network].save(folder / f"{stem}_overlay.png")
@@ -61,6 +64,7 @@ def write_saliency(
                 samples=explanation.samples,
                 noise=explanation.noise,
                 scale=scale,
+                plain=None if explanation.plain is None else f"{stem}_plain.npy",
             )
         )
     return records, overlays, strength_note(pixels)

@@ -37,6 +37,7 @@ class Map:
     record: SaliencyRecord
     packed: dict[str, Any]  # what `pack` makes of it
     top: float = 1.0  # of its own scale
+    plain: dict[str, Any] | None = None  # the same of the map without noise, with its top
 
 
 @dataclass
@@ -51,8 +52,13 @@ class Method:
 
     def to_json(self) -> dict[str, Any]:
         """What the page's script draws from."""
-        packed = {network: {**one.packed, "top": one.top} for network, one in self.maps.items()}
+        packed = {network: {**one.packed, "top": one.top, "plain": one.plain} for network, one in self.maps.items()}
         return {"top": self.top, "signed": self.signed, "maps": packed}
+
+    @property
+    def has_plain(self) -> bool:
+        """Whether there are maps without noise."""
+        return any(one.plain is not None for one in self.maps.values())
 
 
 def write_report(folder: Path) -> Path:
@@ -85,12 +91,21 @@ def _read_methods(folder: Path, summary: Summary) -> list[Method]:
         method.maps[record.network] = Map(record, pack(raw))
         method.signed |= bool((raw.sum(0) < 0).any())
         pixels.setdefault(record.method, {})[record.network] = aggregate(torch.from_numpy(raw))
+        if record.plain is not None:
+            method.maps[record.network].plain = _read_plain(folder / record.plain)
     for name, method in methods.items():
         method.note = strength_note(pixels[name])
         method.top = max(find_tops(pixels[name], COMMON).values())
         for network, top in find_tops(pixels[name], OWN).items():
             method.maps[network].top = top
     return list(methods.values())
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    """A map without noise as the page draws it, on its own scale."""
+    raw = np.load(path)  # (3, H, W)
+    (top,) = find_tops({"": aggregate(torch.from_numpy(raw))}, OWN).values()
+    return {**pack(raw), "top": top}
 
 
 def _read_visualizations(folder: Path, summary: Summary) -> list[dict[str, Any]]:

@@ -143,6 +143,7 @@ class SaliencyRecord:
     samples: int = 1  # noisy copies of the image whose mean the map is
     noise: float = 0.0  # their standard deviation, as a share of the image's range
     scale: str = "common"  # own, or common: scale_top is the same for both networks
+    plain: str | None = None  # the array of the image's map without noise, where it was made
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def explain_networks(
             explained = {}
             for name in networks:
                 try:
-                    make = partial(function, [one for one, _ in asked[name]], plan.x, asked[name][0][1])
+                    explain = getattr(function, "with_plain", function)
+                    make = partial(explain, [one for one, _ in asked[name]], plan.x, asked[name][0][1])
                     explained[name] = _make_once(dense_results, name, method, make)
                 except SpadeError as error:  # one method's end is not the run's
                     reasons.append(Note(str(error), method, name))

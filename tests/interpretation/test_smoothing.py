@@ -253,3 +253,16 @@ def test_an_image_of_another_shape_is_refused(networks):
     with pytest.raises(UserError, match=r"takes one image \(1, 3, H, W\)"):
         SmoothedMethod(METHODS["saliency"], 2, NOISE)(networks, picture(24)[0], FOUND_AT)
     assert interpretation.SmoothedMethod is SmoothedMethod
+
+
+@pytest.mark.parametrize("name", ["saliency", "lrp", "integrated_gradients", "occlusion"])
+def test_the_plain_map_beside_the_mean_is_that_of_the_first_network(networks, name):
+    method, image = SmoothedMethod(quick(name), 3, NOISE), picture(24)
+    found = method.with_plain(networks, image, FOUND_AT)
+    assert found.map.equal(method(networks, image, FOUND_AT).map)
+    if name in ("saliency", "lrp"):
+        expected = quick(name)(networks[0], image, FOUND_AT).map
+        assert close(found.plain, expected) and not close(found.plain, found.map)
+    else:
+        assert found.plain is None, "it would cost as much as the mean"
+    assert SmoothedMethod(quick(name)).with_plain(networks[:1], image, FOUND_AT).plain is None

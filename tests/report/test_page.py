@@ -223,6 +223,36 @@ def test_browser_draws_each_map_on_its_own_scale_or_both_on_one(run, summary):
         assert legend.inner_text() == f"{common:.3g} and above"
 
 
+def test_browser_shows_plain_maps_at_a_click(run, summary, tmp_path):
+    shutil.copytree(run, tmp_path / "smoothed")
+    records, plain = [], {}
+    for one in summary.saliency:
+        if one.method == "saliency":
+            plain[one.network] = 3 * np.load(run / one.array)[:, ::-1].copy()
+            np.save(tmp_path / "smoothed" / "saliency" / f"{one.network}_plain.npy", plain[one.network])
+            one = replace(one, samples=8, noise=0.1, plain=f"saliency/{one.network}_plain.npy")
+        records.append(one)
+    write_summary(replace(summary, saliency=tuple(records)), tmp_path / "smoothed")
+    write_report(tmp_path / "smoothed")
+    tops = {network: np.percentile(np.abs(raw).sum(0), 99.5) for network, raw in plain.items()}
+    with opened(tmp_path / "smoothed" / "report.html") as page:
+        page.wait_for_selector("html[data-drawn='6']")
+        page.fill("#blend", "100")
+        before, other = shown(page, 0), shown(page, 2)
+        page.check("input[value=plain]")
+        expected = np.asarray(heat(np.abs(plain["dense"]).sum(0), tops["dense"]), int)
+        assert np.abs(shown(page, 0)[..., :3] - expected).max() <= 12, "to a step of packing"
+        assert (shown(page, 2) == other).all(), "a method without a plain map keeps its mean"
+        legend = page.locator(".legend .high").nth(0)
+        assert legend.inner_text() == f"dense {tops['dense']:.3g}, trace {tops['trace']:.3g} and above"
+        page.check("input[value=common]")
+        assert legend.inner_text() == f"{max(tops.values()):.3g} and above"
+        page.check("input[value=own]")
+        page.check("input[value=mean]")
+        assert (shown(page, 0) == before).all()
+    assert 'value="plain"' not in (run / "report.html").read_text("utf-8"), "nothing to choose without smoothing"
+
+
 def test_a_run_on_a_common_scale_begins_with_it(run, summary, tmp_path):
     shutil.copytree(run, tmp_path / "older")
     write_summary(

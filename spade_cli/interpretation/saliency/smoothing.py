@@ -95,6 +95,16 @@ class SmoothedMethod:
         made = average_explanations(self.name, explained)
         return replace(made, samples=count, noise=self.noise) if smooth else made
 
+    def with_plain(self, networks: Sequence[Explainable], image: Tensor, target: int) -> Explanation:
+        """The mean map, and beside it the first network's map of the image without noise, where that costs little.
+
+        It does where a method explains several images in one pass: the plain map is one image more.
+        """
+        made = self(networks, image, target)
+        if made.samples == 1 or not hasattr(self.function, "of_images"):
+            return made
+        return replace(made, plain=replace(self, samples=1)(networks[:1], image, target).map)
+
     def _draw_copies(self, image: Tensor, count: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)  # the CPU's: the same noise on every device
         drawn = torch.randn(count, *image.shape[1:], generator=generator).to(image)  # (n, 3, H, W)

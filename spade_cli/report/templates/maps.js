@@ -4,8 +4,8 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const STEPS = 4095;
 const byId = (id) => document.getElementById(id);
 const colours = Object.fromEntries(Object.entries(DATA.palettes).map(([what, text]) => [what, bytes(text)]));
-const state = { blend: 0.5, exposure: 1, scale: "own", what: "strength", x: 0.5, y: 0.5 };
-const maps = [];  // {box, canvas, value, width, height, strength, signed, method}
+const state = { blend: 0.5, exposure: 1, scale: "own", copies: "mean", what: "strength", x: 0.5, y: 0.5 };
+const maps = [];  // {box, canvas, value, width, height, mean, plain, method}; mean and plain: {strength, signed}
 
 function bytes(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
@@ -32,14 +32,21 @@ function signed(method) {  // a map without a negative value, such as the size o
   return state.what === "sign" && method.signed;
 }
 
+function shown(map) {  // the values of a map: a method without a plain map keeps its mean
+  return state.copies === "plain" && map.plain ? map.plain : map.mean;
+}
+
 function topOf(method, network) {  // the value that gets the brightest colour
-  return (state.scale === "own" ? method.maps[network].top : method.top) / state.exposure;
+  const plain = state.copies === "plain" && Object.values(method.maps).every((one) => one.plain);
+  const top = (one) => (plain ? one.plain.top : one.top);
+  const common = plain ? Math.max(...Object.values(method.maps).map(top)) : method.top;
+  return (state.scale === "own" ? top(method.maps[network]) : common) / state.exposure;
 }
 
 function draw(map) {
   const { canvas, width, height } = map;
   const sign = signed(map.method);
-  const values = sign ? map.signed : map.strength;
+  const values = sign ? shown(map).signed : shown(map).strength;
   const image = canvas.getContext("2d").createImageData(width, height);
   const palette = colours[sign ? "sign" : "strength"];
   const top = topOf(map.method, map.network);
@@ -96,7 +103,7 @@ function read() {  // the same place on every map
     map.box.classList.add("read");
     map.mark.style.left = `${(100 * (x + 0.5)) / map.width}%`;
     map.mark.style.top = `${(100 * (y + 0.5)) / map.height}%`;
-    map.value.value = short(signed(map.method) ? map.signed[i] : map.strength[i]);
+    map.value.value = short(signed(map.method) ? shown(map).signed[i] : shown(map).strength[i]);
   }
 }
 
@@ -137,7 +144,9 @@ async function start() {
       canvas.height = packed.height;
       const value = box.parentElement.querySelector(".value");
       const map = { box, canvas, value, network, method, mark: box.querySelector("i"), width: packed.width, height: packed.height };
-      maps.push(Object.assign(map, await unpacked(packed)));
+      map.mean = await unpacked(packed);
+      map.plain = packed.plain && await unpacked(packed.plain);
+      maps.push(map);
       listen(map);
     }
   }
@@ -148,6 +157,7 @@ async function start() {
     state.exposure = 10 ** Number(byId("exposure").value);
     state.what = controls.elements.what.value;
     state.scale = controls.elements.scale.value;
+    state.copies = controls.elements.copies?.value ?? "mean";
     drawAll();
     if (maps[0].box.classList.contains("read")) read();
   });
