@@ -54,6 +54,7 @@ ACCEPTED = {
     "image": ANY_PATH, "doctor image": {"null"}, "images": ANY_PATH, "implant images": set(), "run out": ANY_PATH,
     "out": ANY_PATH | {"null", "empty"}, "toy out": set(), "world out": ANY_PATH, "implant out": ANY_PATH,
     "data": ANY_PATH, "target": ANY_TEXT, "study": ANY_PATH | {"null"}, "answers": ANY_PATH | {"null"},
+    "twin": ANY_PATH | {"null"},
     "resume": set(BAD),  # it is read from the command line alone
     "seed": SEED, "keep": {"list"}, "workers": FROM_ONE, "batch.size": FROM_ONE,
     "batch.strict": {"true"}, "batch.retry": {"true"},

@@ -69,10 +69,10 @@ class EvaluationPlan:
 
     request: EvaluationRequest
     classifier: Classifier
-    twin: Classifier | None
     layers: list[Layer]
     conditions: tuple[Condition, ...]  # dense first; sparse_fc is fitted later
     data: Data
+    twin: Classifier | None = None  # the network before its Trojans were implanted
 
     @property
     def calibrated_layers(self) -> list[str]:
@@ -87,9 +87,8 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     layers = find_layers(classifier.model, classifier.grey())
     check_methods(request.saliency, classifier)
     conditions = make_conditions(request.conditions, layers, classifier)
-    return EvaluationPlan(
-        request, classifier, load_twin(request, classifier), layers, conditions, find_data(request, classifier)
-    )
+    twin = load_twin(request, classifier)
+    return EvaluationPlan(request, classifier, layers, conditions, find_data(request, classifier), twin)
 
 
 def load_twin(request: EvaluationRequest, classifier: Classifier) -> Classifier | None:

@@ -187,7 +187,7 @@ def test_fidelity_is_measured_on_augmentations_that_made_no_trace(folder):
         str(source), ModelSource(None), out, TraceSettings(sample_count=6), {}, held_out=6, saliency={}
     )
     data = datasets.folder(source, out, None, 0, classifier)
-    plan = EvaluationPlan(request, classifier, None, find_layers(classifier.model), (dense_condition(),), data)
+    plan = EvaluationPlan(request, classifier, find_layers(classifier.model), (dense_condition(),), data)
     case = open_case(plan, 0, data.load(0))
     samples, held = case.calibration(0).samples, case.held_out.samples
     assert held.shape == samples.shape and not any(one.equal(other) for one in samples for other in held)

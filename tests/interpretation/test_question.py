@@ -74,6 +74,8 @@ def test_a_contrast_is_the_map_of_a_network_that_answers_with_the_difference(ask
 def test_every_method_explains_a_contrast_and_smoothing_several_traces(asked):
     _, contrast, output = asked
     for name, method in METHODS.items():
+        if name == "gradient_rollout":
+            continue  # for networks with attention
         smoothed = SmoothedMethod(
             method if name not in SETTINGS else _bound(method, SETTINGS[name]), samples=2, noise=0.1
         )
