@@ -10,7 +10,7 @@ from spade_cli.errors import UserError
 from spade_cli.interpretation import CannotExplain, explainable
 from spade_cli.models import ModelSource, huggingface, load_model
 from spade_cli.models.build import import_library
-from spade_cli.models.timm import _preprocessing
+from spade_cli.models.timm import _read_preprocessing
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 
@@ -123,7 +123,7 @@ def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
     config = dict(input_size=(3, 96, 96), crop_pct=0.9, crop_mode=mode, interpolation="bicubic")
     config |= dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     network = timm.create_model("resnet10t", pretrained=False, pretrained_cfg_overlay=config)
-    own = _preprocessing(timm, network)
+    own = _read_preprocessing(timm, network)
     pixels = torch.randint(0, 256, (3, height // 10, width // 10), generator=torch.Generator().manual_seed(0))
     image = F.resize(pixels.byte(), [height, width], antialias=True)
     theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(network))(F.to_pil_image(image))
@@ -142,7 +142,7 @@ def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
 def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
     transformers = pytest.importorskip("transformers")
     processor = transformers.CLIPImageProcessor(**{"do_center_crop": False, **settings}, do_convert_rgb=True)
-    own = huggingface._preprocessing(processor.to_dict(), "mine")
+    own = huggingface._read_preprocessing(processor.to_dict(), "mine")
     pixels = torch.randint(0, 256, (3, 15, 10), generator=torch.Generator().manual_seed(0))
     image = F.resize(pixels.byte(), [150, 100], antialias=True)
     theirs = processor(F.to_pil_image(image), return_tensors="pt").pixel_values[0]
@@ -152,4 +152,4 @@ def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
 
 def test_a_processor_of_oblong_pictures_is_refused():
     with pytest.raises(UserError, match="64 x 32 pixels; spade shows squares"):
-        huggingface._preprocessing({"size": {"height": 64, "width": 32}}, "mine")
+        huggingface._read_preprocessing({"size": {"height": 64, "width": 32}}, "mine")

@@ -28,15 +28,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def listed(nav: object) -> list[str]:
+def list_pages(nav: object) -> list[str]:
     if isinstance(nav, str):
         return [nav]
     entries = nav if isinstance(nav, list) else list(nav.values())  # type: ignore[attr-defined]
-    return [page for entry in entries for page in listed(entry)]
+    return [page for entry in entries for page in list_pages(entry)]
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    pages = listed(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    pages = list_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     docs = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
     root = {page.name for page in ROOT.glob("*.md")} - {"README.md"} | {"index.md"}
     assert sorted(pages) == sorted(docs | root | {"tutorial.py"})

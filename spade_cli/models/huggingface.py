@@ -56,7 +56,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
         state, notes = read_state_dict(path, network)
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own = _preprocessing(processor, name)
+    own = _read_preprocessing(processor, name)
     labels = _labels(network.config)
     model = Logits(network.float()).eval()
     return Classifier(model, name, weights, sha256 or None, labels, adjust_preprocessing(own, source), 0, notes)
@@ -68,7 +68,7 @@ def _labels(config: Any) -> tuple[str, ...] | None:
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
-def _preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
+def _read_preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
     """The processor's steps as our own preprocessing. Raises UserError for steps that it does not know."""
     size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
     short, height = size.get("shortest_edge"), size.get("height")

@@ -39,7 +39,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
             network = _build_network(timm, name, 0, {**settings, "num_classes": classes})
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    seen = adjust_preprocessing(_preprocessing(timm, network), source)
+    seen = adjust_preprocessing(_read_preprocessing(timm, network), source)
     return Classifier(network.eval(), name, weights, sha256, _labels(timm, network), seen, 0, notes)
 
 
@@ -71,7 +71,7 @@ def _download_network(timm: Any, name: str, settings: dict[str, Any]) -> Any:
         ) from error
 
 
-def _preprocessing(timm: Any, network: Any) -> Preprocessing:
+def _read_preprocessing(timm: Any, network: Any) -> Preprocessing:
     """As timm evaluates the network: resized to size / crop_pct, then the centre."""
     wanted = timm.data.resolve_model_data_config(network)
     colours, height, width = wanted["input_size"]

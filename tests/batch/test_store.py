@@ -78,7 +78,7 @@ def happens(then, pixel):
     return augmentation
 
 
-def stored(out):
+def read_store(out):
     """The rows in the store, and when each summary was written."""
     fs = fsspec.filesystem("s3")
     fs.invalidate_cache()
@@ -93,7 +93,7 @@ def test_a_store_that_restarts_in_the_middle_costs_nothing(store, pixel):
 
     whole = batch(asked("whole", augmentation=augment.paper))
     batch(asked("s3://results/a", augmentation=happens(restart, pixel())))
-    rows, summaries = stored("results/a")
+    rows, summaries = read_store("results/a")
     own = [json.loads(line) for line in Path(whole, "index.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["status"] for row in rows] == ["done"] * 4 and len(summaries) == 4
     assert [(row["image"], row["kl"]) for row in rows] == [(row["image"], row["kl"]) for row in own]
@@ -108,7 +108,7 @@ def test_a_store_that_stays_away_stops_the_batch_which_is_resumed(store, pixel, 
     before = {path: fs.info(path)["LastModified"] for path in fs.find("results/b") if path.endswith("summary.json")}
     assert len(before) == 1, "the second picture stopped the store"
     batch(asked("s3://results/b", augmentation=augment.paper))
-    rows, summaries = stored("results/b")
+    rows, summaries = read_store("results/b")
     assert [row["number"] for row in rows] == [0, 1, 2, 3] and {row["status"] for row in rows} == {"done"}
     assert before.items() <= summaries.items() and len(summaries) == 4, "what was finished is not done again"
 

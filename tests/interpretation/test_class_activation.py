@@ -85,7 +85,7 @@ def test_guided_gradcam_enlarges_as_asked(small):
     assert not torch.equal(nearest, bilinear)
 
 
-def signed():
+def signed_network():
     """A network whose last feature map is negative in places, and has a channel that is the same everywhere."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)]
@@ -117,7 +117,7 @@ def slow_score_cam(networks, image):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("factory", [small_convolutional, signed])
+@pytest.mark.parametrize("factory", [small_convolutional, signed_network])
 def test_score_cam_is_what_its_definition_says(factory, count):
     networks = []
     for place in range(count):

@@ -30,13 +30,13 @@ def test_score_and_probability():
 
 
 @pytest.fixture(scope="module")
-def asked():
+def networks():
     network = explainable(small_convolutional(), picture(24))
     return network, *ask_question(network, CONTRAST)
 
 
-def test_the_network_stays_and_its_copy_shares_the_weights(asked):
-    network, contrast, output = asked
+def test_the_network_stays_and_its_copy_shares_the_weights(networks):
+    network, contrast, output = networks
     assert ask_question(network, Question(2)) == (network, 2)
     assert output == network.classes == contrast.classes - 1
     with torch.no_grad():
@@ -47,8 +47,8 @@ def test_the_network_stays_and_its_copy_shares_the_weights(asked):
 
 
 @pytest.mark.parametrize("method", LINEAR)
-def test_a_contrast_is_the_difference_of_two_maps(asked, method):
-    network, contrast, output = asked
+def test_a_contrast_is_the_difference_of_two_maps(networks, method):
+    network, contrast, output = networks
     make = {
         name: METHODS[method](network, picture(24), index, **SETTINGS.get(method, {})).map
         for name, index in (("for", 2), ("against", 4))
@@ -58,9 +58,9 @@ def test_a_contrast_is_the_difference_of_two_maps(asked, method):
 
 
 @pytest.mark.parametrize("method", ["saliency", "occlusion", "gradcam", "hirescam", "lime", "guided_gradcam"])
-def test_a_contrast_is_the_map_of_a_network_that_answers_with_the_difference(asked, method):
+def test_a_contrast_is_the_map_of_a_network_that_answers_with_the_difference(networks, method):
     """The weights of its last layer are those of one class less those of the other."""
-    _, contrast, output = asked
+    _, contrast, output = networks
     network = small_convolutional()
     head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
@@ -71,8 +71,8 @@ def test_a_contrast_is_the_map_of_a_network_that_answers_with_the_difference(ask
     assert close(METHODS[method](contrast, picture(24), output, **SETTINGS.get(method, {})).map, expected.map)
 
 
-def test_every_method_explains_a_contrast_and_smoothing_several_traces(asked):
-    _, contrast, output = asked
+def test_every_method_explains_a_contrast_and_smoothing_several_traces(networks):
+    _, contrast, output = networks
     for name, method in METHODS.items():
         if name == "gradient_rollout":
             continue  # for networks with attention
@@ -82,13 +82,13 @@ def test_every_method_explains_a_contrast_and_smoothing_several_traces(asked):
         assert smoothed([contrast, contrast], picture(24), output).map.shape == (3, 24, 24)
 
 
-def test_methods_of_the_users_own_and_networks_that_cannot_be_rewritten(asked):
+def test_methods_of_the_users_own_and_networks_that_cannot_be_rewritten(networks):
     def slope(network: nn.Module, image: Tensor, target: int) -> Tensor:
         assert hasattr(network, "0")  # its layers have their names
         image.requires_grad_()
         return torch.autograd.grad(network(image)[0, target], image)[0]
 
-    _, contrast, output = asked
+    _, contrast, output = networks
     gradient = METHODS["saliency"](contrast, picture(24), output).map
     assert close(own_method(slope)(contrast, picture(24), output).map.abs(), gradient)
     plain, last = ask_question(explainable(Untraceable(), picture(24)), Question(2, ((-1.0, 0),)))
@@ -97,8 +97,8 @@ def test_methods_of_the_users_own_and_networks_that_cannot_be_rewritten(asked):
         METHODS["lrp"](plain, picture(24), last)
 
 
-def test_a_function_of_the_output_is_explained(asked):
-    network, *_ = asked
+def test_a_function_of_the_output_is_explained(networks):
+    network, *_ = networks
     entropy = Question(0, function=lambda output: -(output.softmax(1) * output.log_softmax(1)).sum(1))
     appended, last = ask_question(network, entropy)
     image = picture(24).requires_grad_()
