@@ -62,6 +62,7 @@ ACCEPTED = {
     "model.factory": ANY_TEXT, "model=torchvision model.factory": ANY_TEXT | {"null"},
     "model.weights": ANY_TEXT, "model.labels": ANY_TEXT | {"null"}, "model.logits": ANY_TEXT | {"null"},
     "model=demo model.factory": ANY_TEXT | {"null"},
+    "model.prompts": {"letters", "bytes"}, "model=clip model.factory": ANY_TEXT | {"null"},
     "model.channels": {"1", "3", "null"}, "model.size": SIZES, "model.mean": {"null", "zeros"}, "model.std": {"null"},
     "augmentation.samples": FROM_ONE, "augmentation.std": SHARE, "augmentation.flip": SHARE,
     "augmentation.brightness": SHARE, "augmentation.hue": {"0", "0.5"}, "augmentation.erase": SHARE,
@@ -143,7 +144,9 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str]]:
         for group in groups:
             chosen = next((word.partition("=")[2] for word in base if word.startswith(f"{group.name}=")), group.default)
             for choice in group.choices:
-                of_run = command == "run" and (group.name != "model" or choice.name in ("python", "torchvision"))
+                of_run = command == "run" and (
+                    group.name != "model" or choice.name in ("python", "torchvision", "clip")
+                )
                 if choice.name == chosen or of_run or (group.name == "engine" and command == "batch"):
                     for setting in choice.settings:
                         if setting.default or choice.name == "none":
@@ -152,10 +155,18 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], str]]:
 
 def words_with(base: list[str], group: str, choice: str) -> tuple[str, ...]:
     rest = [word for word in base if group != "model" or not word.startswith("model")]
-    name = ["model.name=x"] if choice in ("torchvision", "timm", "huggingface") else []
+    name = ["model.name=x"] if choice in ("torchvision", "timm", "huggingface", "clip", "openclip") else []
+    prompts = ["model.prompts=[a cat,a dog]"] if choice in ("clip", "openclip") else []
     factory = ["model.factory=networks:small"] if choice == "python" else []
     file = ["schedule.file=shares.yaml"] if choice == "table" else []
-    return (*(word for word in rest if not word.startswith(f"{group}=")), f"{group}={choice}", *name, *factory, *file)
+    return (
+        *(word for word in rest if not word.startswith(f"{group}=")),
+        f"{group}={choice}",
+        *name,
+        *factory,
+        *file,
+        *prompts,
+    )
 
 
 def task_of(

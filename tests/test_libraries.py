@@ -18,7 +18,9 @@ from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 def test_what_is_not_installed_says_how_to_install_it():
     with pytest.raises(UserError, match=r"model=x needs no_such_library.*pip install 'spade-cli\[extra\]'"):
         import_library("no_such_library", "model=x", "extra")
-    with pytest.raises(UserError, match=r"model.library=keras is unknown; there are torchvision, timm, huggingface"):
+    with pytest.raises(
+        UserError, match=r"model.library=keras is unknown; there are torchvision, timm, huggingface, clip, openclip"
+    ):
         load_model(ModelSource("resnet18", library="keras"))
 
 
@@ -142,7 +144,7 @@ def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
 def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
     transformers = pytest.importorskip("transformers")
     processor = transformers.CLIPImageProcessor(**{"do_center_crop": False, **settings}, do_convert_rgb=True)
-    own = huggingface._read_preprocessing(processor.to_dict(), "mine")
+    own = huggingface.read_preprocessing(processor.to_dict(), "mine")
     pixels = torch.randint(0, 256, (3, 15, 10), generator=torch.Generator().manual_seed(0))
     image = F.resize(pixels.byte(), [150, 100], antialias=True)
     theirs = processor(F.to_pil_image(image), return_tensors="pt").pixel_values[0]
@@ -152,4 +154,4 @@ def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
 
 def test_a_processor_of_oblong_pictures_is_refused():
     with pytest.raises(UserError, match="64 x 32 pixels; spade shows squares"):
-        huggingface._read_preprocessing({"size": {"height": 64, "width": 32}}, "mine")
+        huggingface.read_preprocessing({"size": {"height": 64, "width": 32}}, "mine")

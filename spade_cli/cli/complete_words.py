@@ -28,7 +28,7 @@ VALUES = {  # what a setting may be; the functions that check them need torch, s
     "device": ("auto", "cpu", "cuda", "mps"),
     "target": ("predicted",),
     "keep": ("trace", "report"),
-    "model.library": ("torchvision", "timm", "huggingface"),
+    "model.library": ("torchvision", "timm", "huggingface", "clip", "openclip"),
     "model.weights": ("default", "none"),
     "model.channels": ("1", "3"),
     "model.output": ("auto", "softmax", "sigmoid"),

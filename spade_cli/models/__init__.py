@@ -9,6 +9,7 @@ from typing import Any
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
 from spade_cli.models.classifier import (
+    AUTO,
     Classifier,
     ModelSource,
     Preprocessing,
@@ -20,8 +21,11 @@ from spade_cli.models.label_sets import LABEL_SETS, assume_labels
 from spade_cli.models.labels import read_labels
 from spade_cli.models.prepare import prepare_classifier
 from spade_cli.models.python import wrap
+from spade_cli.networks.scores import Output
 
-LIBRARIES = ("torchvision", "timm", "huggingface")  # a file of this folder each, with load_classifier(source, seed)
+# a file of this folder each, with load_classifier(source, seed)
+LIBRARIES = ("torchvision", "timm", "huggingface", "clip", "openclip")
+ZERO_SHOT = ("clip", "openclip")  # those whose classes are the user's prompts
 DEMO = "demo"  # the bundled network, which a factory makes
 DEMO_FACTORY = "spade_cli.world.network:demo_classifier"
 
@@ -30,7 +34,8 @@ def load_model(source: ModelSource | str, *, seed: int = 0, **settings: Any) -> 
     """Build the network, load its weights, find its labels, and rehearse it; `seed` draws untrained weights.
 
     `source` is a network's name in its library, or "demo"; `settings` are those of the command line's `model.*`:
-    library, factory, weights, labels, size, mean, std, channels, output, logits. Raises UserError where one is wrong.
+    library, factory, weights, labels, size, mean, std, channels, output, logits, prompts. Raises UserError where one is
+    wrong.
 
     >>> load_model("resnet18", weights="none", size=64).preprocessing.size
     64
@@ -54,6 +59,10 @@ def make_source(source: ModelSource | str, settings: dict[str, Any]) -> ModelSou
     given = {name: value for name, value in settings.items() if value is not None}
     checks = {"mean": read_colour, "std": read_colour, "size": read_size}
     checked = settings | {name: check(name, given[name]) for name, check in checks.items() if name in given}
+    if isinstance(given.get("prompts"), str):
+        raise UserError(f"model.prompts={given['prompts']!r} is one text; give a list, such as ['a cat', 'a dog']")
+    if "prompts" in given:
+        checked["prompts"] = tuple(map(str, given["prompts"]))
     checked |= {name: str(given[name]) for name in ("weights", "labels") if name in given}
     if isinstance(source, ModelSource):
         return replace(source, **checked)
@@ -64,9 +73,13 @@ def _load_model(source: ModelSource, seed: int) -> Classifier:
     if source.library not in LIBRARIES:
         raise UserError(f"model.library={source.library} is unknown; there are {', '.join(LIBRARIES)}")
     home = import_module(f"{__name__}.{'python' if source.factory else source.library}")
-    classifier: Classifier = prepare_classifier(
-        home.load_classifier(source, seed), source.channels, source.output, source.logits
-    )
+    loaded: Classifier = home.load_classifier(source, seed)
+    if source.prompts and source.library not in ZERO_SHOT:
+        raise UserError(
+            f"model.prompts: {loaded.name} has classes of its own; model=clip and model=openclip take prompts"
+        )
+    output = loaded.output if source.output == AUTO and loaded.output is Output.SIGMOID else source.output
+    classifier = prepare_classifier(loaded, source.channels, output, source.logits)
     if source.labels is not None:
         return replace(classifier, labels=_find_labels(source.labels, classifier.classes))
     if classifier.labels and len(classifier.labels) != classifier.classes:

@@ -35,10 +35,11 @@ class ModelSource:
     size: int | None = None  # None: the network's own
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    library: str = "torchvision"  # torchvision, timm or huggingface; a factory needs none
+    library: str = "torchvision"  # torchvision, timm, huggingface, clip or openclip; a factory needs none
     channels: int | None = None  # 3 or 1 of the network's input; None: 3, or 1 where it takes no other
     output: str = AUTO  # what its outputs mean: softmax, sigmoid, or auto
     logits: str | None = None  # which entry of what the network returns holds the class scores; None: it returns them
+    prompts: tuple[str, ...] | None = None  # the classes of clip and openclip
 
 
 Fit = Literal["crop", "squash", "border"]

@@ -11,6 +11,9 @@ from spade_cli.models.build import import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
 
+LOADER = "AutoModelForImageClassification"
+WANTED = {LOADER: "an image classifier", "AutoModel": "a CLIP or SigLIP network"}  # by the class that loads it
+NAMED = 3  # missing weights that an error names
 NO_CODE = {"trust_remote_code": False}  # a repository's own code is refused; by default a terminal is asked
 # processors keep PIL's numbers
 RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
@@ -31,20 +34,11 @@ class Logits(nn.Module):
 def load_classifier(source: ModelSource, seed: int) -> Classifier:
     """The classifier of that name or folder. Raises UserError where it, its weights or its processor cannot be read."""
     transformers = import_library("transformers", "model=huggingface", extra="huggingface")
-    name = str(expand_path(source.name or "")) if (source.name or "").startswith(("~", ".", "/")) else source.name or ""
-    try:
-        with mute_libraries(), seed_weights(seed):
-            if source.weights == "default":
-                network = transformers.AutoModelForImageClassification.from_pretrained(name, dtype="float32", **NO_CODE)
-            else:
-                config = transformers.AutoConfig.from_pretrained(name, **NO_CODE)
-                network = transformers.AutoModelForImageClassification.from_config(config)
-            processor = transformers.AutoImageProcessor.from_pretrained(name, **NO_CODE).to_dict()
-    except Exception as error:  # from the hub, from a configuration without an image classifier, from a file
-        raise UserError(
-            f"model=huggingface model.name={name} could not be loaded ({error_line(error)}); give the name of an image "
-            "classifier on the hub, or a folder that save_pretrained() wrote, its processor included"
-        ) from error
+    name = expand_folder(source.name or "")
+    asked = f"model=huggingface model.name={name}"
+    with seed_weights(seed):
+        network = load_network(transformers, LOADER, name, source.weights != "default", asked)
+    processor = load_part(transformers, "AutoImageProcessor", name, "image processor", asked).to_dict()
     weights, sha256 = source.weights, hash_state(network)
     notes: tuple[str, ...] = ()
     if source.weights == "none":
@@ -56,10 +50,54 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
         state, notes = read_state_dict(path, network)
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
-    own = _read_preprocessing(processor, name)
+    own = read_preprocessing(processor, name)
     labels = _labels(network.config)
     model = Logits(network.float()).eval()
     return Classifier(model, name, weights, sha256 or None, labels, adjust_preprocessing(own, source), 0, notes)
+
+
+def expand_folder(name: str) -> str:
+    """A name on the hub as it is, a folder with ~ replaced."""
+    return str(expand_path(name)) if name.startswith(("~", ".", "/")) else name
+
+
+def load_network(transformers: Any, loader: str, name: str, untrained: bool, asked: str) -> Any:
+    """The network that a class of transformers loads, in float32, or one of its shape with weights drawn anew.
+
+    Raises UserError where it cannot be read, and where weights of it are missing, which transformers would draw
+    silently: those of the head of a network that was never trained to classify.
+    """
+    kind = getattr(transformers, loader)
+    try:
+        with mute_libraries():
+            if untrained:
+                return kind.from_config(transformers.AutoConfig.from_pretrained(name, **NO_CODE))
+            network, found = kind.from_pretrained(name, dtype="float32", output_loading_info=True, **NO_CODE)
+    except Exception as error:  # from the hub, from a configuration of another kind of network, from a file
+        raise UserError(
+            f"{asked} could not be loaded ({error_line(error)}); give the name of {WANTED[loader]} on the hub, or a "
+            "folder that save_pretrained() wrote"
+        ) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        more = " and more" if len(missing) > NAMED else ""
+        raise UserError(
+            f"{asked} has no weights for {', '.join(missing[:NAMED])}{more}, so its answers would be random; give a "
+            "network that was trained for this, or model.weights=none"
+        )
+    return network
+
+
+def load_part(transformers: Any, loader: str, name: str, what: str, asked: str) -> Any:
+    """The processor or the tokenizer that belongs to a network. Raises UserError where there is none."""
+    try:
+        with mute_libraries():
+            return getattr(transformers, loader).from_pretrained(name, **NO_CODE)
+    except Exception as error:  # whatever transformers raises about files that are not there
+        raise UserError(
+            f"{asked} has no {what} ({error_line(error)}); save one beside the network: "
+            f"transformers.{loader}.from_pretrained(NAME).save_pretrained({name!r})"
+        ) from error
 
 
 def _labels(config: Any) -> tuple[str, ...] | None:
@@ -68,7 +106,7 @@ def _labels(config: Any) -> tuple[str, ...] | None:
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
-def _read_preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
+def read_preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
     """The processor's steps as our own preprocessing. Raises UserError for steps that it does not know."""
     size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
     short, height = size.get("shortest_edge"), size.get("height")

@@ -10,6 +10,7 @@ from spade_cli.cli.config.compose import import_from_here
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
 from spade_cli.models.classifier import AUTO, COLOURS, GREY, read_colour
+from spade_cli.models.zero_shot import EXAMPLE, check_prompts
 from spade_cli.networks.scores import Output
 
 MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
@@ -40,6 +41,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
         channels=None if model.get("channels") is None else _channels(model["channels"]),
         logits=None if model.get("logits") is None else text("model.logits", model["logits"], "logits"),
+        prompts=_read_prompts(model["prompts"]) if "prompts" in model else None,
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
 
@@ -72,3 +74,9 @@ def _channels(value: Any) -> int:
             f"model.channels={value}: pictures have {COLOURS} channels, or {GREY} in grey; give one of these"
         )
     return int(value)
+
+
+def _read_prompts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(one, str | int | float) for one in value):
+        raise UserError(f"model.prompts={value} is not a list of texts; write for example {EXAMPLE}")
+    return check_prompts([str(one) for one in value], "model.prompts")
