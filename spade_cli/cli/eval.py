@@ -67,6 +67,7 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
     from spade_cli.cli.config.check_values import number, section, switch, whole
     from spade_cli.cli.config.conditions import read_conditions
     from spade_cli.cli.config.settings import MAX_SAMPLES, find_cache, visualization, visualization_traces
+    from spade_cli.evaluation.conditions import TraceCondition
     from spade_cli.evaluation.evaluation_plan import BEST, FAMILIES, FIXED, EvaluationRequest
     from spade_cli.evaluation.measures.controls import CONTROLS
     from spade_cli.evaluation.measures.insertion import FILLS
@@ -77,7 +78,10 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
     metrics = some_of("metrics", config.get("metrics"), FAMILIES)
     several = visualization_traces(section(config, "interpreter"))
     if "concepts" in metrics or config.get("study") is not None:
-        conditions = {name: one and one.with_visualizations(several) for name, one in conditions.items()}
+        conditions = {
+            name: one.with_visualizations(several) if isinstance(one, TraceCondition) else one
+            for name, one in conditions.items()
+        }
     return EvaluationRequest(
         **shared,
         conditions=conditions,
@@ -131,7 +135,10 @@ def shared_settings(
 
 def _tables(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """The shares that came from files: the numbers depend on them, not on what a file is called."""
-    schedules = {name: one.settings.schedule.keywords for name, one in conditions.items() if one is not None}
+    from spade_cli.evaluation.conditions import TraceCondition
+
+    traces: dict[str, Any] = {name: one for name, one in conditions.items() if isinstance(one, TraceCondition)}
+    schedules = {name: one.settings.schedule.keywords for name, one in traces.items()}
     found = {name: keywords["shares"] for name, keywords in schedules.items() if "shares" in keywords}
     return {"tables": found} if found else {}
 

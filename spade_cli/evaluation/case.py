@@ -1,5 +1,6 @@
 """One image of an evaluation, and what all conditions share of it: its answer, samples and statistics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -33,6 +34,8 @@ class Case:
     target: int
     mask: Tensor | None
     _calibrations: dict[int, CalibratedImage] = field(default_factory=dict)
+    covered: dict[tuple[object, ...], Tensor] = field(default_factory=dict)  # maps by method and networks
+    _made: dict[tuple[int, Callable[[CalibratedImage], Networks]], Networks] = field(default_factory=dict)
 
     def calibration(self, index: int) -> CalibratedImage:
         """The statistics of one of the examples, this or another, for every layer that a condition prunes."""
@@ -56,14 +59,25 @@ class Case:
         return calibrate_image(dense, plan.layers, plan.calibrated_layers, samples, answer, settings)
 
     def networks(self, condition: Condition) -> Networks:
-        """What a condition explains here. Raises SpadeError where it cannot be made."""
+        """What a condition explains here. Raises SpadeError where it cannot be made.
+
+        What several conditions make alike is made once.
+        """
         index: int | None = self.index
         if condition.of_other:
             index = partner(self.plan.data, self.index, alike=False)
             if index is None:
                 raise SpadeError("no other image has another class")
         assert index is not None
-        return condition.make(self.calibration(index))
+        key = (index, condition.make)
+        made = self._made.get(key) or condition.make(self.calibration(index))
+        if self.is_shared(condition):
+            self._made[key] = made
+        return condition.choose_networks(made)
+
+    def is_shared(self, condition: Condition) -> bool:
+        """Whether another condition explains networks that are made alike."""
+        return sum(other.make == condition.make for other in self.plan.conditions) > 1
 
     @cached_property
     def held_out(self) -> SampleBatches:

@@ -1,7 +1,7 @@
 """What an evaluation is asked for, and the same with every choice made, before anything is written."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,7 +10,15 @@ from torch import Tensor
 from spade_cli.cache import Cache
 from spade_cli.errors import UserError
 from spade_cli.evaluation import data as datasets
-from spade_cli.evaluation.conditions import SPARSE_FC, Condition, TraceCondition, dense_condition, trace_condition
+from spade_cli.evaluation.conditions import (
+    SPARSE_FC,
+    Condition,
+    DenseCondition,
+    Networks,
+    TraceCondition,
+    dense_condition,
+    trace_condition,
+)
 from spade_cli.evaluation.data import Data
 from spade_cli.evaluation.measures.insertion import KINDS
 from spade_cli.evaluation.mosaics import mosaics
@@ -18,6 +26,7 @@ from spade_cli.evaluation.sparse_fc import check_last_layer
 from spade_cli.interpretation import takes_image
 from spade_cli.models import Classifier, ModelSource
 from spade_cli.pruning import Layer, find_layers
+from spade_cli.run.make_trace import CalibratedImage
 from spade_cli.run.request import check_methods, load_on_device, try_pruner
 from spade_cli.run.trace_settings import TraceSettings
 from spade_cli.world import CLASSES
@@ -35,7 +44,7 @@ class EvaluationRequest:
     model: ModelSource
     out: Path
     trace: TraceSettings  # of all conditions, but for their pruners and schedules
-    conditions: Mapping[str, TraceCondition | None]  # by name; None: dense or sparse_fc
+    conditions: Mapping[str, TraceCondition | DenseCondition | None]  # by name; None: dense or sparse_fc
     saliency: Mapping[str, Callable[..., Any]]  # (networks, image, target) -> Explanation
     visualize: Callable[..., Tensor] | None = None  # (networks, channels, size, mean, std, seed) -> pictures
     cache: Cache | None = None  # keeps visualizations of networks that are the same for every image
@@ -106,17 +115,24 @@ def load_twin(request: EvaluationRequest, classifier: Classifier) -> Classifier 
 
 
 def make_conditions(
-    asked: Mapping[str, TraceCondition | None], layers: Sequence[Layer], classifier: Classifier
+    asked: Mapping[str, TraceCondition | DenseCondition | None], layers: Sequence[Layer], classifier: Classifier
 ) -> tuple[Condition, ...]:
-    """Each condition by its name, dense first: everything is compared with it. Sparse FC's network comes later."""
+    """Each condition by its name, dense first: everything is compared with it. Sparse FC's network comes later.
+
+    Conditions of the same settings get the same `make`.
+    """
     conditions = [dense_condition()]
+    makes: dict[int, Callable[[CalibratedImage], Networks]] = {}
     for name, condition in asked.items():
         if name == SPARSE_FC:
             check_last_layer(classifier)
             conditions.append(Condition(SPARSE_FC, _refuse_unfitted))
+        elif isinstance(condition, DenseCondition):
+            conditions.append(dense_condition(name, condition.smoothing))
         elif condition is not None:
             try_pruner(condition.settings.pruner, f"conditions: {name}")
-            conditions.append(trace_condition(name, condition, layers))
+            made = trace_condition(name, condition, layers)
+            conditions.append(replace(made, make=makes.setdefault(id(condition.settings), made.make)))
     return tuple(conditions)
 
 

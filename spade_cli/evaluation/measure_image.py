@@ -21,6 +21,7 @@ from spade_cli.evaluation.measures.single_deletion import single_deletion
 from spade_cli.evaluation.records_folder import Curve, Record
 from spade_cli.evaluation.study.concepts import ConceptStudy
 from spade_cli.interpretation import explainable
+from spade_cli.interpretation.saliency.smoothing import COVERING
 
 # How much of the network is drawn anew: its last layer, half of its layers, all of them.
 DEPTHS = {"randomised_last": 0.0, "randomised_half": 0.5, "randomised_all": 1.0}
@@ -121,7 +122,12 @@ def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module]
     safe, found = [explainable(network, case.x) for network in networks], {}
     for method, explain in request.saliency.items():
         try:
-            raw = explain(safe, case.x, case.target).map  # (3, size, size)
+            key = (method, *networks)
+            raw = case.covered.get(key)  # (3, size, size)
+            if raw is None:
+                raw = condition.smooth_method(explain)(safe, case.x, case.target).map
+            if method in COVERING and case.is_shared(condition):
+                case.covered[key] = raw  # it is not smoothed, so it is the same where only the smoothing differs
         except UserError:
             raise
         except SpadeError as error:
@@ -196,13 +202,15 @@ def compare_with_random(case: Case, maps: dict[str, dict[str, Tensor]], record: 
         calibration = case.calibrate(case.example, model)
         for condition in conditions:
             try:
-                safe = [explainable(network, case.x) for network in condition.make(calibration).for_maps]
+                networks = condition.choose_networks(condition.make(calibration))
+                safe = [explainable(network, case.x) for network in networks.for_maps]
             except SpadeError as error:
                 record.fail(condition.name, metric, error)
                 continue
             for method, relevance in maps[condition.name].items():
                 try:
-                    raw = plan.request.saliency[method](safe, case.x, case.target).map
+                    explain = condition.smooth_method(plan.request.saliency[method])
+                    raw = explain(safe, case.x, case.target).map
                 except SpadeError as error:
                     record.fail(condition.name, f"{method}, {metric}", error)
                     continue

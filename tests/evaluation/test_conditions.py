@@ -1,6 +1,8 @@
 """Conditions: from words to settings, from settings to networks; one calibration serves them all."""
 
+import csv
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +65,45 @@ def test_what_a_condition_leaves_open_is_the_command_lines(asked):
     found = asked("schedule=late", "schedule.last=0.5", "conditions=[obs, auto: obs schedule=auto]")
     assert found["obs"].settings.schedule.keywords == {"last": 0.5}
     assert "last" not in found["auto"].settings.schedule.keywords
+
+
+def test_a_condition_may_have_maps_of_its_own(asked):
+    found = asked(
+        "interpreter.traces=3",
+        "conditions=[dense, forward, one: forward interpreter.traces=1, two: forward interpreter.traces=2, "
+        "plain: dense interpreter.smoothing.samples=1, faint: forward interpreter.smoothing.noise=0.01]",
+    )
+    assert [found[name].settings.map_traces for name in ("forward", "one", "two", "faint")] == [3, 3, 2, 3]
+    assert [found[name].single for name in ("forward", "one", "two")] == [False, True, False]
+    assert found["one"].settings is found["forward"].settings is found["faint"].settings  # one search serves them all
+    assert (found["plain"].smoothing, found["faint"].smoothing) == (made.Smoothing(1), made.Smoothing(noise=0.01))
+    assert found["forward"].smoothing == made.Smoothing()
+    assert asked("interpreter.traces=1", "conditions=[forward]")["forward"].settings.map_traces == 1
+
+
+def read_values(out):
+    """condition -> the AUC of its map against the object of the first picture."""
+    with Path(out, "results.csv").open(encoding="utf-8", newline="") as file:
+        return {row["condition"]: row["value"] for row in csv.DictReader(file) if row["metric"] == "object_auc"}
+
+
+def test_conditions_that_differ_in_their_maps_alone_share_their_search(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scenes(tmp_path / "scenes", 2)
+    searched, search = [], made.make_trace
+    monkeypatch.setattr(made, "make_trace", lambda *given: searched.append(given) or search(*given))
+    conditions = (
+        "conditions=[dense, plain: dense interpreter.smoothing.samples=1, forward, one: forward interpreter.traces=1, "
+        "bare: forward interpreter.traces=1 interpreter.smoothing.samples=1, other: forward image=other]"
+    )
+    own = ["count=2", "metrics=[localisation]", "interpreter.methods=[saliency]", "controls=[]", "out=out"]
+    assert main(["eval", "data=scenes", *MODEL, *QUICK, *own, conditions]) == 0
+    assert len(searched) == 2 * 2  # of two images: one for all of their own, one for the other's
+    values = read_values("out")
+    assert len(set(values.values())) == len(values) == 6
+    alone = ["interpreter.traces=1", "interpreter.smoothing.samples=1", "conditions=[dense, forward]"]
+    assert main(["eval", "data=scenes", *MODEL, *QUICK, *own[:-1], "out=alone", *alone]) == 0
+    assert read_values("alone") == {"dense": values["plain"], "forward": values["bare"]}
 
 
 def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):

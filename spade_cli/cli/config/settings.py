@@ -203,9 +203,7 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
             sections[name]["layer"] = text("interpreter.cam_layer", layer, "layer4")
     settled: dict[str, SaliencyMethod] = {name: _method(name, sections[name], seed) for name in METHODS}
     settled |= {method.name: method for method in own.values()}
-    smoothing = interpreter.get("smoothing") or {}
-    samples = whole("interpreter.smoothing.samples", smoothing.get("samples"), 1, MAX_COPIES)
-    noise = number("interpreter.smoothing.noise", smoothing.get("noise"), 0, 1)
+    samples, noise = smoothing_settings(interpreter)
     if (samples == 1 or noise == 0) and (plain := [name for name in typed if name in OTHER_NAMES]):
         raise UserError(
             f"interpreter.methods: {plain[0]} is {OTHER_NAMES[plain[0]]} over noisy copies; give "
@@ -215,6 +213,13 @@ def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None
     if size is not None:
         check_window(methods, size)
     return methods
+
+
+def smoothing_settings(interpreter: Mapping[str, Any]) -> tuple[int, float]:
+    """How many noisy copies a map is averaged over, and their noise."""
+    smoothing = interpreter.get("smoothing") or {}
+    samples = whole("interpreter.smoothing.samples", smoothing.get("samples"), 1, MAX_COPIES)
+    return samples, number("interpreter.smoothing.noise", smoothing.get("noise"), 0, 1)
 
 
 def map_scale(interpreter: Mapping[str, Any]) -> str:
