@@ -33,15 +33,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _doctor(config: dict[str, Any], line: CommandLine) -> None:
-    from spade_cli.cli.config.check_values import section
+    from spade_cli.cli.config.check_values import device_name, section
     from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.settings import (
-        device_name,
-        saliency_methods,
-        trace_settings,
-        visualization,
-        visualization_targets,
-    )
+    from spade_cli.cli.config.settings import saliency_methods, trace_settings, visualization, visualization_targets
     from spade_cli.devices import full_precision
     from spade_cli.run.request import load_on_device
 

@@ -114,9 +114,9 @@ def shared_settings(
     config: dict[str, Any], line: CommandLine, verb: str, without: Collection[str] = ()
 ) -> dict[str, Any]:
     """What `spade eval` and `spade tune` both take: pictures, network, folder, samples and methods."""
-    from spade_cli.cli.config.check_values import path, section, text, whole
+    from spade_cli.cli.config.check_values import device_name, path, section, text, whole
     from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.settings import device_name, saliency_methods, trace_settings
+    from spade_cli.cli.config.settings import saliency_methods, trace_settings
 
     model = model_source(section(config, "model"), line.choices.get("model"))
     data = text("data", config.get("data"), "world")

@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> int:
 
 def _implant(config: dict[str, Any], line: CommandLine) -> None:
     from spade_cli.cli.config.bind_functions import MAX_SEED
+    from spade_cli.cli.config.check_values import device_name
     from spade_cli.cli.config.model import model_source
-    from spade_cli.cli.config.settings import device_name
     from spade_cli.images.find import find_pictures
     from spade_cli.models import load_model
     from spade_cli.report import summary

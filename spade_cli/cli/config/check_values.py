@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -156,3 +157,10 @@ def _as_number(written: str) -> float | str:
         return float(written)
     except ValueError:
         return written
+
+
+def device_name(value: Any) -> str:
+    """A device as people name it; whether it is there is seen later."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
+        raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
+    return str(value)

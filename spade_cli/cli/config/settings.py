@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -22,6 +21,7 @@ from spade_cli.cli.config.bind_functions import (
 )
 from spade_cli.cli.config.check_values import (
     cache_folder,
+    device_name,
     level,
     number,
     one_of,
@@ -294,10 +294,3 @@ def find_cache(interpreter: Mapping[str, Any]) -> Cache | None:
     limit = 1e9 * number("interpreter.cache_limit", interpreter["cache_limit"], 0, MAX_MEMORY, above=True)
     folder = cache_folder("interpreter.cache", interpreter["cache"])
     return None if folder is None else Cache(folder, limit)
-
-
-def device_name(value: Any) -> str:
-    """A device as people name it; whether it is there is seen later."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
-        raise UserError(f"device={value} is unknown; there are auto, cpu, cuda, cuda:N and mps")
-    return str(value)
