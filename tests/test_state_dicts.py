@@ -8,6 +8,7 @@ import torchvision
 from networks import small
 from weights import behind, other, read, refused, same
 
+from spade_cli.errors import UserError
 from spade_cli.models import ModelSource, load_model
 from spade_cli.models.checkpoints import read_state_dict
 
@@ -39,7 +40,7 @@ def test_what_lies_beside_the_prefix_is_left_out_and_said(tmp_path: Path) -> Non
     more = {f"criterion.{i}": torch.zeros(2) for i in range(5)}
     found, (note,) = read({"state_dict": {**more, **behind("model.", other())}}, tmp_path)
     assert same(found, other()) and "left out: criterion.0, criterion.1, criterion.2 and 2 more" in note
-    _, (note, _) = read({"state_dict": {**more, **behind("model.", other())}, "ema": other(2)}, tmp_path)
+    _, (note, _) = read({"state_dict": {**more, **behind("model.", other())}, "net": other(2)}, tmp_path)
     assert "left out: criterion.0" in note
     _, (note,) = read({"n_averaged": torch.tensor(3), **behind("module.", other())}, tmp_path)  # AveragedModel's
     assert "left out: n_averaged" in note
@@ -67,7 +68,7 @@ def test_containers_of_any_name_are_found(tmp_path: Path, place: str) -> None:
     ("taken", "left"),
     [
         *(("state_dict", "model"), ("model_state_dict", "model"), ("model", "net"), ("net", "something")),
-        *(("state_dict", "state_dict_ema"), ("something", "ema_model"), ("model", "model_ema"), ("net", "ema")),
+        *(("state_dict_ema", "state_dict"), ("ema_model", "something"), ("model_ema", "model"), ("ema", "net")),
     ],
 )
 def test_of_several_sets_that_fit_the_usual_one_is_taken_and_said(tmp_path: Path, taken: str, left: str) -> None:
@@ -87,7 +88,51 @@ def test_averaged_weights_are_taken_where_nothing_else_is_there(tmp_path: Path, 
 
 def test_names_that_only_contain_the_letters_are_not_averages(tmp_path: Path) -> None:
     found, (note,) = read({"schema": other(1), "ema": other(2)}, tmp_path)
-    assert same(found, other(1)) and "schema was taken" in note
+    assert same(found, other(2)) and "ema was taken, an average over the training; model.ema=false" in note
+    assert same(read({"schema": other(1), "ema": other(2)}, tmp_path, ema=False)[0], other(1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": other(1), "state_dict_ema": other(2)},  # timm
+        {"epoch": 3, "state_dict": {**behind("model.", other(1)), **behind("ema_model.module.", other(2))}},
+        {
+            "model": behind("module.", other(1)),
+            "model_ema": {"n_averaged": torch.tensor(3), **behind("module.", other(2))},
+        },
+        {  # Lightning's WeightAveraging
+            "state_dict": behind("net.", other(2)),
+            "current_model_state": behind("net.", other(1)),
+            "averaging_state": {"n_averaged": torch.tensor(3)},
+        },
+    ],
+    ids=["timm", "prefixes", "torchvision", "lightning"],
+)
+def test_averages_are_taken_or_left_as_asked(tmp_path: Path, content: dict[str, object]) -> None:
+    """By default the average, as timm's load_checkpoint, Ultralytics and Lightning's own state_dict have it."""
+    for ema, taken in ((None, 2), (True, 2), (False, 1)):
+        found, notes = read(content, tmp_path, ema=ema)
+        assert same(found, other(taken)), ema
+        assert ("an average over the training; model.ema=false takes" in notes[-1]) == (taken == 2)
+
+
+def test_weights_of_a_kind_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    for content, ema, what in (({"model": other()}, True, "an average"), ({"ema": other()}, False, "the last weights")):
+        with pytest.raises(UserError, match=f"model.ema={str(ema).lower()}: .* holds no weights that are {what}"):
+            read(content, tmp_path, ema=ema)
+
+
+def test_every_source_of_networks_hands_the_choice_on(tmp_path: Path) -> None:
+    torch.save({"model": other(1), "ema": other(2)}, tmp_path / "own.ckpt")
+    for ema, taken in ((None, 2), (False, 1)):
+        source = ModelSource(None, factory="networks:small", size=32, weights=str(tmp_path / "own.ckpt"), ema=ema)
+        assert same(load_model(source).model.state_dict(), other(taken))
+    network = torchvision.models.squeezenet1_1(num_classes=7)
+    last = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
+    torch.save({"model": last, "ema": network.state_dict()}, tmp_path / "w.ckpt")
+    made = load_model("squeezenet1_1", weights=str(tmp_path / "w.ckpt"), ema=True)
+    assert same(made.model.state_dict(), network.state_dict())
 
 
 def test_sets_between_which_nothing_decides_are_refused(tmp_path: Path) -> None:

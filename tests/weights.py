@@ -27,15 +27,15 @@ def behind(prefix: str, state: State) -> State:
     return {f"{prefix}{key}": value for key, value in state.items()}
 
 
-def read(content: Any, folder: Path, name: str = "w.ckpt") -> tuple[State, tuple[str, ...]]:
+def read(content: Any, folder: Path, name: str = "w.ckpt", ema: bool | None = None) -> tuple[State, tuple[str, ...]]:
     """What a network gets of a file with this content, and the notes."""
     torch.save(content, folder / name)
-    return loaded(folder / name)
+    return loaded(folder / name, ema)
 
 
-def loaded(path: Path) -> tuple[State, tuple[str, ...]]:
+def loaded(path: Path, ema: bool | None = None) -> tuple[State, tuple[str, ...]]:
     network = small()
-    state, notes = read_state_dict(path, network)
+    state, notes = read_state_dict(path, network, ema)
     load_weights(network, state, "weights", "small")
     return network.state_dict(), notes
 

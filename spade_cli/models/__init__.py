@@ -34,8 +34,8 @@ def load_model(source: ModelSource | str, *, seed: int = 0, **settings: Any) -> 
     """Build the network, load its weights, find its labels, and rehearse it; `seed` draws untrained weights.
 
     `source` is a network's name in its library, or "demo"; `settings` are those of the command line's `model.*`:
-    library, factory, weights, labels, size, mean, std, channels, output, logits, prompts. Raises UserError where one is
-    wrong.
+    library, factory, weights, labels, size, mean, std, channels, output, logits, ema, prompts. Raises UserError where
+    one is wrong.
 
     >>> load_model("resnet18", weights="none", size=64).preprocessing.size
     64

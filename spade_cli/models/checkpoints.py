@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from spade_cli.errors import UserError
 from spade_cli.models.weight_files import read_weight_file
 
-# Where training scripts put the weights, the most usual first; averaged weights come last.
+# Where training scripts put the weights, the most usual first.
 PLACES = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
-AVERAGED = re.compile(r"(^|_)ema(_|$)")
+AVERAGED = re.compile(r"(^|_)ema(_|$)", re.IGNORECASE)
+# Lightning's WeightAveraging keeps the last weights here, and puts their average in their place, state_dict.
+LAST_WEIGHTS, ITS_AVERAGE = "current_model_state", "state_dict"
 # What wrappers add to names: DataParallel in front of all of them, torch.compile and others anywhere.
 WRAPPER = "module."
 INNER_WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -32,12 +34,18 @@ class Part:
     place: tuple[str, ...]  # the keys that lead to the container
     prefix: str  # "model.", or empty
     values: dict[str, Any]  # by name without the prefix
+    beside_last: bool = False  # the file keeps the last weights apart, as Lightning does
 
     @property
     def words(self) -> tuple[str, ...]:
         """What stands in front of the names, without wrappers."""
         inner = [word for word in self.prefix.split(".") if word]
         return tuple(word for word in (*self.place, *inner) if f"{word}." != WRAPPER)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether these are averages over the training, by their names."""
+        return any(AVERAGED.search(word) for word in self.words) or (self.beside_last and ITS_AVERAGE in self.place)
 
     @property
     def rank(self) -> int:
@@ -50,20 +58,24 @@ class Part:
         return ".".join(self.words) or "the top level"
 
 
-def read_state_dict(path: Path, network: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def read_state_dict(
+    path: Path, network: nn.Module, ema: bool | None = None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The file's weights for the network, in float32, by the network's names; and notes on what was assumed.
 
-    The weights may lie in a container, and their names may share a prefix: both are found by the network's names.
+    ema: whether averages over the training are wanted; None: where the file has them, as timm and Ultralytics load. The
+    weights may lie in a container, and their names may share a prefix: both are found by the network's names.
     `load_weights` checks that nothing is missing. Raises UserError for a file without weights, and for one that holds
     several sets which fit equally well.
     """
     asked = f"model.weights={path}"
     content = read_weight_file(path, asked)
-    parts = list(_find_parts(content))
+    beside_last = isinstance(content, Mapping) and LAST_WEIGHTS in content
+    parts = [replace(part, beside_last=beside_last) for part in _find_parts(content)]
     if not parts:
         raise UserError(f"{asked} holds {_describe_content(content)} and no weights by name: save model.state_dict()")
     wanted = {key: tuple(value.shape) for key, value in _bare_state(network).items() if not _is_count(key)}
-    chosen, others = _choose_part(parts, wanted, asked)
+    chosen, others = _choose_part(parts, wanted, ema, asked)
     return _to_float32(chosen, asked), _write_notes(chosen, others, parts, path)
 
 
@@ -150,7 +162,9 @@ def _is_value(value: object) -> bool:
     return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
 
 
-def _choose_part(parts: list[Part], wanted: Mapping[str, tuple[int, ...]], asked: str) -> tuple[Part, list[Part]]:
+def _choose_part(
+    parts: list[Part], wanted: Mapping[str, tuple[int, ...]], ema: bool | None, asked: str
+) -> tuple[Part, list[Part]]:
     """The part in the most usual place that holds all the network's values; and the other parts that hold them all.
 
     Where no part does, the one that holds most of them, so that an error can name what is missing.
@@ -161,12 +175,25 @@ def _choose_part(parts: list[Part], wanted: Mapping[str, tuple[int, ...]], asked
     if not fitting:
         near = [part for part in candidates if 2 * len(wanted.keys() & part.values.keys()) >= len(wanted)]
         return max(near or parts, key=lambda part: (len(wanted.keys() & part.values.keys()), -part.rank)), []
-    best = min(part.rank for part in fitting)
-    chosen, *equal = [part for part in fitting if part.rank == best]
+    of_kind = _keep_kind(fitting, ema, asked)
+    best = min(part.rank for part in of_kind)
+    chosen, *equal = [part for part in of_kind if part.rank == best]
     if equal:
         titles = ", ".join(part.title for part in (chosen, *equal))
         raise UserError(f"{asked} holds several sets of weights that fit ({titles}): save the one to explain alone")
     return chosen, [part for part in fitting if part is not chosen]
+
+
+def _keep_kind(fitting: list[Part], ema: bool | None, asked: str) -> list[Part]:
+    """The averages, or those that are none, as wanted. Raises UserError where the file has no such weights."""
+    kept = [part for part in fitting if part.averaged == (ema is not False)]
+    if ema is not None and not kept:
+        what = "an average over the training" if ema else "the last weights"
+        titles = ", ".join(part.title for part in fitting)
+        raise UserError(
+            f"model.ema={str(ema).lower()}: {asked} holds no weights that are {what} ({titles}); leave it out"
+        )
+    return kept or fitting
 
 
 def _strip_prefixes(part: Part, wanted: Mapping[str, tuple[int, ...]]) -> list[Part]:
@@ -175,7 +202,7 @@ def _strip_prefixes(part: Part, wanted: Mapping[str, tuple[int, ...]]) -> list[P
     found = []
     for prefix in sorted(prefixes):
         values = {key.removeprefix(prefix): value for key, value in part.values.items() if key.startswith(prefix)}
-        found.append(Part(part.place, prefix, values))
+        found.append(replace(part, prefix=prefix, values=values))
     return found
 
 
@@ -186,8 +213,6 @@ def _endings(key: str) -> Iterator[str]:
 
 
 def _rank(word: str) -> int:
-    if AVERAGED.search(word):
-        return len(PLACES) + 1
     return PLACES.index(word) if word in PLACES else len(PLACES)
 
 
@@ -202,8 +227,13 @@ def _write_notes(chosen: Part, others: list[Part], parts: list[Part], path: Path
         notes.append(f"{chosen.prefix!r} was taken off the names of the weights in {path.name}{also}")
     if others:
         titles = ", ".join(part.title for part in others)
-        notes.append(f"{path.name} holds other weights that fit as well ({titles}): {chosen.title} was taken")
-    elif any(AVERAGED.search(word) for word in chosen.words):
+        other_kind = any(part.averaged != chosen.averaged for part in others)
+        average = ", an average over the training" if chosen.averaged else ""
+        way = f"; model.ema={str(not chosen.averaged).lower()} takes the other kind" if other_kind else ""
+        notes.append(
+            f"{path.name} holds other weights that fit as well ({titles}): {chosen.title} was taken{average}{way}"
+        )
+    elif chosen.averaged:
         notes.append(f"the weights are those of {chosen.title} in {path.name}, an average over the training")
     return tuple(notes)
 

@@ -39,6 +39,7 @@ class ModelSource:
     channels: int | None = None  # 3 or 1 of the network's input; None: 3, or 1 where it takes no other
     output: str = AUTO  # what its outputs mean: softmax, sigmoid, or auto
     logits: str | None = None  # which entry of what the network returns holds the class scores; None: it returns them
+    ema: bool | None = None  # whether averaged weights are wanted of a file; None: where it has them
     prompts: tuple[str, ...] | None = None  # the classes of clip and openclip
 
 

@@ -45,7 +45,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
     notes: tuple[str, ...] = ()
     if source.weights not in ("default", "none"):
         path = expand_path(source.weights)
-        state, notes = read_state_dict(path, network)
+        state, notes = read_state_dict(path, network, source.ema)
         load_weights(network, state, f"model.weights={path}", asked)
     _check_tokenizer(tokenizer, network.config.text_config.vocab_size, name, asked)
     bias = getattr(network, "logit_bias", None)

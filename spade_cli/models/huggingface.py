@@ -47,7 +47,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
         weights = name
     else:
         path = expand_path(source.weights)
-        state, notes = read_state_dict(path, network)
+        state, notes = read_state_dict(path, network, source.ema)
         load_weights(network, state, f"model.weights={path}", f"model.name={name}")
         weights, sha256 = str(path), hash_file(path)
     own = read_preprocessing(processor, name)

@@ -87,7 +87,7 @@ def _load_network(
     if bare and not path.exists() and path.name == source.weights:
         known = f"its tags are {', '.join(tags)}" if tags else "it has no tags"
         raise UserError(f"model.weights={source.weights} is no file and no weights of {name}; {known}")
-    state, notes = read_state_dict(path, network)
+    state, notes = read_state_dict(path, network, source.ema)
     load_weights(network, state, f"model.weights={path}", asked)
     return network, str(path), hash_file(path), notes
 
@@ -130,7 +130,7 @@ def _split_projection(vision: nn.Module) -> nn.Module:
         return nn.Identity()
     projection = nn.Linear(weight.shape[0], weight.shape[1], bias=False)
     projection.weight = nn.Parameter(weight.detach().T.contiguous())
-    vision.proj = None
+    vision.register_parameter("proj", None)
     return projection
 
 

@@ -111,6 +111,6 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
     if source.weights in ("default", "none"):  # the factory's own weights stay, unless a file is given
         return classifier
     path = expand_path(source.weights)
-    state, notes = read_state_dict(path, classifier.model)
+    state, notes = read_state_dict(path, classifier.model, source.ema)
     load_weights(classifier.model, state, f"model.weights={path}", asked)
     return replace(classifier, weights=str(path), sha256=hash_file(path), notes=classifier.notes + notes)

@@ -33,7 +33,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
     else:
         path = expand_path(source.weights)
         network = _build_network(timm, name, 0, settings)
-        state, notes = read_state_dict(path, network)
+        state, notes = read_state_dict(path, network, source.ema)
         classes = count_classes_in(state, network, network.num_classes)
         if classes != network.num_classes:
             network = _build_network(timm, name, 0, {**settings, "num_classes": classes})

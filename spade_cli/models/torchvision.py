@@ -74,7 +74,7 @@ def _load_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[
     branches = AUXILIARY.get(name, ())
     settings: dict[str, Any] = {"aux_logits": False, "init_weights": False} if branches else _size_settings(source)
     network = _build_network(name, 0, **settings)
-    state, notes = read_state_dict(path, network)
+    state, notes = read_state_dict(path, network, source.ema)
     if any(key.startswith(branches) for key in state):
         settings["aux_logits"] = True
         network = _build_network(name, 0, **settings)

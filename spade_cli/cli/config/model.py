@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.config.check_values import MISSING, one_of, section, text, whole
+from spade_cli.cli.config.check_values import MISSING, one_of, section, switch, text, whole
 from spade_cli.cli.config.compose import import_from_here
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
@@ -41,6 +41,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),
         channels=None if model.get("channels") is None else _channels(model["channels"]),
         logits=None if model.get("logits") is None else text("model.logits", model["logits"], "logits"),
+        ema=None if model.get("ema") is None else switch("model.ema", model["ema"]),
         prompts=_read_prompts(model["prompts"]) if "prompts" in model else None,
         output=one_of("model.output", model.get("output", "auto"), (AUTO, *Output)),
     )
