@@ -13,8 +13,10 @@ from spade_cli.models.classifier import AUTO, COLOURS, GREY, Classifier, Preproc
 from spade_cli.models.outputs import settle_output
 from spade_cli.models.rehearsal import draw_rehearsal_pictures, rehearse
 from spade_cli.networks.copies import bake_weights, unwrap
+from spade_cli.networks.dequantise import is_dynamic_linear
 from spade_cli.networks.modes_and_seeds import restore_buffers
 
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")  # modules whose weights are no floats
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow makes grey pictures
 
 
@@ -53,16 +55,23 @@ def prepare_classifier(
 
 
 def check_layers_visible(network: nn.Module, asked: str) -> None:
-    """Raise UserError where layers are hidden or weights cannot be read; it names the part."""
+    """Raise UserError where layers are hidden or weights cannot be read; it names the part.
+
+    Linear layers of dynamic quantisation pass: `dequantise_layers` makes them float.
+    """
+    dynamic = {id(part) for layer in network.modules() if is_dynamic_linear(layer) for part in layer.modules()}
     for name, module in network.named_modules():
         part = f"its part {name}" if name else "it"
         if isinstance(module, torch.jit.ScriptModule):
             raise UserError(f"{asked}: {part} is TorchScript, whose layers are hidden; give the Python network")
         if isinstance(module, fx.GraphModule) and _is_exported(module):
             raise UserError(f"{asked}: {part} is an exported graph, whose layers are hidden; give the Python network")
-        if type(module).__module__.startswith("torch.ao.nn.quantized"):
+        quantised = type(module).__module__.startswith(QUANTISED) and id(module) not in dynamic
+        torchao = any(type(value).__module__.startswith("torchao") for value in module._parameters.values())
+        if quantised or torchao:
+            how = " by torchao" if torchao else ""
             raise UserError(
-                f"{asked}: {part} is quantized, and pruning needs real numbers; give the network before that"
+                f"{asked}: {part} is quantized{how}, and pruning needs real numbers; give the network before that"
             )
     for name, value in network.state_dict().items():
         if isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):

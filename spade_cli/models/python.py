@@ -23,6 +23,7 @@ from spade_cli.models.classifier import (
 from spade_cli.models.label_sets import assume_labels
 from spade_cli.models.prepare import check_layers_visible, prepare_classifier
 from spade_cli.networks.copies import copy_network, unwrap
+from spade_cli.networks.dequantise import dequantise_layers
 from spade_cli.user_functions import call_factory
 
 
@@ -88,6 +89,13 @@ def _check_labels(labels: Sequence[str], classifier: Classifier) -> tuple[str, .
 def _as_classifier(network: nn.Module, source: ModelSource, weights: str) -> Classifier:
     """A network that brings nothing along: its preprocessing is assumed, its classes are not counted yet."""
     preprocessing, notes = assume_preprocessing(source)
+    network, quantised = dequantise_layers(network)
+    if quantised:
+        count = "its linear layer was" if quantised == 1 else f"its {quantised} linear layers were"
+        notes = (
+            *notes,
+            f"{count} quantised, and made float again: the weights are the same, but inputs are not rounded",
+        )
     return Classifier(network, source.name or "", weights, hash_state(network), None, preprocessing, 0, notes)
 
 
