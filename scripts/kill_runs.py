@@ -131,11 +131,7 @@ def differs(out: Path, whole: Path) -> str:
 def kill_batches(kills: int, chance: random.Random, found: Counter[str]) -> None:
     """Batches that are killed and resumed until they end."""
     whole, out = Path("whole"), Path(NEXT)
-    shutil.rmtree(whole, ignore_errors=True)
-    started = time.monotonic()
-    if end(batch_words(whole)) != 0:
-        raise SystemExit(f"the undisturbed batch failed: {Path('said.txt').read_text()}")
-    longest = (time.monotonic() - started) / 2
+    longest = make_whole(whole) / 2
     shutil.rmtree(out, ignore_errors=True)
     done = 0
     kept: dict[str, str] = {}
@@ -144,21 +140,35 @@ def kill_batches(kills: int, chance: random.Random, found: Counter[str]) -> None
         ended = end_early(batch_words(out), chance.uniform(0, longest), number)
         done += not ended
         found[f"batch: killed by {number.name}"] += not ended
-        try:
-            now = read_results(out)
-        except (OSError, ValueError) as error:
-            found[f"PROBLEM batch: a result is not whole: {error}"] += 1
-            return
-        if not kept.items() <= now.items():
-            found["PROBLEM batch: a finished result was lost or made again"] += 1
+        kept = look(out, kept, "batch", found)
         if number == signal.SIGTERM and (out / ".partial").exists() and not ended:
             found["batch: unfinished results left hidden after SIGTERM"] += 1
-        kept = now
         if ended:
             compare(out, whole, "batch", found)
             kept = {}
     if end(batch_words(out)) == 0:
         compare(out, whole, "batch", found)
+
+
+def make_whole(whole: Path) -> float:
+    """Write the batch that nobody disturbs; the seconds that it takes."""
+    shutil.rmtree(whole, ignore_errors=True)
+    started = time.monotonic()
+    if end(batch_words(whole)) != 0:
+        raise SystemExit(f"the undisturbed batch failed: {Path('said.txt').read_text()}")
+    return time.monotonic() - started
+
+
+def look(out: Path, kept: dict[str, str], what: str, found: Counter[str]) -> dict[str, str]:
+    """The results that are there now; counts what is not whole, and what was there before and is not, or is another."""
+    try:
+        now = read_results(out)
+    except (OSError, ValueError) as error:
+        found[f"PROBLEM {what}: a result is not whole: {error}"] += 1
+        return kept
+    if not kept.items() <= now.items():
+        found[f"PROBLEM {what}: a finished result was lost or made again"] += 1
+    return now
 
 
 def compare(out: Path, whole: Path, what: str, found: Counter[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spade_cli.errors import SpadeError, UserError
+from spade_cli.errors import SpadeError, UserError, advise_on_room
 from spade_cli.records import read_record
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on every file system in use
@@ -58,7 +58,8 @@ def write_whole(path: Path, write: Callable[[Path], object], part: str = PART) -
     except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: torch's word for a full disk
         with suppress(OSError):  # where its folder cannot be made, there is nothing to delete
             beside.unlink(missing_ok=True)
-        raise SpadeError(f"cannot write {path}: {error}; give another path or free some space") from error
+        advice = advise_on_room(error) or "free some space"
+        raise SpadeError(f"cannot write {path}: {error}; give another path or {advice}") from error
 
 
 def check_folder(out: Path, marks: Sequence[str], what: str, ours: Sequence[str] = ()) -> None:

@@ -53,10 +53,17 @@ class Stages:
         self.console.print(f"{name:<14} {self.seconds[name]:6.1f} s", highlight=False)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written ends what it is the log of: its other files could not be written either."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        raise  # logging calls this where it has caught an error, and would print its traceback
+
+
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Inside the `with`, all that spade logs and every Python warning goes into this file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = [log, logging.getLogger("py.warnings")]
     levels = [logger.level for logger in loggers]

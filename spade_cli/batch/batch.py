@@ -79,7 +79,9 @@ def _explain(request: BatchRequest, worker: Worker, folder: BatchFolder, here: P
     if request.figure is not None and table.count > table.failures:
         request.figure(table.rows, here / FIGURE, count)
     folder.publish(here, (JSONL, request.table, *([FIGURE] if (here / FIGURE).is_file() else [])))
-    if not is_url(request.out) and table.count <= GALLERY_MOST:
+    if table.count > GALLERY_MOST:
+        say(f"no gallery: it shows {GALLERY_MOST} results at most")
+    elif not is_url(request.out):
         with stages.stage("gallery"):
             write_gallery(Path(request.out))
     done = table.count - table.failures

@@ -100,14 +100,15 @@ class BatchFolder:
 
     def fetch(self, here: Path, names: Iterable[str]) -> None:
         """Download a remote folder's files, those that exist."""
-        for name in names if isinstance(self.storage, Remote) else ():
-            if self.storage.has(name):
-                (here / name).write_bytes(self.storage.read(name))
+        if isinstance(self.storage, Remote):
+            for name in names:
+                self.storage.download(name, here / name)
 
     def publish(self, here: Path, names: Iterable[str]) -> None:
         """Upload files to a remote folder."""
-        for name in names if isinstance(self.storage, Remote) else ():
-            self.storage.write(name, lambda path, name=name: shutil.copyfile(here / name, path))  # type: ignore[misc]
+        if isinstance(self.storage, Remote):
+            for name in names:
+                self.storage.upload(here / name, name)
 
 
 @contextlib.contextmanager

@@ -88,6 +88,18 @@ class Remote:
             write(written)
             self._put(written, name)
 
+    def download(self, name: str, path: Path) -> bool:
+        """Copy a file to a local path, piece by piece: a table may be larger than the memory. False: none is there."""
+        try:
+            self._ask(lambda fs, root: fs.get_file(f"{root}/{name}", str(path)))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def upload(self, file: Path, name: str) -> None:
+        """Put a local file there under this name; stores show it whole or not at all."""
+        self._put(file, name)
+
     @contextlib.contextmanager
     def result(self, name: str) -> Iterator[Path]:
         """A folder to fill, uploaded at the end of the block."""
@@ -103,8 +115,11 @@ class Remote:
 
     def _put(self, file: Path, name: str) -> None:
         def upload(fs: Any, path: str) -> None:
-            fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
-            fs.put_file(str(file), f"{path}/{name}")
+            try:
+                fs.put_file(str(file), f"{path}/{name}")
+            except FileNotFoundError:  # its folder is not there; asking before each file would double the requests
+                fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
+                fs.put_file(str(file), f"{path}/{name}")
 
         try:
             self._ask(upload)

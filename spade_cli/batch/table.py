@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from spade_cli.errors import SpadeError, UserError
+from spade_cli.errors import SpadeError, UserError, advise_on_room
 from spade_cli.records import read_record
 from spade_cli.report.summary import Predictions, Summary
 
@@ -121,19 +121,19 @@ class Row:
         own = (line["folder"], line["reason"], result, line.get("traceback"), line.get("quality"))
         return cls(read_record(Item, {**line, "settings": line.get("options", {})}), *own)
 
-    def to_csv(self, varied: Sequence[str]) -> str:
-        """One line of the CSV file, its end included; `varied` names the settings that a sweep varies."""
-        line = self.to_json()
-        cells = {**line, **self.item.settings}
-        for network, answer in line.get("prediction", {}).items():
-            cells |= {f"{network}_{key}": value for key, value in answer.items()}
-        cells["flags"] = "; ".join(line.get("flags", []))
-        return _csv_line([cells.get(column) for column in name_columns(varied)])
-
 
 def name_columns(varied: Sequence[str]) -> list[str]:
     """The CSV file's columns: a sweep has one for each setting that it varies, behind the image."""
     return [*COLUMNS[:2], *varied, *COLUMNS[2:]]
+
+
+def format_csv(line: Mapping[str, Any], varied: Sequence[str]) -> str:
+    """A line of index.jsonl as one of the CSV file, its end included; `varied`: the settings that a sweep varies."""
+    cells = {**line, **line.get("options", {})}
+    for network, answer in line.get("prediction", {}).items():
+        cells |= {f"{network}_{key}": value for key, value in answer.items()}
+    cells["flags"] = "; ".join(line.get("flags", []))
+    return _csv_line([cells.get(column) for column in name_columns(varied)])
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
@@ -150,6 +150,7 @@ class Table:
         self.varied, self.jobs = varied, jobs
         self.starts = array("q", [ABSENT]) * (images * jobs)
         self._failed = bytearray(images * jobs)
+        self._is_sorted = False
 
     def load(self, retry: bool) -> None:
         """Read what is there. With `retry` the rows of failures are forgotten, so that these are done again."""
@@ -203,48 +204,58 @@ class Table:
 
     def rows(self) -> Iterator[Row]:
         """Every row, in the images' order, from the file."""
+        return (self._read(line) for _, line in self._sorted_lines())
+
+    def _sorted_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Places in `starts`, and the lines that begin there, in the images' order."""
         if not self.jsonl.is_file():
             return
         with self.jsonl.open("rb") as file:
-            for start in self.starts:
+            for key, start in enumerate(self.starts):
                 if start != ABSENT:
                     file.seek(start)
-                    yield self._read(file.readline())
+                    yield key, file.readline()
 
     def append(self, row: Row) -> None:
         """One more row, in both files at once: readers never see half a line of it."""
         self._place(row, self._open_jsonl.tell())
+        self._is_sorted = False
         for file, line in zip((self._open_jsonl, self._open_csv), self._lines(row), strict=True):
             try:
                 file.write(line)
                 file.flush()
             except OSError as error:
-                raise self._explain_full_disk(file.name, error) from error
+                raise self._explain_no_room(file.name, error) from error
 
     def _lines(self, row: Row) -> tuple[bytes, bytes]:
         """A row as index.jsonl and the CSV file have it."""
-        line = json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
-        return line.encode("utf-8", "surrogatepass"), row.to_csv(self.varied).encode("utf-8", "surrogateescape")
+        values = row.to_json()
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+        return line.encode("utf-8", "surrogatepass"), self._encode_csv(values)
 
-    def _explain_full_disk(self, name: object, error: OSError) -> SpadeError:
-        return SpadeError(f"cannot write {name}: {error}; free some space and resume with resume=")
+    def _encode_csv(self, values: Mapping[str, Any]) -> bytes:
+        return format_csv(values, self.varied).encode("utf-8", "surrogateescape")
+
+    def _explain_no_room(self, name: object, error: OSError) -> SpadeError:
+        advice = advise_on_room(error) or "free some space"
+        return SpadeError(f"cannot write {name}: {error}; {advice} and resume with resume=")
 
     def sort(self) -> None:
-        """Both files anew, in the images' order, each whole or as it was."""
+        """Both files anew, in the images' order, each whole or as it was. Lines are copied: a million take a while."""
         starts = array("q", [ABSENT]) * len(self.starts)
         jsonl, table = (path.with_name(path.name + ".part") for path in (self.jsonl, self.csv))
         try:
             with jsonl.open("wb") as lines, table.open("wb") as cells:
                 cells.write(_csv_line(name_columns(self.varied)).encode())
-                for row in self.rows():
-                    starts[self._key(row.item)] = lines.tell()
-                    for file, line in zip((lines, cells), self._lines(row), strict=True):
-                        file.write(line)
+                for key, line in self._sorted_lines():
+                    starts[key] = lines.tell()
+                    lines.write(line)
+                    cells.write(self._encode_csv(json.loads(line)))
             jsonl.replace(self.jsonl)
             table.replace(self.csv)
         except OSError as error:
-            raise self._explain_full_disk(self.jsonl, error) from error
-        self.starts = starts
+            raise self._explain_no_room(self.jsonl, error) from error
+        self.starts, self._is_sorted = starts, True
 
     def __enter__(self) -> "Table":
         self.sort()
@@ -258,5 +269,5 @@ class Table:
         for file in (self._open_jsonl, self._open_csv):
             with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
                 file.close()  # on a full disk it tries once more to write what could not be written
-        if kind is None:
+        if kind is None and not self._is_sorted:
             self.sort()

@@ -1,6 +1,5 @@
 """One image -> its folder, as `spade run` writes it, or the reason why it failed."""
 
-import errno
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import Item, Result, Row
-from spade_cli.errors import SpadeError, StoreError
+from spade_cli.errors import SpadeError, StoreError, advise_on_room, error_line
 from spade_cli.images.download import copy_to_folder, is_url
 from spade_cli.images.load import read_image
 from spade_cli.progress import Stages, log, log_to_file
@@ -26,8 +25,6 @@ from spade_cli.run.pipeline import write_run
 from spade_cli.run.request import ImagePlan, RunPlan, RunRequest, plan_image
 
 PER_FOLDER = 1000  # results in one folder: a million in one are slow to list on most file systems
-# The next image would fail as well: the disk is full, or cannot be written to.
-HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass
@@ -145,6 +142,6 @@ def stop_if_hopeless(error: Exception) -> None:
     """Raise SpadeError where every other image would fail in the same way."""
     if isinstance(error, StoreError):
         raise error
-    code = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
-    if code in HOPELESS:
-        raise SpadeError(f"{' '.join(str(error).split())}; free some space and resume with resume=") from error
+    advice = advise_on_room(error)
+    if advice is not None:
+        raise SpadeError(f"{error_line(error, None)}; {advice} and resume with resume=") from error

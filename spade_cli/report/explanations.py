@@ -1,5 +1,6 @@
 """The files of one explanation: raw array, map, overlay; and their records for summary.json."""
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,13 @@ class Explained(Protocol):
     plain: Tensor | None  # (3, H, W)
 
 
+def save_array(path: Path, array: Tensor) -> None:
+    """Write a .npy file. Where the disk takes no more the error says so, which numpy's own writing into files loses."""
+    content = io.BytesIO()
+    np.save(content, array.numpy())
+    path.write_bytes(content.getbuffer())
+
+
 def write_saliency(
     folder: Path,
     method: str,
@@ -42,9 +50,9 @@ def write_saliency(
     records, overlays = [], {}
     for network, (explanation, seconds) in explained.items():
         stem, top = f"saliency/{method}_{network}", tops[network]
-        np.save(folder / f"{stem}.npy", explanation.map.numpy())
+        save_array(folder / f"{stem}.npy", explanation.map)
         if explanation.plain is not None:
-            np.save(folder / f"{stem}_plain.npy", explanation.plain.numpy())
+            save_array(folder / f"{stem}_plain.npy", explanation.plain)
         heat(pixels[network], top).save(folder / f"{stem}.png")
         overlays[network] = overlay(pixels[network], top, view)
         overlays[network].save(folder / f"{stem}_overlay.png")

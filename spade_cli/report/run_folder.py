@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spade_cli.errors import UserError
+from spade_cli.errors import SpadeError, UserError, advise_on_room, error_line
 from spade_cli.files import shorten_name
 
 NAME_LENGTH = 60  # characters of the image's name within the folder's
@@ -66,11 +66,14 @@ def _hide_folder(wanted: Path, asked: str) -> Iterator[Path]:
         raise UserError(f"{asked}: cannot write there ({error.strerror}); give another folder") from error
     try:
         yield partial
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         for parent in parents:
             with contextlib.suppress(OSError):  # another run may have come to use it
                 parent.rmdir()
+        advice = advise_on_room(error)
+        if advice is not None and not isinstance(error, SpadeError):  # else it says already which file it is about
+            raise SpadeError(f"{asked}: cannot write there ({error_line(error)}); {advice}") from error
         raise
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -231,3 +233,45 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(here, monkeypatch, capsy
     monkeypatch.setattr(os, "open", refuse)  # root may write everywhere: a mode of the folder would stop nobody
     assert main(words) == 2
     assert "out=out: cannot write there (Read-only file system)" in capsys.readouterr().err
+
+
+def test_too_many_results_have_no_gallery_and_this_is_said(here, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["spade_cli.batch.batch"], "GALLERY_MOST", 1)
+    pictures(here / "pictures", 2)
+    assert main(["batch", "images=pictures", *QUICK, "out=out", "--plain"]) == 0
+    assert "no gallery: it shows 1 results at most" in capsys.readouterr().err
+    assert not Path("out/index.html").exists() and len(table("out")) == 2
+
+
+LIMITED = """
+import io, json, resource, sys
+from contextlib import redirect_stderr
+import matplotlib.font_manager  # keeps its list of fonts before there is a limit
+from spade_cli.cli import main
+
+ends = []
+for size, words in json.loads(sys.argv[1]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+    with redirect_stderr(io.StringIO()) as said:
+        ends.append([main(words), said.getvalue()])
+print(json.dumps(ends))
+"""
+
+
+def test_a_limit_on_the_size_of_files_is_one_line_and_leaves_nothing(here):
+    pictures(here / "pictures", 2)
+    run = ["run", "image=pictures/dogs 0/é 0.png", *QUICK, "out=runs", "--quiet"]
+    many = ["batch", "images=pictures", *QUICK, "out=out", "--quiet"]
+    # In a process of its own, whose output is no file. Too large is the log, a map (12,416 bytes), or the report.
+    sizes = (60, 12_000, 20_000)
+    asked = [(size, words) for size in sizes for words in (run, many)] + [(-1, many)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LIMITED, json.dumps(asked)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    *limited, free = json.loads(ended.stdout.splitlines()[-1])
+    for code, said in limited:
+        assert code in (1, 2) and said.startswith("spade: ") and said.count("\n") == 1, said
+        assert "File too large" in said
+    assert all("ulimit -f" in said for code, said in limited if code == 1) and limited[-1][0] == 1
+    assert not Path("runs").exists() and not Path("out/.partial").exists()
+    assert free == [0, ""] and [row["status"] for row in table("out")] == ["done", "done"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spade_cli.batch.table import Item, Result, Row, Table, name_columns
+from spade_cli.batch.table import Item, Result, Row, Table, format_csv, name_columns
 from spade_cli.errors import UserError
 from spade_cli.report.summary import Prediction, Predictions
 
@@ -24,7 +24,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.item.image)
 def test_a_row_comes_back_from_its_line(row: Row) -> None:
     assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
-    (cells,) = csv.reader([row.to_csv(list(row.item.settings))])
+    (cells,) = csv.reader([format_csv(row.to_json(), list(row.item.settings))])
     assert len(cells) == len(name_columns(list(row.item.settings)))
 
 
@@ -34,7 +34,7 @@ def test_lines_have_the_keys_that_are_promised() -> None:
     assert list(ROWS[2].to_json())[-2:] == ["seconds", "quality"]
     assert ROWS[3].to_json()["reason"] == "is not an image" and "traceback" not in ROWS[3].to_json()
     assert ROWS[4].to_json()["reason"] == "ZeroDivisionError: x y" and "x\ny" in ROWS[4].to_json()["traceback"]
-    cells = dict(zip(name_columns([]), next(csv.reader([ROWS[0].to_csv([])])), strict=True))
+    cells = dict(zip(name_columns([]), next(csv.reader([format_csv(ROWS[0].to_json(), [])])), strict=True))
     assert cells["trace_label"] == "dög" and cells["flags"] == "a flag; another" and cells["same_prediction"] == "False"
 
 
@@ -53,6 +53,29 @@ def test_rows_are_sorted_and_half_a_line_goes(tmp_path: Path) -> None:
     retried = Table(tmp_path, "index.csv", 5)
     retried.load(retry=True)
     assert not retried.has(Item(1, "1.png")) and retried.count == 3
+
+
+def test_opening_mends_the_csv_file_and_what_is_in_order_is_not_written_again(tmp_path: Path) -> None:
+    varied = ("seed", "pruner.sparsity", "target")
+    with Table(tmp_path, "index.csv", 5, varied, jobs=1) as table:
+        for row in reversed(ROWS):
+            table.append(row)
+    jsonl, cells = tmp_path / "index.jsonl", tmp_path / "index.csv"
+    lines, whole = jsonl.read_bytes(), cells.read_bytes()
+    assert [Row.from_json(json.loads(line)) for line in lines.splitlines()] == list(ROWS)
+    assert len(list(csv.reader(whole.decode().splitlines()))) == 6
+    cells.write_bytes(whole[:-20])  # a kill cut its last line
+    again = Table(tmp_path, "index.csv", 5, varied, jobs=1)
+    again.load(retry=False)
+    with again:
+        assert cells.read_bytes() == whole and jsonl.read_bytes() == lines
+        written = jsonl.stat().st_ino
+    assert jsonl.stat().st_ino == written, "a million lines are not sorted twice for nothing"
+    retried = Table(tmp_path, "index.csv", 5, varied, jobs=1)
+    retried.load(retry=True)
+    with retried:
+        retried.append(Row.of_failure(ROWS[3].item, "once more"))
+    assert [row.reason for row in retried.rows()][3:] == ["once more"]
 
 
 @pytest.mark.parametrize(
