@@ -154,13 +154,13 @@ def examine_network(classifier: Classifier) -> dict[str, Any]:
         "left": sorted({f"{layer.reason}" for layer in layers if not layer.supported}),
         "tried": chosen,
         "findings": [asdict(finding) for finding in findings],
-        "unbiased": conservation_without_biases(classifier.model, x),
+        "unbiased": follow_without_biases(classifier.model, x),
     }
 
 
 @torch.no_grad()
-def conservation_without_biases(model: nn.Module, x: torch.Tensor) -> float | None:
-    """What LRP conserves on a copy without biases: 1, if its rules lose nothing; None where LRP does not go."""
+def follow_without_biases(model: nn.Module, x: torch.Tensor) -> float | None:
+    """What LRP follows on a copy without biases: 1, if its rules lose nothing; None where LRP does not go."""
     bare = copy.deepcopy(model)
     for name, parameter in bare.named_parameters():
         if name.rpartition(".")[2].endswith(("bias", "beta")):
@@ -169,7 +169,7 @@ def conservation_without_biases(model: nn.Module, x: torch.Tensor) -> float | No
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             module.running_mean.zero_()
     try:
-        return METHODS["lrp"](explainable(bare, x), x, int(bare(x).argmax())).checks["conservation"]
+        return METHODS["lrp"](explainable(bare, x), x, int(bare(x).argmax())).checks["followed"]
     except SpadeError:
         return None
 

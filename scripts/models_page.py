@@ -37,9 +37,9 @@ worked without a warning. `spade doctor model=...` does the same for one network
 - **DeepLift delta, Integrated Gradients delta**: the error of a map's sum, relative to the difference in output that it
   explains (limits 1 % and 5 %). The second falls with the number of steps; deep ReLU networks with random weights,
   whose gradient changes all along the path, need a thousand and more.
-- **LRP conservation**: the relevance of pixels and class token over the output, 1 when none was lost. Only units that a
-  bias alone switches on lose relevance: the flag says how much of the answer the picture does not account for.
-  **Without biases**: the same on a copy whose biases and BatchNorm shifts are zero, which is the check of the rules.
+- **LRP followed**: the share of the output that LRP's rules follow to pixels and class token. The rest comes from units
+  that a bias alone switches on, and is spread ([trust.md](trust.md#relevance-that-biases-make)). **Without biases**:
+  the same on a copy whose biases and BatchNorm shifts are zero: 1 where the rules lose nothing, which is their check.
 - **guided from gradient**: the largest difference of guided backpropagation from the plain gradient, relative to the
   largest gradient: 0 without ReLU, and large if hundreds of ReLUs each stop the negative part.
 - **contrast**: the standard deviation of a picture in [0, 1]; it starts at 0.003, and less than 0.01 is called blank.
@@ -143,7 +143,7 @@ def figures_of(networks: Sequence[Mapping[str, Any]]) -> str:
     keys = (
         ("worst error of a trace (forward)", "trace by forward", "worst_error"),
         ("DeepLift delta", "deeplift", "relative_delta"),
-        ("LRP conservation", "lrp", "conservation"),
+        ("LRP followed", "lrp", "followed"),
         ("class token's part", "lrp", "class_token"),
         ("Integrated Gradients delta", "integrated_gradients", "relative_delta"),
         ("guided from gradient", "guided_backprop", "from_gradient"),

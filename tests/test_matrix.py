@@ -18,7 +18,7 @@ KNOWN = {
     ("guided_backprop", FLAGGED): (NO_RELU,),
     ("guided_gradcam", FLAGGED): (NO_RELU,),
     ("integrated_gradients", FLAGGED): ("of what it explains (limit 5%)",),
-    ("lrp", FLAGGED): ("the rest comes from biases", "class token's own doing", "output is not positive"),
+    ("lrp", FLAGGED): ("can be followed to the picture", "class token's own doing", "output is not positive"),
 }
 
 

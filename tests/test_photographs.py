@@ -32,4 +32,4 @@ def test_trace_of_a_locomotive_still_says_locomotive(tmp_path):
     checks = {(record["method"], record["network"]): record["checks"] for record in found["saliency"]}
     for network in ("dense", "trace"):
         assert checks["deeplift", network]["relative_delta"] < 1e-3
-        assert checks["lrp", network]["conservation"] == pytest.approx(1, abs=0.05)
+        assert checks["lrp", network]["followed"] == pytest.approx(1, abs=0.05)

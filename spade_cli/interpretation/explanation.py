@@ -22,8 +22,9 @@ SUM_ERRORS = {
     # Sundararajan et al. 2017, section 5: steps are enough once the sum is right to 5 %
     "integrated_gradients": 0.05,
 }
-# LRP's rules conserve relevance, but for rounding and for units that are positive through their bias alone.
-CONSERVATION_ERROR = 0.05  # of the output
+CONSERVATION_ERROR = 0.05  # of the output: LRP's rules conserve relevance, but for rounding
+# Of the output: LRP's map shows a part that elsewhere could be lost without a warning.
+FOLLOWED_SHARE = 0.05
 TOKEN_SHARE = 0.05  # of the output: with less there is no warning about the class token
 # What torch says (seen in 2.14) where no gradient of the answer reaches the image.
 NO_GRADIENT = ("does not require grad", "doesn't require gradient", "not have been used in the graph")
@@ -147,7 +148,12 @@ def warn_of_checks(method: str, checks: Mapping[str, float]) -> tuple[str, ...]:
         lines.append(f"{method}: the map's sum is off by {off}")
     if method == "lrp" and not abs(checks["conservation"] - 1) <= CONSERVATION_ERROR:
         sums = f"{checks['conservation']:.1%} of the output (100 % expected)"
-        lines.append(f"lrp: relevance sums to {sums}; the rest comes from biases")
+        lines.append(f"lrp: relevance sums to {sums}")
+    if method == "lrp" and checks.get("followed", 1.0) < FOLLOWED_SHARE:
+        share = f"{checks['followed']:.1%} of the output"
+        lines.append(
+            f"lrp: only {share} can be followed to the picture; the rest comes from biases and is spread over it"
+        )
     if method == "lrp" and checks.get("class_token", 0.0) > TOKEN_SHARE:
         share = f"{checks['class_token']:.1%} of the output"
         lines.append(f"lrp: {share} is the class token's own doing, whatever the picture shows")

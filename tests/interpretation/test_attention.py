@@ -73,7 +73,7 @@ def test_sums_hold_and_the_grid_is_found(make, grid):
     target = int(network(image).argmax())
     answer = network(image)[0, target].item()
     relevance = interpretation.lrp(made, image, target)
-    assert relevance.checks["conservation"] == pytest.approx(1, abs=0.01)
+    assert relevance.checks["followed"] == pytest.approx(1, abs=0.01)
     token = relevance.checks.get("class_token", 0) * answer
     assert relevance.map.sum().item() + token == pytest.approx(answer, rel=0.01)
     lift = interpretation.deeplift(made, image, target)

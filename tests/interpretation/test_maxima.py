@@ -50,7 +50,7 @@ def test_sums_hold(between):
         lift = interpretation.deeplift(safe, image, target)
         assert lift.map.sum().item() == pytest.approx(answer, rel=1e-3) and lift.warnings == ()  # of black: 0
         relevance = interpretation.lrp(safe, image, target)
-        assert relevance.checks["conservation"] == pytest.approx(1, abs=1e-5)
+        assert relevance.checks["followed"] == pytest.approx(1, abs=1e-5)
         assert relevance.map.sum().item() == pytest.approx(answer, rel=1e-4)
 
 

@@ -12,8 +12,18 @@ relevance of the pixels (Ancona et al. 2018, proposition 1). Today's networks ne
 - A BatchNorm is folded into the convolution before it. One that cannot be folded passes its relevance on unchanged, as
   LayerNorm, GroupNorm and elementwise activations with f(0) = 0 do (identity rule of Achtibat et al. 2024, AttnLRP).
 - The relevance of a bias is spread over the inputs, and so is that of a constant that is added (a position embedding).
-  With folded BatchNorms a bias would absorb nearly everything, and conservation would check nothing. A unit that is
-  positive through its bias alone still loses its relevance; `conservation` shows how much.
+  With folded BatchNorms a bias would absorb nearly everything, and conservation would check nothing.
+- A unit that is positive through its bias alone (p = 0) is a constant to these rules, and so is the part of any other
+  value that comes from such units. As every constant's, its relevance is spread over what comes from the image. Let f_i
+  be the share of x_i that comes from the image: 1 for pixels and class tokens, the sum of (x_i w_i)+ f_i / p for a
+  layer's output, 0 where p = 0. Then
+
+      R_i = (x_i w_i)+ f_i / q * R,    q = sum over i of (x_i w_i)+ f_i
+
+  which conserves relevance wherever q > 0, so in every unit that gets any. By induction from the output, this R_i is
+  f_i / f times what the rule without f gives, f being the output's share. So no pass has to know any f but the
+  output's, which is what the rule without f conserves: its map is divided by that (`followed`). The map's order of
+  pixels stays; where a question weighs several classes, each class's relevance has its own f.
 - A negative output is shared among its negative contributions. Behind a ReLU no negative output has relevance, so there
   the rule is the one above. It matters for linear bottlenecks (MobileNetV2), residual sums without ReLU, and negative
   logits.
@@ -25,9 +35,11 @@ relevance of the pixels (Ancona et al. 2018, proposition 1). Today's networks ne
 
 import copy
 import gc
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spade_cli.interpretation.explanation import (
@@ -43,6 +55,7 @@ from spade_cli.interpretation.rewrite.explainable import Explainable, free_sourc
 from spade_cli.interpretation.rewrite.rewrite_graph import module_of, replace_call
 from spade_cli.interpretation.saliency.lrp_choice import KEEP, choose_rule, name_call
 from spade_cli.interpretation.saliency.lrp_flow import find_flow
+from spade_cli.interpretation.saliency.lrp_followed import ScoreRule, follow, spreadable
 from spade_cli.interpretation.saliency.lrp_rules import TokenRule
 from spade_cli.networks.modes_and_seeds import ask_network
 
@@ -51,8 +64,9 @@ from spade_cli.networks.modes_and_seeds import ask_network
 def lrp(network: Explainable, images: Tensor, target: int) -> list[Explanation]:
     """Relevance of each pixel for the target's output, by the rules above; images (n, 3, H, W).
 
-    checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost;
-    `class_token` is the class token's part of it, where there is one.
+    checks: `conservation` is the relevance of pixels and class token over the output, 1 when none was lost; `followed`,
+    for a class, the share of the output that comes from them, over which the rest was spread; `class_token` the class
+    token's part of the relevance, where there is one.
     Errors: CannotExplain, naming the layers, where the network has one without a rule.
     """
     require_rewrite(network)
@@ -72,8 +86,9 @@ def _explain_part(
 ) -> list[Explanation]:
     """Images (n, 3, H, W) in one pass of the model, a copy of the network with rules; n is 1 where there are tokens."""
     images = images.clone().requires_grad_()
-    with attribution_pass(model), torch.enable_grad():
-        outputs = model(images)[:, target]  # (n,)
+    asks = any(isinstance(module, ScoreRule) for module in model.modules())
+    with attribution_pass(model), torch.enable_grad(), forward_ad.dual_level() if asks else nullcontext():
+        outputs = model(follow(images))[:, target]  # (n,)
         leaves = [images, *(token.value for token in tokens)]
         slopes = torch.autograd.grad(outputs.sum(), leaves, allow_unused=True)
     with torch.no_grad():
@@ -84,14 +99,21 @@ def _explain_part(
         torch.zeros_like(leaf) if slope is None else leaf.detach() * slope
         for leaf, slope in zip(leaves, slopes, strict=True)
     )
-    explanations = []
-    for one, output in zip(relevance, expected.tolist(), strict=True):
-        checks = {"conservation": one.sum().item() / output if output else float("nan")}
-        if tokens:
-            checks["class_token"] = sum(token.sum().item() for token in kept) / output if output else float("nan")
-            checks["conservation"] += checks["class_token"]
-        explanations.append(make_explanation("lrp", one[None], checks, _warn_of_sign(output)))
-    return explanations
+    return [_explain_one(one, kept, output, asks) for one, output in zip(relevance, expected.tolist(), strict=True)]
+
+
+def _explain_one(relevance: Tensor, kept: list[Tensor], output: float, asks: bool) -> Explanation:
+    """Relevance (3, H, W), and that of each class token, by the rules without f -> spread; asks: it is so already."""
+    parts = [relevance.sum().item(), sum(token.sum().item() for token in kept)]
+    shares = torch.tensor(parts, dtype=torch.float64) / (output or float("nan"))
+    followed = shares.sum()
+    scale = torch.ones(()) if asks else spreadable(followed)
+    checks = {"conservation": (followed / scale).item()}
+    if not asks:
+        checks["followed"] = followed.item()
+    if kept:
+        checks["class_token"] = (shares[1] / scale).item()
+    return make_explanation("lrp", relevance[None] / scale.item(), checks, _warn_of_sign(output))
 
 
 def _warn_of_sign(output: float) -> tuple[str, ...]:

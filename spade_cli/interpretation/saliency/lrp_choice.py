@@ -19,6 +19,7 @@ from spade_cli.interpretation.rewrite.rewrite_graph import (
     module_of,
 )
 from spade_cli.interpretation.saliency.lrp_flow import ATTENTION, Flow, function_of, gates
+from spade_cli.interpretation.saliency.lrp_followed import ScoreRule
 from spade_cli.interpretation.saliency.lrp_rules import (
     AttentionRule,
     Call,
@@ -59,7 +60,6 @@ PASSING_CALLS: frozenset[Any] = frozenset(
 KEPT_MODULES = (
     *(nn.ReLU, nn.Identity, FeatureMap, ArrangedMap, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.PixelShuffle, nn.PixelUnshuffle),
-    AppendScore,  # a contrast's relevance is that of one class less that of the other
     *(nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
     *(nn.CircularPad2d, nn.ChannelShuffle, nn.Unfold, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
@@ -147,6 +147,8 @@ def _module_rule(called: nn.Module, node: fx.Node, flow: Flow) -> nn.Module | No
         return IdentityRule(called)
     if isinstance(called, Multihead):
         return MultiheadRule(called)
+    if isinstance(called, AppendScore):
+        return ScoreRule(called)
     return KEEP if isinstance(called, KEPT_MODULES) else None
 
 

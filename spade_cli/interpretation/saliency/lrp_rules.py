@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from spade_cli.interpretation.rewrite.rewrite_graph import Multihead
+from spade_cli.interpretation.saliency.lrp_followed import follow
 
 # Far below any contribution that matters, far above the smallest float32: it only avoids 0 / 0.
 STABILIZER = 1e-12
@@ -263,7 +264,7 @@ class TokenRule(nn.Module):
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         # zero (torchvision's class tokens start there) times any gradient would be no relevance
         self.value = torch.where(input == 0, TINY, input).detach().requires_grad_()
-        return self.value
+        return follow(self.value)
 
 
 class Call(nn.Module):
