@@ -48,6 +48,7 @@ class WorkBegins(BaseException):
 
 def blocks(text: str) -> Iterator[str]:
     """Indented and fenced blocks of a page, without their fences and their indentation; none in Python."""
+    text = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)  # else what is between two of them is a block
     for block in re.findall(r"(?:^|\n)```(?:bash|sh|console)?\n(.*?)```", text, re.DOTALL):
         yield block
     for block in re.findall(

@@ -125,7 +125,10 @@ def _take_last_step_out(network: nn.Module, pictures: Sequence[Tensor], last_ste
         if after.shape == before.shape and (last_step.probabilities(after) - before).abs().max() < SAME:
             return
         setattr(holder, child, step)
+    also = ""
+    if last_step is Output.SOFTMAX:
+        also = "; where you cannot, return p.log(): scores up to a constant, whose gradients vanish as p nears 1"
     raise UserError(
         f"{asked} ends in a {last_step}, so its outputs are probabilities, and every measure here starts from scores; "
-        f"return what goes into the {last_step}, and set model.output={last_step}"
+        f"return what goes into the {last_step}, and set model.output={last_step}{also}"
     )

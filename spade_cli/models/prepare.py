@@ -1,8 +1,7 @@
 """A loaded network -> a classifier that every later step can rely on. Every command goes through here."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,6 +9,7 @@ from torch import Tensor, fx, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError, error_line
 from spade_cli.models.classifier import AUTO, COLOURS, GREY, Classifier, Preprocessing
+from spade_cli.models.entries import find_scores, pick_logits
 from spade_cli.models.outputs import settle_output
 from spade_cli.models.rehearsal import draw_rehearsal_pictures, rehearse
 from spade_cli.networks.copies import bake_weights, unwrap
@@ -39,11 +39,15 @@ def prepare_classifier(
     bake_weights(network)
     with restore_buffers(network):
         notes = settle_input(network, classifier.preprocessing, channels, asked)
+        pictures = draw_rehearsal_pictures(classifier.preprocessing, device_of(network))
+        found = find_scores(network, pictures) if logits is None else None
+        if found is not None:
+            logits, output = found.entry, output if output != AUTO else found.output
+            notes = (*notes, found.note)
         if logits is not None:
             pick_logits(network, logits)
         classifier = replace(classifier, model=network)
         classes = count_classes(classifier)
-        pictures = draw_rehearsal_pictures(classifier.preprocessing, device_of(network))
         settled = settle_output(network, pictures, output, asked)
         trained = classifier.weights != "none"
         doubts = rehearse(settled.network, pictures, asked, original=original, trained=trained)
@@ -165,43 +169,6 @@ def take_grey(network: nn.Module) -> nn.Module:
         own.__name__, (own,), {"forward": forward, "__module__": own.__module__, "takes_grey": True}
     )
     return network
-
-
-def pick_logits(network: nn.Module, entry: str) -> nn.Module:
-    """Let a network that returns a dict, a dataclass or a tuple return one entry of it, in place: its class scores.
-
-    entry: the key, the attribute, or the place in the tuple. The layers keep their names.
-    """
-    own = type(network)
-
-    def forward(self: nn.Module, *inputs: Any, **named: Any) -> Tensor:
-        found: Tensor = find_entry(own.forward(self, *inputs, **named), entry)
-        return found
-
-    network.__class__ = type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})
-    return network
-
-
-def find_entry(answer: Any, entry: str) -> Any:
-    """An entry of what a network returned. Raises UserError where it is not there; the line names those that are."""
-    asked = f"model.logits={entry}"
-    if isinstance(answer, Tensor):
-        raise UserError(f"{asked}: the network returns its scores alone, {tuple(answer.shape)}; leave it out")
-    if isinstance(answer, Mapping):
-        entries = {str(key): value for key, value in answer.items()}
-    elif isinstance(answer, Sequence) and not hasattr(answer, "_fields"):
-        entries = {str(place): value for place, value in enumerate(answer)}
-    else:
-        names = getattr(answer, "_fields", None) or list(getattr(answer, "__dict__", {}))
-        entries = {name: getattr(answer, name) for name in names}
-    if entry not in entries:
-        shown = ", ".join(f"{name} {_shape(value)}" for name, value in entries.items()) or type(answer).__name__
-        raise UserError(f"{asked} is not in what the network returns; there are {shown}")
-    return entries[entry]
-
-
-def _shape(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"({type(value).__name__})"
 
 
 @torch.no_grad()

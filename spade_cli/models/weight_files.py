@@ -45,6 +45,7 @@ HARMLESS: list[Any] = [
         )
     ),
 ]
+ULTRALYTICS = "ultralytics."  # its files hold whole networks, which only its own classes can be made of
 ORDERED = "collections.OrderedDict"  # the type of a state dict
 NETWORKS = ("model", "net", "network", "module", "ema", "model_ema")  # keys that hold whole networks
 SILENT = ("PROTO", "FRAME", "MARK")  # steps of a pickle that make no object
@@ -139,6 +140,8 @@ def _read_torch(path: Path, asked: str) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
+        if called and called[1].startswith(ULTRALYTICS):
+            raise UserError(f"{_describe_refusal(asked, called[1])}; {_say_how_to_load_ultralytics(path)}") from None
         load = f"c = torch.load({str(path)!r}, 'cpu', weights_only=False)"
         raise UserError(
             f"{_describe_refusal(asked, called[1] if called else None)}; {_say_how_to_convert_pickle(path, load)}"
@@ -163,6 +166,15 @@ def _is_plain_pickle(path: Path) -> bool:
 def _first_byte(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(1)
+
+
+def _say_how_to_load_ultralytics(path: Path) -> str:
+    """The two lines of Python that let Ultralytics itself open its file, and the command that uses them."""
+    return (
+        f"if you trust it, write these two lines into mynets.py: from ultralytics import YOLO, and net = "
+        f"YOLO({str(path)!r}).model; and give model=python model.factory=mynets.py:net model.size=224 "
+        "'model.mean=[0,0,0]' 'model.std=[1,1,1]' instead of model.weights"
+    )
 
 
 def _first_sentence(error: Exception) -> str:
