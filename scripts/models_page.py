@@ -7,14 +7,16 @@ from typing import Any
 from spade_cli.inspection.examine import FAILS, FLAGGED, SKIPPED, WORKS
 from spade_cli.interpretation import PAPER_METHODS
 
+LIBRARIES = {"torchvision": "{}", "timm": "timm {}", "openclip": "open_clip {}", "trained": "**{}, trained**"}
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 PAGE_TEXT = """\
 # Networks
 
-What works on which network, tried by `scripts/model_matrix.py` on {count} networks with random weights: a trace by each
-of the {pruners} pruners, each of the {methods} saliency methods, and visualizations. Of {tried} things tried, {works}
-worked without a warning. `spade doctor model=...` does the same for one network, yours included, on its real weights.
+What works on which network, tried by `scripts/model_matrix.py` on {count} networks: a trace by each of the {pruners}
+pruners, each of the {methods} saliency methods, and visualizations. Weights are random, but for the rows that say
+*trained*, whose packages carry weights. Of {tried} things tried, {works} worked without a warning. `spade doctor
+model=...` does the same for one network, yours included, on its real weights.
 
 - **layers**: prunable by default / reached by a run / all. A layer that is not reached is never pruned.
 - **traces**: how many pruners pruned one small layer of each kind (attention projections and depthwise convolutions
@@ -81,7 +83,7 @@ def write_page(
         listed=listed,
         steps=steps,
         points=points,
-        seven=figures_of([network for network in examinations if network["name"] in seven]),
+        seven=figures_of([one for one in examinations if one["name"] in seven or one["library"] == "trained"]),
         missing=f"Not run for this page: {', '.join(missing)}.\n" if missing else "",
     )
     PAGE.write_text(text, encoding="utf-8")
@@ -89,7 +91,7 @@ def write_page(
 
 def row(network: Mapping[str, Any], pruners: Sequence[str], notes: list[str]) -> tuple[str, ...]:
     """A network's cells; reasons that are new are added to the notes."""
-    name = f"{network['name']}" if network["library"] == "torchvision" else f"timm {network['name']}"
+    name = LIBRARIES[network["library"]].format(network["name"])
     if "error" in network:
         return name, f"**{network['error']}**"
     by_name = {finding["what"]: finding for finding in network["findings"]}
@@ -158,7 +160,7 @@ def figures_of(networks: Sequence[Mapping[str, Any]]) -> str:
         ]
         bare = network["unbiased"]
         shown.insert(3, "" if bare is None else f"{bare:.3f}")
-        rows.append((network["name"], *shown, f"{min(contrast):.2f}"))
+        rows.append((LIBRARIES[network["library"]].format(network["name"]), *shown, f"{min(contrast):.2f}"))
     titles = [title for title, _, _ in keys]
     titles.insert(3, "without biases")
     header = ("network", *titles, "least contrast of a visualization")

@@ -40,7 +40,12 @@ def check(matrix, monkeypatch, library, name, size):
     monkeypatch.setattr(matrix, "SAMPLES", 2)
     classifier = load_model(ModelSource(name, weights="none", library=library, size=size))
     matrix.awaken(classifier)
-    found = {one["what"]: one for one in matrix.examine_network(classifier)["findings"]}
+    found = {
+        one["what"]: one
+        for one in matrix.examine_network(
+            classifier, matrix.choose_picture(library, name, classifier.preprocessing.size)
+        )["findings"]
+    }
     assert {f"trace by {pruner}" for pruner in matrix.PRUNERS} | set(PAPER_METHODS) < set(found)
     assert len([what for what in found if what.startswith("visualization")]) == 2
     for what, one in found.items():
