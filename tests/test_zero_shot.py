@@ -1,18 +1,22 @@
 """model=clip and model=openclip: the probabilities of the prompts are those of the library, computed slowly."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from networks import photograph
+from omegaconf import OmegaConf
 from prompted import LENGTH, PROMPTS, register_openclip, write_clip, write_openclip, write_siglip
 from torchvision.transforms import functional as F
 
 from spade_cli import interpretation
 from spade_cli.cli import main
+from spade_cli.cli.config.compose import compose_config
 from spade_cli.cli.config.model import model_source
+from spade_cli.cli.config.typed_words import quote
 from spade_cli.errors import UserError
 from spade_cli.images.load import read_image
 from spade_cli.interpretation import explainable
@@ -228,3 +232,34 @@ def test_weights_that_a_folder_lacks_are_not_drawn_silently(tmp_path):
     with pytest.raises(UserError, match=r"has no weights for classifier.bias, classifier.weight, so its answers would"):
         load_model(ModelSource(str(tmp_path), library="huggingface"))
     assert load_model(ModelSource(str(tmp_path), weights="none", library="huggingface")).classes == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "prompts"),
+    [
+        ("[a cat,a dog]", ("a cat", "a dog")),
+        ("[a cat , a dog]", ("a cat", "a dog")),
+        ("['a cat, asleep',\"a dog\",1]", ("a cat, asleep", "a dog", "1")),
+        ("[a dog's ball,(no animal): ${x}=é]", ("a dog's ball", "(no animal): ${x}=é")),
+        ("[]", None),
+    ],
+)
+def test_prompts_are_typed_as_they_are_said(typed, prompts):
+    config, choices = compose_config("run", [quote(f"model.prompts={typed}"), "image=cat.jpg", "model=clip"], [])
+    model = OmegaConf.to_container(config, resolve=True)["model"]
+    if prompts is None:
+        with pytest.raises(UserError, match="is not a list of texts"):
+            model_source(model, choices["model"])
+        return
+    source = model_source(model, choices["model"])
+    assert source.prompts == prompts and source.name == "openai/clip-vit-base-patch32"
+
+
+@pytest.mark.parametrize(("library", "package"), [("clip", "transformers"), ("openclip", "open_clip")])
+def test_a_missing_package_is_one_line(monkeypatch, library, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        UserError, match=rf"model={library} needs {package}, .*pip install 'spade-cli\[clip\]'"
+    ) as caught:
+        load("ViT-B-32", library)
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,8 @@ PATHS = (
 )
 WHOLE = ("schedule.layers", "trojans", "conditions")  # their commas separate entries, not the values of a sweep
 FREE_TEXT = (*PATHS, *WHOLE, "target", "model.factory", "interpreter.cam_layer")
+TEXTS = ("model.prompts",)  # lists of people's words
+ENTRY = re.compile(r"""\s*("[^"]*"\s*(?=,|$)|'[^']*'\s*(?=,|$)|[^,]+)""", re.DOTALL)
 CONFIG_DIR, CFG = ("--config-dir", "-cd"), ("--cfg", "-c")
 HELP = ("-h", "--help")
 PICTURE = re.compile(r".+\.(png|jpe?g|webp|tiff?|bmp|gif|heic|avif)", re.IGNORECASE | re.DOTALL)
@@ -85,6 +87,8 @@ def quote(word: str) -> str:
     "image='héron (1)=x,.png'"
     """
     match = re.fullmatch(r"(\+{0,2}([\w./@]+))=(.+)", word, re.DOTALL)
+    if match is not None and match[2] in TEXTS:
+        return f"{match[1]}={quote_entries(match[3])}"
     if match is None or match[2] not in FREE_TEXT:
         return word
     start, name, value = match.groups()
@@ -102,6 +106,20 @@ def quote_value(value: str) -> str:
     value = re.sub(r"(\\*)'", r"\1\1\\'", value)  # in Hydra's quotes a backslash counts only before a quote
     value = re.sub(r"(\\+)$", r"\1\1", value)
     return f"'{value}'"
+
+
+def quote_entries(value: str) -> str:
+    """A list of texts with each in quotes; several lists, which are the values of a sweep, as they are.
+
+    >>> quote_entries('[a dog (wet),"a cat, asleep"]')
+    "['a dog (wet)','a cat, asleep']"
+    """
+    inner = re.fullmatch(r"\[(.*)\]", value.strip(), re.DOTALL)
+    if inner is None or re.search(r"\]\s*,\s*\[", value):
+        return value
+    entries = [entry.strip() for entry in ENTRY.findall(inner[1])]
+    bare = [entry[1:-1] if re.fullmatch(r"\".*\"|'.*'", entry, re.DOTALL) else entry for entry in entries]
+    return f"[{','.join(map(quote_value, bare))}]"
 
 
 def rewrite_words(verb: str, arguments: Sequence[str]) -> list[str]:
