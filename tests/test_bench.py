@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bench_commands
 import bench_networks
+import bench_scale
 import compare_auto
 import pytest
 import torch
@@ -60,6 +61,16 @@ def test_gains_of_two_evaluations_are_paired_by_picture(tmp_path):
     found = [compare_auto.read_gains(tmp_path / name) for name in ("before", "now")]
     assert found[0] == {"a": pytest.approx(10), "b": pytest.approx(20)}
     assert "| now - before, paired | +10.00 +- 10.00 | +0.0 |" in compare_auto.compare(*found)
+
+
+def test_what_leads_a_batch_is_measured(tmp_path, capsys):
+    for part in ("table", "list", "leader"):
+        bench_scale.PARTS[part](tmp_path / part, 50)
+    figures = {one["what"]: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert {"append", "sort at the end", "load", "list: a pattern", "batch: second half"} <= set(figures)
+    assert figures["batch: resume: until the first task"]["seconds"] > 0
+    rows = (tmp_path / "leader" / "results" / "index.jsonl").read_text().splitlines()
+    assert [json.loads(row)["number"] for row in rows] == list(range(50))
 
 
 def test_the_script_for_a_gpu_runs_on_the_cpu(tmp_path):

@@ -20,14 +20,15 @@ from spade_cli.images import augment
 from spade_cli.interpretation import explainable
 from spade_cli.models import ModelSource, Preprocessing
 from spade_cli.progress import Stages
-from spade_cli.pruning import find_pruner, schedule
+from spade_cli.pruning import Trace, find_pruner, schedule
 from spade_cli.report.checkpoint import export, load_trace
 from spade_cli.report.explanations import write_visualization
 from spade_cli.report.run_folder import slugs
-from spade_cli.report.summary import read_summary
+from spade_cli.report.summary import FidelityRecord, Prediction, Predictions, read_summary
 from spade_cli.run import pipeline
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.explain import Note, explain_networks, merge_notes
+from spade_cli.run.flags import flag_unfaithful
 from spade_cli.run.request import plan_request
 from spade_cli.run.trace_settings import TraceSettings
 
@@ -350,6 +351,23 @@ def test_unfaithful_traces_are_flagged(picture, tmp_path, share, flag):
     run = pipeline.run(request(picture, tmp_path, layer_shares={"*": share}, saliency={}, visualize=None))
     flags = json.loads((run / "summary.json").read_text(encoding="utf-8"))["flags"]
     assert re.search(flag, " ".join(flags)) if flag else flags == []
+
+
+@pytest.mark.parametrize(
+    ("same", "after", "agreement", "flag"),
+    [
+        (True, 0.4, 0.5, None),  # half of the target's probability, half of the samples: both are enough
+        (True, 0.39, 0.5, r"falls from 80.0% to 39.0% on the trace; .* it is halved at no single layer; use"),
+        (True, 0.4, 0.49, r"agrees with the dense network on 49% of the samples only; use"),
+        (False, 0.8, 1.0, r"predicts dog, the dense network cat: .* the answer changes at no single layer; use"),
+    ],
+)
+def test_each_way_to_be_unfaithful_has_its_flag(picture, tmp_path, same, after, agreement, flag):
+    plan = plan_request(request(picture, tmp_path, saliency={}, visualize=None))
+    as_dense = Trace(plan.classifier.model, (), torch.zeros(1, 5))  # no layer of it breaks anything
+    said = Predictions(Prediction(0, "cat", 0.8, 0.8), Prediction(1, "cat" if same else "dog", after, after))
+    found = flag_unfaithful(plan, as_dense, said, FidelityRecord(same, agreement, 0.0))
+    assert found is None if flag is None else re.search(flag, found)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Remote:
         with tempfile.TemporaryDirectory(prefix="spade-") as folder:
             written = Path(folder, "file")
             write(written)
-            self._put(written, name)
+            self._put({name: written})
 
     def download(self, name: str, path: Path) -> bool:
         """Copy a file to a local path, piece by piece: a table may be larger than the memory. False: none is there."""
@@ -98,7 +98,7 @@ class Remote:
 
     def upload(self, file: Path, name: str) -> None:
         """Put a local file there under this name; stores show it whole or not at all."""
-        self._put(file, name)
+        self._put({name: file})
 
     @contextlib.contextmanager
     def result(self, name: str) -> Iterator[Path]:
@@ -107,19 +107,23 @@ class Remote:
             partial = Path(folder)
             yield partial
             files = [path for path in sorted(partial.rglob("*")) if path.is_file() and path.name != LAST]
-            for file in [*files, partial / LAST]:
-                self._put(file, f"{name}/{file.relative_to(partial).as_posix()}")
+            self._put({f"{name}/{file.relative_to(partial).as_posix()}": file for file in files})
+            self._put({f"{name}/{LAST}": partial / LAST})
 
     def clean(self) -> None:
         """Nothing to do: a result without its last file does not count, and is uploaded again."""
 
-    def _put(self, file: Path, name: str) -> None:
+    def _put(self, files: Mapping[str, Path]) -> None:
+        """Upload files under these names, side by side where the store's library can: an upload is mostly waiting."""
+
         def upload(fs: Any, path: str) -> None:
+            here, there = [str(file) for file in files.values()], [f"{path}/{name}" for name in files]
             try:
-                fs.put_file(str(file), f"{path}/{name}")
-            except FileNotFoundError:  # its folder is not there; asking before each file would double the requests
-                fs.makedirs(f"{path}/{name}".rsplit("/", 1)[0], exist_ok=True)
-                fs.put_file(str(file), f"{path}/{name}")
+                fs.put(here, there)
+            except FileNotFoundError:  # a folder is not there; asking before each file would double the requests
+                for folder in {name.rsplit("/", 1)[0] for name in there}:
+                    fs.makedirs(folder, exist_ok=True)
+                fs.put(here, there)
 
         try:
             self._ask(upload)

@@ -11,7 +11,7 @@ from spade_cli.errors import UserError
 from spade_cli.interpretation import Channel, check_channels, explainable, visualize
 from spade_cli.interpretation.rewrite.rewrite_graph import Multihead
 from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules
-from spade_cli.interpretation.saliency.lrp_rules import AttentionRule
+from spade_cli.interpretation.saliency.lrp_rules import AttentionRule, TokenRule
 
 SIZE = 32
 
@@ -105,6 +105,13 @@ def test_relevance_of_attention_by_hand():
             parts = parts.clamp(min=0) if parts.sum() >= 0 else parts.clamp(max=0)
             expected[:, channel] += parts / parts.sum() * (output * asked)[0, 0, row, channel].detach()
     assert torch.allclose((value * slope).detach()[0, 0], expected, atol=1e-5)
+
+
+def test_a_class_token_of_zeros_can_get_relevance():
+    """torchvision's class tokens start as zeros, and zero times any gradient would be no relevance."""
+    rule = TokenRule()
+    (rule(torch.tensor([0.0, 2.0])) * torch.tensor([3e6, 0.5])).sum().backward()
+    assert (rule.value * rule.value.grad).tolist() == pytest.approx([3.0, 1.0])
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -297,6 +297,8 @@ def test_the_breaking_layer_is_the_first_that_changes_the_answer(image):
 
     trace = prune(model, layers, {"body.1.0": 0.9, "body.3.0": 0.1}, statistics, all_or_nothing)
     assert breaking_layer(model, trace.model, ["body.1.0", "body.3.0"], judge, stands) == "body.1.0"
+    both = prune(model, layers, {"body.1.0": 0.9, "body.3.0": 0.9}, statistics, all_or_nothing)
+    assert breaking_layer(model, both.model, ["body.1.0", "body.3.0"], judge, stands) == "body.3.0", "output first"
     assert breaking_layer(model, model, ["head"], judge, stands) is None
 
 
