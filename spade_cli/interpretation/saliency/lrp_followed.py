@@ -12,9 +12,10 @@ LEAST_SHARE, MOST_SHARE = 1e-4, 1.01
 def follow(x: Tensor) -> Tensor:
     """The same values, whose way through the network is followed; outside of `forward_ad.dual_level()` nothing is."""
     try:
-        return forward_ad.make_dual(x, x.detach())
+        followed: Tensor = forward_ad.make_dual(x, x.detach())
     except RuntimeError:  # no level
         return x
+    return followed
 
 
 def spreadable(followed: Tensor) -> Tensor:
@@ -38,4 +39,5 @@ class ScoreRule(nn.Module):
         if followed is not None:
             spread = logits / spreadable(followed.detach() / logits.detach())
             logits = spread + (logits - spread).detach()
-        return self.call(logits)
+        score: Tensor = self.call(logits)
+        return score
