@@ -1,6 +1,7 @@
 """model=clip and model=openclip: the probabilities of the prompts are those of the library, computed slowly."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,13 @@ def test_prompts_are_typed_as_they_are_said(typed, prompts):
         return
     source = model_source(model, choices["model"])
     assert source.prompts == prompts and source.name == "openai/clip-vit-base-patch32"
+
+
+def test_lines_do_not_come_twice_because_a_library_logs(tmp_path, monkeypatch):
+    write_openclip(tmp_path / "net")
+    monkeypatch.setattr(logging.root, "handlers", [])
+    load(tmp_path / "net", "openclip")
+    assert logging.root.handlers == []
 
 
 @pytest.mark.parametrize(("library", "package"), [("clip", "transformers"), ("openclip", "open_clip")])

@@ -16,7 +16,7 @@ from spade_cli.errors import UserError, error_line
 @contextmanager
 def mute_libraries() -> Iterator[None]:
     """Hide warnings about defaults that our users cannot set, and a hub's log of its attempts."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings():
@@ -24,6 +24,8 @@ def mute_libraries() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        for handler in set(logging.root.handlers) - set(handlers):  # logging.warning() adds one, even where it is mute:
+            logging.root.removeHandler(handler)  # open_clip calls it, and every line of ours would come twice
 
 
 @contextmanager
