@@ -12,7 +12,7 @@ LONGEST = 300
 
 # The reading order: a room may import the rooms before it. Rooms are folders, or files that stand alone.
 ORDER = (
-    *("version", "errors", "records", "files", "devices", "progress", "cache", "user_functions"),
+    *("version", "errors", "records", "files", "devices", "progress", "cache", "user_functions", "sizes"),
     *("networks", "models", "images"),  # what is explained: any torch network, a classifier, a picture
     *("pruning", "interpretation"),  # the two halves of the method, which never import each other
     *("report", "run", "inspection"),  # one run, and what can be made of it afterwards

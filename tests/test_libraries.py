@@ -120,9 +120,10 @@ def test_hugging_faces_untrained_and_missing(folder, tmp_path):
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize(("height", "width"), [(300, 200), (90, 240), (128, 128)])
-def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
+@pytest.mark.parametrize("size", [(96, 96), (64, 96), (112, 48)])
+def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width, size):
     """What the network sees is what timm's own transform shows it; resizing may round one level differently."""
-    config = dict(input_size=(3, 96, 96), crop_pct=0.9, crop_mode=mode, interpolation="bicubic")
+    config = dict(input_size=(3, *size), crop_pct=0.9, crop_mode=mode, interpolation="bicubic")
     config |= dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     network = timm.create_model("resnet10t", pretrained=False, pretrained_cfg_overlay=config)
     own = _read_preprocessing(timm, network)
@@ -130,13 +131,16 @@ def test_timms_preprocessing_pixel_by_pixel(timm, mode, height, width):
     image = F.resize(pixels.byte(), [height, width], antialias=True)
     theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(network))(F.to_pil_image(image))
     levels = 255 * torch.tensor(own.std)[:, None, None] * (own.normalise(own.view(image))[0] - theirs)
-    assert own.fit == {"center": "crop"}.get(mode, mode) and levels.abs().max() < 1.5
+    assert own.fit == {"center": "crop"}.get(mode, mode) and own.sides == size and levels.abs().max() < 1.5
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         dict(size={"height": 64, "width": 64}),
+        dict(size={"height": 48, "width": 80}),
+        dict(size={"shortest_edge": 72}, do_center_crop=True, crop_size={"height": 48, "width": 64}),
+        dict(size={"height": 48, "width": 80}, do_center_crop=True, crop_size={"height": 40, "width": 64}, resample=3),
         dict(size={"shortest_edge": 72}, do_center_crop=True, crop_size={"height": 64, "width": 64}),
         dict(size={"height": 72, "width": 72}, do_center_crop=True, crop_size={"height": 64, "width": 64}, resample=3),
     ],
@@ -152,6 +156,19 @@ def test_hugging_faces_preprocessing_pixel_by_pixel(settings):
     assert levels.abs().max() < 1.5
 
 
-def test_a_processor_of_oblong_pictures_is_refused():
-    with pytest.raises(UserError, match="64 x 32 pixels; spade shows squares"):
-        huggingface.read_preprocessing({"size": {"height": 64, "width": 32}}, "mine")
+def test_sides_of_their_own():
+    """A processor without a width shows squares; what is seen of a shorter side has no border."""
+    own = huggingface.read_preprocessing({"size": {"height": 64, "width": 32}}, "mine")
+    assert (own.size, own.resize, own.fit) == ((64, 32), (64, 32), "squash")
+    assert huggingface.read_preprocessing({"size": {"height": 64}}, "mine").size == 64
+    with pytest.raises(UserError, match="names no size"):
+        huggingface.read_preprocessing({"size": {"width": 64}}, "mine")
+
+
+def test_vision_transformers_of_pictures_that_are_not_square(timm):
+    made = load_model(ModelSource("vit_tiny_patch16_224", weights="none", size=(48, 80), library="timm"))
+    assert made.preprocessing.size == (48, 80) and made.model(torch.randn(2, 3, 48, 80)).shape == (2, 1000)
+    with pytest.raises(UserError, match=r"model.size=\[48,90\] cannot be built|does not take a picture of 3 x 48 x 90"):
+        load_model(ModelSource("vit_tiny_patch16_224", weights="none", size=(48, 90), library="timm"))
+    with pytest.raises(UserError, match=r"model.size=\[64,96\]: vit_b_32 of torchvision sees squares only"):
+        load_model(ModelSource("vit_b_32", weights="none", size=(64, 96)))

@@ -63,6 +63,12 @@ MISTAKES = [
     ([IMAGE, "model.mean=[1]"], "model.mean"),
     ([IMAGE, "model.std=[0,0,0]"], "model.std"),
     ([IMAGE, "model.size=0"], "model.size"),
+    *(
+        ([IMAGE, f"model.size={value}"], "neither the side of a square in pixels nor height and width", "[192,256]")
+        for value in ("[48]", "[1,2,3]", "48x80", "[48,80.5]", "[48,true]", "0.5")
+    ),
+    ([IMAGE, "model.size=[0,80]"], "model.size=[0, 80]: 0 is not from 1 to 10000"),
+    ([IMAGE, "model.size=[48,10001]"], "10001 is not from 1 to 10000"),
     ([IMAGE, "model.size=99999999999999999999"], "from 1 to 10000"),
     ([IMAGE, "model.labels="], "model.labels=PATH"),
     ([IMAGE, "model=python", "model.factory="], "model.factory=package.module:function"),
@@ -111,6 +117,7 @@ ON_THE_COMMAND_LINE = [
     ("interpreter.occlusion.stride=16", "interpreter.occlusion.window=15", "a stride from 1 to 15"),
     ("schedule=paper_resnet50 schedule.method=lpr", "did you mean lrp?"),
     ("model.size=1000 augmentation.samples=100000", "do not fit into the memory", "at most 5017"),
+    ("model.size=[500,2000] augmentation.samples=100000", "of model.size=[500,2000] pixels", "at most 5017"),
     (f"model={'x' * 300}", "is unknown; there are"),
     (f"image={'x' * 300}", "longer than the path of any file"),
     (f"seed={'9' * 5000}", "the command line or a YAML file does not compose"),

@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 from spade_cli.batch.axes import TRACE, Axes, arrange_jobs
 from spade_cli.batch.storage import LAST, Storage
 from spade_cli.batch.table import JobSettings
-from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font
+from spade_cli.report.overview import INK, PALE, PAPER, WARNING, clip_text, font, shape_tile
 from spade_cli.report.pictures import COMMON, OWN, Pixels, aggregate, find_tops, find_weaker, overlay
 from spade_cli.report.summary import SaliencyRecord, Summary, VisualizationRecord, parse_summary
 
-TILE = 168  # pixels of a picture's side: nine columns fit a wide screen
+TILE = 168  # pixels of a picture's longer side: nine columns fit a wide screen
 GAP = 10
 MARGIN = 190  # left of each line, for its name
 TITLE, TEXT, NOTE = 26, 16, 13  # font sizes in pixels
@@ -76,7 +76,8 @@ def sweep_picture(
     columns, lines = [DENSE, *axes.values], list(axes.lines)
     width = MARGIN + len(columns) * (TILE + GAP) + GAP
     table = HEAD + 2 * GAP + CELL * len(lines) + SECTION
-    high = SECTION + len(lines) * (TILE + GAP) + GAP
+    tile = shape_tile(view.size, TILE)
+    high = SECTION + len(lines) * (tile[1] + GAP) + GAP
     across = max(1, min(len(sections), WIDEST // width))
     size = (max(width * across, LEAST), table + high * ceil(len(sections) / across) + GAP)
     sheet = Image.new("RGB", size, PAPER)
@@ -84,7 +85,7 @@ def sweep_picture(
     _head(sheet, draw, name, view, found)
     _table(draw, axes, found, HEAD + GAP)
     for i, (title, cells) in enumerate(sections):
-        _section(sheet, draw, title, cells, lines, columns, (width * (i % across), table + high * (i // across)))
+        _section(sheet, draw, title, cells, lines, columns, (width * (i % across), table + high * (i // across)), tile)
     return sheet
 
 
@@ -148,7 +149,7 @@ def _place(axes: Axes, line: str, value: Any, network: str) -> Place:
 
 def _head(sheet: Image.Image, draw: ImageDraw.ImageDraw, name: str, view: Image.Image, found: _Found) -> None:
     summary = next(iter(found.summaries.values()))
-    sheet.paste(view.resize((TILE, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
+    sheet.paste(view.resize(shape_tile(view.size, TILE), Image.Resampling.LANCZOS), (GAP * 2, GAP * 2))
     left, dense = GAP * 4 + TILE, summary.prediction.dense
     asked = list(dict.fromkeys(one.target.words for one in found.summaries.values()))
     draw.text((left, GAP * 2), f"why {asked[0]}?" if len(asked) == 1 else "why each of these?", INK, font(TITLE))
@@ -189,27 +190,28 @@ def _section(
     lines: Sequence[str],
     columns: Sequence[Any],
     corner: tuple[int, int],
+    tile: tuple[int, int],
 ) -> None:
-    left, top = corner
+    (left, top), (width, height) = corner, tile
     there = {column for _, column in cells}
     draw.text((left + GAP * 2, top), clip_text(title, TEXT, MARGIN - 3 * GAP), INK, font(TEXT))
     for i, column in enumerate(columns):
         x = left + MARGIN + i * (TILE + GAP)
         draw.text((x, top + 4), clip_text(str(column), NOTE, TILE), PALE, font(NOTE))
     for j, line in enumerate(lines):
-        y = top + SECTION + j * (TILE + GAP)
+        y = top + SECTION + j * (height + GAP)
         draw.text(
-            (left + GAP * 2, y + TILE // 2), clip_text(line, TEXT, MARGIN - 3 * GAP), PALE, font(TEXT), anchor="lm"
+            (left + GAP * 2, y + height // 2), clip_text(line, TEXT, MARGIN - 3 * GAP), PALE, font(TEXT), anchor="lm"
         )
         for i, column in enumerate(columns):
             x = left + MARGIN + i * (TILE + GAP)
             if (line, column) in cells:
                 image, note = cells[line, column]
-                sheet.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
-                _write_note(draw, note, (x, y + TILE))
+                sheet.paste(image.resize(tile, Image.Resampling.LANCZOS), (x, y))
+                _write_note(draw, note, (x, y + height))
             elif column != DENSE or not there & {DENSE}:
-                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(225, 225, 230))
-                draw.text((x + TILE // 2, y + TILE // 2), "not there", PALE, font(NOTE), anchor="mm")
+                draw.rectangle((x, y, x + width - 1, y + height - 1), outline=(225, 225, 230))
+                draw.text((x + width // 2, y + height // 2), "not there", PALE, font(NOTE), anchor="mm")
 
 
 def _write_note(draw: ImageDraw.ImageDraw, note: str, corner: tuple[int, int]) -> None:

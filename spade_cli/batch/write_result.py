@@ -34,7 +34,7 @@ class OpenImage:
     item: Item
     folder: str  # of its result, below the batch's
     plan: ImagePlan
-    samples: Tensor  # uint8 (samples, 3, size, size)
+    samples: Tensor  # uint8 (samples, 3, h, w)
     seconds: dict[str, float]  # so far, by stage
     copied: tempfile.TemporaryDirectory[str]  # what a URL held
 
@@ -46,9 +46,8 @@ class OpenImage:
 
 
 def grey_image(plan: RunPlan) -> Tensor:
-    """A grey picture, uint8 (3, size, size), to try the settings on before any image is read."""
-    size = plan.classifier.preprocessing.size
-    return torch.full((3, size, size), 128, dtype=torch.uint8)
+    """A grey picture, uint8 (3, h, w), to try the settings on before any image is read."""
+    return torch.full((3, *plan.classifier.preprocessing.sides), 128, dtype=torch.uint8)
 
 
 def name_folder(number: int, address: str) -> str:

@@ -48,7 +48,7 @@ def _doctor(config: dict[str, Any], line: CommandLine) -> None:
     image, notes = _read_picture(config.get("image"), settings.seed)
     with full_precision():
         classifier = load_on_device(model, device, settings.seed)
-        methods = _fit_window(methods, classifier.preprocessing.size, line.overrides)
+        methods = _fit_window(methods, min(classifier.preprocessing.sides), line.overrides)
         found = _examine(classifier, image, notes, settings, methods, visualize, targets, line.views)
     if terminal.as_json(line.views):
         terminal.print_objects([vars(finding) for finding in found])
@@ -101,13 +101,13 @@ def _examine(
 
 
 def _fit_window(
-    methods: "dict[str, SmoothedMethod]", size: int, overrides: Sequence[str]
+    methods: "dict[str, SmoothedMethod]", shortest: int, overrides: Sequence[str]
 ) -> "dict[str, SmoothedMethod]":
-    """For a small picture, occlusion's square is a quarter of its side, unless a size was typed."""
+    """For a small picture, occlusion's square is a quarter of its shorter side, unless a size was typed."""
     typed = any(word.lstrip("+").startswith("interpreter.occlusion.") for word in overrides)
-    if typed or "occlusion" not in methods or size >= USUAL_SIZE:
+    if typed or "occlusion" not in methods or shortest >= USUAL_SIZE:
         return methods
-    side = max(1, size // 4)
+    side = max(1, shortest // 4)
     occlusion = methods["occlusion"]
     smaller = partial(occlusion.method, window=side, stride=side)  # type: ignore[call-arg]
     return methods | {"occlusion": replace(occlusion, method=smaller)}
@@ -148,6 +148,8 @@ def _print_layers(
     classifier: "Classifier", layers: "list[Layer]", notes: Sequence[str], say: Callable[[str], object]
 ) -> None:
     """One line of counts, a line for each reason that leaves layers out, and one for each note."""
+    from spade_cli.sizes import write_size
+
     reasons: dict[str, list[str]] = {}
     for layer in layers:
         if layer.reason is not None:
@@ -156,7 +158,7 @@ def _print_layers(
     reached = sum(layer.supported for layer in layers)
     own = classifier.preprocessing
     say(
-        f"{classifier.name}: pictures of {own.size} x {own.size}, {classifier.classes} classes; {len(layers)} layers, "
+        f"{classifier.name}: pictures of {write_size(own.size)}, {classifier.classes} classes; {len(layers)} layers, "
         f"{reached} reached, {prunable} prunable"
     )
     for reason, names in reasons.items():

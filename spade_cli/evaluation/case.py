@@ -23,7 +23,7 @@ HELD_OUT_SEED = 1_000_003
 class Case:
     """An example as the network sees it, and its calibrations, made when they are first asked for.
 
-    x: (1, 3, size, size) normalised, on the device. logits: (classes,), of the dense network. mask: bool (size, size).
+    x: (1, 3, H, W) normalised, on the device. logits: (classes,), of the dense network. mask: bool (H, W).
     """
 
     plan: EvaluationPlan

@@ -235,7 +235,7 @@ def _read_labels(path: Path, classifier: Classifier) -> dict[str, LabelsEntry] |
 
 
 def network_mask(mask: Tensor, classifier: Classifier) -> Tensor:
-    """The part of a mask, bool (H, W), that the network sees: bool (size, size); half a pixel is enough."""
+    """The part of a mask, bool (H, W), that the network sees: bool (h, w); half a pixel is enough."""
     grey = mask.to(torch.uint8).mul(255).expand(3, -1, -1)  # (3, H, W)
     seen = replace(classifier.preprocessing, mean=(0.0,) * 3)  # bars beside the picture are black
     return seen.view(grey)[0, 0] >= 0.5

@@ -116,7 +116,7 @@ def _find_fitting_pictures(plan: EvaluationPlan) -> datasets.Data:
 
 
 def _read_pictures(pictures: datasets.Data, own: Classifier, advance: Callable[[int], None]) -> Iterator[Tensor]:
-    """Those that can be read, normalised, (1, 3, size, size)."""
+    """Those that can be read, normalised, (1, 3, H, W)."""
     for index in range(len(pictures.names)):
         advance(1)
         try:

@@ -115,7 +115,7 @@ def overlaps(case: Case, condition: Condition, network: nn.Module) -> dict[str, 
 
 
 def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module], record: Record) -> dict[str, Tensor]:
-    """Every method's mean map of these networks, measured; returns the relevance (size, size) by method."""
+    """Every method's mean map of these networks, measured; returns the relevance (H, W) by method."""
     request = case.plan.request
     if not request.saliency or not set(OF_MAPS) & set(request.metrics):
         return {}
@@ -123,7 +123,7 @@ def measure_maps(case: Case, condition: Condition, networks: Sequence[nn.Module]
     for method, explain in request.saliency.items():
         try:
             key = (method, *networks)
-            raw = case.covered.get(key)  # (3, size, size)
+            raw = case.covered.get(key)  # (3, H, W)
             if raw is None:
                 raw = condition.smooth_method(explain)(safe, case.x, case.target).map
             if method in COVERING and case.is_shared(condition):
@@ -144,14 +144,14 @@ def measure_controls(case: Case, record: Record) -> None:
     """Maps that know nothing of the network, measured as if they were of the dense one."""
     request = case.plan.request
     for name in request.controls if set(OF_MAPS) & set(request.metrics) else ():
-        relevance = CONTROLS[name](case.x, request.seed + case.index).cpu()  # (size, size)
+        relevance = CONTROLS[name](case.x, request.seed + case.index).cpu()  # (H, W)
         record.add(DENSE, name, against_mask(case, relevance[None], relevance))
         if "insertion" in request.metrics and not case.example.trojan:
             insert_and_delete(case, DENSE, name, relevance, record)
 
 
 def against_mask(case: Case, raw: Tensor, relevance: Tensor) -> dict[str, float]:
-    """Where a map's relevance lies, if it is known where it should: raw (3, size, size), relevance (size, size)."""
+    """Where a map's relevance lies, if it is known where it should: raw (3, H, W), relevance (H, W)."""
     if case.mask is None or "localisation" not in case.plan.request.metrics:
         return {}
     what = "mosaic" if case.example.mosaic else "trojan" if case.example.trojan else "object"

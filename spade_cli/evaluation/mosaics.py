@@ -1,7 +1,7 @@
 """The mosaic game: four pictures in one, and the question in which of them a map's relevance lies.
 
 The Focus of Arias-Duart et al. 2022 with one picture of the explained class; also known as the grid pointing game
-(Böhle et al. 2021). H, W: a picture's size; size: of what the network sees.
+(Böhle et al. 2021). H, W: a picture's size.
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ def mosaics(data: Data, classifier: Classifier) -> Data:
     @lru_cache(maxsize=KEPT)
     def part(index: int) -> tuple[Tensor, int]:
         image = data.load(index).image
-        view = classifier.preprocessing.view(image)  # (1, 3, size, size)
+        view = classifier.preprocessing.view(image)  # (1, 3, H, W)
         return F.interpolate(view, scale_factor=0.5, mode="area")[0], read_answer(classifier, image).target
 
     def load(index: int) -> Example:
@@ -46,7 +46,7 @@ def mosaics(data: Data, classifier: Classifier) -> Data:
         if len(parts) < PARTS:
             raise SpadeError(f"a mosaic needs pictures of {PARTS} classes, and the network sees {len(parts)} here")
         order = [*parts][-(index % PARTS) :] + [*parts][: -(index % PARTS)] if index % PARTS else [*parts]
-        mosaic, quarters = compose_mosaic([parts[answer] for answer in order], classifier.preprocessing.resize)
+        mosaic, quarters = compose_mosaic([parts[answer] for answer in order], classifier.preprocessing.frame)
         said = read_answer(classifier, mosaic).target
         if said not in parts:
             raise SpadeError(f"the network answers {classifier.label(said)} to the mosaic, which none of its parts is")
@@ -56,19 +56,17 @@ def mosaics(data: Data, classifier: Classifier) -> Data:
     return replace(data, targets=unknown, kinds=data.names, load=load, identity={**data.identity, "mosaic": True})
 
 
-def compose_mosaic(parts: list[Tensor], side: int) -> tuple[Tensor, Tensor]:
-    """Four small pictures (3, h, w), row by row, as one uint8 (3, side, side); each pixel's number (side, side).
+def compose_mosaic(parts: list[Tensor], frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Four small pictures (3, h, w), row by row, as one uint8 (3, H, W); each pixel's number (H, W).
 
-    `side` is what the network resizes a picture to before it crops: a border that repeats the outermost pixels is all
-    that the crop removes.
+    `frame` (H, W) is what the network resizes a picture to before it crops: a border that repeats the outermost pixels
+    is all that the crop removes.
     """
     rows = [torch.cat(parts[place : place + 2], 2) for place in (0, 2)]
     picture = torch.cat(rows, 1)  # (3, 2h, 2w)
     height, width = picture.shape[1:]
     numbers = (torch.arange(height) >= height // 2).long()[:, None] * 2 + (torch.arange(width) >= width // 2).long()
-    top, left = ((side - length) // 2 for length in (height, width))
-    border = (left, side - width - left, top, side - height - top)
-    both = F.pad(torch.cat([picture * 255, numbers[None].float()])[None], border, mode="replicate")[
-        0
-    ]  # (4, side, side)
+    top, left = ((side - length) // 2 for side, length in zip(frame, (height, width), strict=True))
+    border = (left, frame[1] - width - left, top, frame[0] - height - top)
+    (both,) = F.pad(torch.cat([picture * 255, numbers[None].float()])[None], border, mode="replicate")  # (4, H, W)
     return both[:3].round().to(torch.uint8), both[3].long()

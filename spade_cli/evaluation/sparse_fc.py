@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.models import Classifier
 from spade_cli.networks.copies import copy_for_eval
@@ -40,13 +39,11 @@ def check_last_layer(classifier: Classifier) -> str:
     last = layers[-1] if layers else None
     if last is not None and last.kind == "linear":
         module = classifier.model.get_submodule(last.name)
-        size = classifier.preprocessing.size
-        x = torch.zeros(1, 3, size, size, device=device_of(classifier.model))
         seen: list[Tensor] = []
         handle = module.register_forward_hook(lambda module, args, output: seen.append(output))
         try:
             with torch.no_grad():
-                answer = classifier.model(x)
+                answer = classifier.model(classifier.grey())
         finally:
             handle.remove()
         if seen and seen[-1].shape == answer.shape and seen[-1].equal(answer):

@@ -1,7 +1,7 @@
 """image -> samples: the image augmented many times. An augmentation is `(image, samples, preprocessing, seed, ...)`.
 
-image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, size, size), size the preprocessing's; normalising comes
-later. The same seed gives the same samples; the global random state is not touched.
+image uint8 (3, H, W) in full resolution -> uint8 (samples, 3, h, w), what the network sees of a picture; normalising
+comes later. The same seed gives the same samples; the global random state is not touched.
 """
 
 from typing import Protocol
@@ -12,12 +12,14 @@ from torchvision.transforms import v2
 
 from spade_cli.models import Preprocessing
 
+STRETCH = (3 / 4, 4 / 3)  # of a crop's proportions, as published: torchvision's default
+
 
 class Augmentation(Protocol):
     """An augmentation with its settings bound."""
 
     def __call__(self, image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, /) -> Tensor:
-        """Image uint8 (3, H, W) -> uint8 (samples, 3, size, size)."""
+        """Image uint8 (3, H, W) -> uint8 (samples, 3, h, w)."""
         ...
 
 
@@ -36,7 +38,7 @@ def paper(
     """As published: random resized crop, flip, brightness and hue jitter, random erasing (0.5 for ConvNeXt)."""
     transform = v2.Compose(
         [
-            v2.RandomResizedCrop(preprocessing.size, scale=tuple(scale), antialias=True),
+            v2.RandomResizedCrop(list(preprocessing.sides), tuple(scale), _find_ratios(preprocessing), antialias=True),
             v2.RandomHorizontalFlip(flip),
             v2.ColorJitter(brightness=brightness, hue=hue),
             v2.RandomErasing(erase),
@@ -59,7 +61,7 @@ def none(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int) -
 def noise(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, *, std: float = 0.1) -> Tensor:
     """The image as the network sees it, with Gaussian noise; `std` is a share of the range from black to white."""
     generator = torch.Generator().manual_seed(seed)
-    view = preprocessing.view(image)[0]  # (3, size, size) in [0, 1]
+    view = preprocessing.view(image)[0]  # (3, h, w) in [0, 1]
     views = _make_room(samples, preprocessing)
     for row in views:
         noisy = view + std * torch.randn(view.shape, generator=generator)
@@ -67,8 +69,14 @@ def noise(image: Tensor, samples: int, preprocessing: Preprocessing, seed: int, 
     return views
 
 
+def _find_ratios(preprocessing: Preprocessing) -> tuple[float, float]:
+    """The least and the largest width over height of a crop: it is stretched no more than for a square."""
+    height, width = preprocessing.sides
+    return STRETCH[0] * width / height, STRETCH[1] * width / height
+
+
 NAMED = {augmentation.__name__: augmentation for augmentation in (paper, none, noise)}
 
 
 def _make_room(samples: int, preprocessing: Preprocessing) -> Tensor:
-    return torch.empty((samples, 3, preprocessing.size, preprocessing.size), dtype=torch.uint8)
+    return torch.empty((samples, 3, *preprocessing.sides), dtype=torch.uint8)

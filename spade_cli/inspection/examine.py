@@ -51,7 +51,7 @@ def examine(
 ) -> list[Finding]:
     """Try a trace by each of the settings, each method on the dense network's answer, and each visualization.
 
-    x: normalised (1, 3, size, size); samples: uint8 (samples, 3, size, size) to calibrate on, by the first settings;
+    x: normalised (1, 3, H, W); samples: uint8 (samples, 3, H, W) to calibrate on, by the first settings;
     layers: of `find_layers` with an image; methods and channels by name, as in a run. What raises a SpadeError is a
     finding; all else is a fault of the program, and passes.
     """
@@ -163,7 +163,7 @@ def _try_visualization(
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": seed}
     with measure_cost(device_of(classifier.model), Finding(f"visualization of {name}")) as finding:
         try:
-            (picture,) = visualize([classifier.model], [channel], **settings)  # (3, size, size)
+            (picture,) = visualize([classifier.model], [channel], **settings)  # (3, H, W)
         except SpadeError as error:
             finding.verdict, finding.why = SKIPPED, (str(error),)
             return finding

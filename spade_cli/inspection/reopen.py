@@ -28,7 +28,7 @@ class OpenRun:
     classifier: Classifier  # the dense network
     trace: nn.Module
     view: Image.Image  # what the network saw of the image
-    x: Tensor  # (1, 3, size, size), normalised, on the device
+    x: Tensor  # (1, 3, H, W), normalised, on the device
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -64,7 +64,7 @@ def reopen(run: Path, source: ModelSource, device: str = "auto") -> OpenRun:
         view = Image.open(run / file).convert("RGB")
     except DAMAGE as error:
         raise UserError(f"{run / file} cannot be read as a picture ({error}); make the run again") from error
-    pixels = torch.from_numpy(np.array(view)).permute(2, 0, 1)[None].float() / 255  # (1, 3, size, size)
+    pixels = torch.from_numpy(np.array(view)).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
     x = classifier.preprocessing.normalise(pixels.to(pick_device(device)))
     return OpenRun(run, summary, classifier, trace, view, x)
 

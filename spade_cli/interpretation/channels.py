@@ -1,6 +1,7 @@
 """The channels of a network's layers: where an output has them, which there are, and what they respond."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ TORCH_LAYERS: tuple[type[nn.Module], ...] = (*CHANNELS_SECOND, nn.Linear, nn.Lay
 DIRECTION = re.compile(r"(.+):(\d+)((?:[+-](?:\d+(?:\.\d+)?\*)?\d+)*)", re.ASCII)  # layer4.2:17+0.5*3-9
 TERM = re.compile(r"([+-])(?:([\d.]+)\*)?(\d+)")
 CLOSE_NAMES = 3  # as many as fit on the error's line
+SQUARE = (1, 1)  # height and width of a square picture, of which only the proportions matter
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,12 @@ class Channel:
             terms.append(f"{'-' if weight < 0 else '+'}{factor}{other}")
         return f"{self.channel}" + "".join(terms)
 
-    def read(self, output: Tensor, layer: nn.Module | None = None) -> Tensor:
-        """Its values in the layer's output: (N, C, H, W) -> (N, H, W), wherever the channels' axis is."""
-        axis = channel_axis(output.shape, layer)
+    def read(self, output: Tensor, layer: nn.Module | None = None, sides: Sequence[int] = SQUARE) -> Tensor:
+        """Its values in the layer's output: (N, C, H, W) -> (N, H, W), wherever the channels' axis is.
+
+        sides: height and width of the picture, of which only the proportions matter.
+        """
+        axis = channel_axis(output.shape, layer, sides)
         values = output.select(axis, self.channel)
         for weight, other in self.others:
             values = values + weight * output.select(axis, other)
@@ -62,13 +67,13 @@ def parse_channel(text: str) -> Channel | None:
     return Channel(found[1], int(found[2]), tuple(others))
 
 
-def channel_axis(shape: Sequence[int], layer: nn.Module | None = None) -> int:
-    """The axis of the channels in an output of this shape, its batch included.
+def channel_axis(shape: Sequence[int], layer: nn.Module | None = None, sides: Sequence[int] = SQUARE) -> int:
+    """The axis of the channels in an output of this shape, its batch included, for a picture of sides (H, W).
 
     Torch's own layers say it: linear ones and layer norms over one axis have them last, convolutions and batch norms
     second. Of others, the second of vectors (N, C) and maps (N, C, H, W), the last of tokens (N, T, C) and of maps
-    (N, H, W, C): images are square, so a map's two equal axes are its rows and columns (Swin, ConvNeXt). Where three
-    are equal, and where none are, it is taken for (N, C, H, W).
+    (N, H, W, C): a map has the picture's proportions, so the two equal axes of a square picture's are its rows and
+    columns (Swin, ConvNeXt). Where three are equal, and where none are, it is taken for (N, C, H, W).
     """
     # a subclass with a forward of its own may move the axes
     kind = next((one for one in TORCH_LAYERS if isinstance(layer, one) and type(layer).forward is one.forward), None)
@@ -77,8 +82,19 @@ def channel_axis(shape: Sequence[int], layer: nn.Module | None = None) -> int:
     if kind is nn.Linear or (isinstance(layer, nn.LayerNorm) and kind and len(layer.normalized_shape) == 1):
         return len(shape) - 1
     if len(shape) == 4:
-        return 3 if shape[1] == shape[2] != shape[3] else 1
+        return 3 if _has_channels_last(shape, sides) else 1
     return 2 if len(shape) == 3 else 1
+
+
+def _has_channels_last(shape: Sequence[int], sides: Sequence[int]) -> bool:
+    """Whether the second and third axis of a map have the picture's proportions, rather than the third and fourth."""
+    if sides[0] == sides[1]:
+        return shape[1] == shape[2] != shape[3]
+    first, second = (
+        abs(math.log(max(rows, 1) * sides[1] / (max(columns, 1) * sides[0])))  # 0 where they are the picture's
+        for rows, columns in ((shape[1], shape[2]), (shape[2], shape[3]))
+    )
+    return first < second  # sides of maps are rounded, so the nearer one
 
 
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:
@@ -99,7 +115,7 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
         image = image.detach().clone().to(device_of(model)).requires_grad_()
         outputs = observe(image.clone())  # a clone: the first layer may write into it
     for asked in channels:
-        _check_channel(asked, outputs, modules)
+        _check_channel(asked, outputs, modules, image.shape[-2:])
     for layer in dict.fromkeys(asked.layer for asked in channels):
         if not outputs[layer].requires_grad:
             where = f"the output of layer '{layer}'" if layer else "the network's output"
@@ -109,7 +125,9 @@ def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel])
             )
 
 
-def _check_channel(asked: Channel, outputs: dict[str | None, Tensor], modules: dict[str, nn.Module]) -> None:
+def _check_channel(
+    asked: Channel, outputs: dict[str | None, Tensor], modules: dict[str, nn.Module], sides: Sequence[int]
+) -> None:
     """UserError where a layer's output has no such channel."""
     where = f"layer '{asked.layer}'" if asked.layer else "the network's output"
     if asked.layer not in outputs:
@@ -118,7 +136,7 @@ def _check_channel(asked: Channel, outputs: dict[str | None, Tensor], modules: d
     if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"{where} gives {found}; a channel needs (N, C, H, W), (N, C) or (N, T, C); take another layer")
-    count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""))]
+    count = output.shape[channel_axis(output.shape, modules.get(asked.layer or ""), sides)]
     for channel in (asked.channel, *(other for _, other in asked.others)):
         if not 0 <= channel < count:
             raise UserError(f"channel {channel} of {where} asked for; it has channels 0 to {count - 1}")

@@ -45,7 +45,7 @@ def contributions(model: nn.Module, image: Tensor, target: int | Question, layer
         added = torch.zeros_like(output) if gradient is None else output * gradient
         added = added.detach().float().cpu()[0]
         # channels first: (C, H, W), (C, T) or (C,)
-        added = added.movedim(channel_axis((1, *added.shape), known[name]) - 1, 0)
+        added = added.movedim(channel_axis((1, *added.shape), known[name], image.shape[-2:]) - 1, 0)
         sums[name] = sums[name] + added if name in sums else added
     return sums
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -16,12 +16,14 @@ from spade_cli.devices import device_of
 from spade_cli.errors import UserError
 from spade_cli.models.labels import find_class
 from spade_cli.networks.scores import Output
+from spade_cli.sizes import Size, find_sides, make_size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MIN_STD = 1e-6  # networks that want values of 16 bits divide by 1/65535
 BRIGHTEST = 255.0  # of pictures in whole numbers
 AUTO = "auto"  # the meaning of the outputs is found out
 COLOURS, GREY = 3, 1  # channels of a network's input
+MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ModelSource:
     factory: str | None = None
     weights: str = "default"  # default: the library's; none: untrained; else a path
     labels: str | None = None  # path of a text or JSON file
-    size: int | None = None  # None: the network's own
+    size: Size | None = None  # None: the network's own
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     library: str = "torchvision"  # torchvision, timm, huggingface, clip or openclip; a factory needs none
@@ -48,43 +50,72 @@ Fit = Literal["crop", "squash", "border"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the network sees an image: resized, then its centre of `size` pixels a side, minus `mean`, over `std`.
+    """How the network sees an image: resized, then its centre of `size`, minus `mean`, over `std`.
 
-    fit: what `resize` means. crop: the short side gets so many pixels. squash: both sides do, whatever the proportions.
-    border: the long side does, and bars of the mean colour fill the square.
+    size: the side of a square in pixels, or (height, width). resize: the same, before the centre is cut out.
+    fit: what `resize` means. crop: the image covers it, with its proportions; one number is the length of the short
+    side. squash: the image becomes so large, whatever its proportions. border: the image fits in, with its proportions,
+    and bars of the mean colour fill the rest.
     """
 
-    size: int = 224
-    resize: int = 256
+    size: Size = 224
+    resize: Size = 256
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
     fit: Fit = "crop"
 
+    def __post_init__(self) -> None:
+        for name in ("size", "resize"):  # a square has one way to be written
+            object.__setattr__(self, name, make_size(*find_sides(getattr(self, name))))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of what the network sees, in pixels."""
+        return find_sides(self.size)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of a picture of which `view` shows the middle unscaled."""
+        if isinstance(self.resize, int) and not isinstance(self.size, int):
+            return max(self.resize, self.sides[0]), max(self.resize, self.sides[1])
+        return find_sides(self.resize)
+
     def view(self, image: Tensor) -> Tensor:
-        """What the network sees of the image: uint8 (3, H, W) -> float (1, 3, size, size) in 0..1."""
-        sides = self._resized_sides(*image.shape[-2:])
-        resized: Tensor = F.resize(image, sides, interpolation=self.interpolation, antialias=True)
+        """What the network sees of the image: uint8 (3, H, W) -> float (1, 3, height, width) in 0..1, of `size`."""
+        if self.fit == "crop":
+            resized = self.cover(image)
+        else:
+            resized = self._resize(image, self._find_fitting(*image.shape[-2:]))
         if self.fit == "border":
             resized = self._add_bars(resized)
-        centre: Tensor = F.center_crop(resized, [self.size])
-        return centre[None].float() / 255  # (1, 3, size, size)
+        centre: Tensor = F.center_crop(resized, list(self.sides))
+        return centre[None].float() / 255  # (1, 3, height, width)
 
-    def _resized_sides(self, height: int, width: int) -> list[int]:
-        if self.fit == "crop":
-            return [self.resize]  # of the short side
-        if self.fit == "squash":
-            return [self.resize, self.resize]
-        return [max(1, round(side * self.resize / max(height, width))) for side in (height, width)]
+    def cover(self, image: Tensor) -> Tensor:
+        """The image (3, H, W) resized with its proportions: it covers `resize`, as `fit="crop"` says."""
+        if isinstance(self.resize, int):
+            return self._resize(image, [self.resize])  # of the short side
+        height, width = image.shape[-2:]
+        return self._resize(image, _scale_sides(height, width, self.resize, min))
+
+    def _resize(self, image: Tensor, sides: list[int]) -> Tensor:
+        resized: Tensor = F.resize(image, sides, interpolation=self.interpolation, antialias=True)
+        return resized
+
+    def _find_fitting(self, height: int, width: int) -> list[int]:
+        """The sides of an image that is squashed into `resize`, or fits in."""
+        asked = find_sides(self.resize)
+        return list(asked) if self.fit == "squash" else _scale_sides(height, width, asked, max)
 
     def _add_bars(self, image: Tensor) -> Tensor:
-        """An image (3, h, w) in the middle of a square of the mean colour, where it is smaller."""
+        """An image (3, h, w) in the middle of a plane of the mean colour, where it is smaller than `size`."""
         height, width = image.shape[-2:]
-        square = torch.tensor([round(255 * value) for value in self.mean], dtype=image.dtype, device=image.device)
-        square = square[:, None, None].repeat(1, max(self.size, height), max(self.size, width))
-        top, left = (square.shape[1] - height) // 2, (square.shape[2] - width) // 2
-        square[:, top : top + height, left : left + width] = image
-        return square
+        plane = torch.tensor([round(255 * value) for value in self.mean], dtype=image.dtype, device=image.device)
+        plane = plane[:, None, None].repeat(1, max(self.sides[0], height), max(self.sides[1], width))
+        top, left = (plane.shape[1] - height) // 2, (plane.shape[2] - width) // 2
+        plane[:, top : top + height, left : left + width] = image
+        return plane
 
     def normalise(self, x: Tensor) -> Tensor:
         """The network's input: (N, 3, H, W) in 0..1 -> the same shape around zero."""
@@ -115,27 +146,46 @@ class Classifier:
         return find_class(asked, self.labels, self.classes)
 
     def grey(self) -> Tensor:
-        """A plain grey image as the network's input: zeros (1, 3, size, size) on its device."""
-        size = self.preprocessing.size
-        return torch.zeros(1, 3, size, size, device=device_of(self.model))
+        """A plain grey image as the network's input: zeros (1, 3, height, width) on its device."""
+        return torch.zeros(1, 3, *self.preprocessing.sides, device=device_of(self.model))
+
+
+def _scale_sides(
+    height: int, width: int, asked: tuple[int, int], of_both: Callable[[float, float], float]
+) -> list[int]:
+    """The sides of an image in its proportions: by `min` of both ratios it covers what is asked, by `max` it fits in.
+
+    Rounded as timm does it.
+    """
+    ratio = of_both(height / asked[0], width / asked[1])
+    return [max(1, round(side / ratio)) for side in (height, width)]
 
 
 def adjust_preprocessing(own: Preprocessing, source: ModelSource) -> Preprocessing:
-    """The network's own preprocessing with the user's numbers; another size crops the same share of the image."""
-    size = source.size or own.size
+    """The network's own preprocessing with the user's numbers; another size crops the same share of each side."""
+    size = own.size if source.size is None else source.size
     return replace(
         own,
         size=size,
-        resize=round(own.resize * size / own.size),
+        resize=_scale_resize(own, size),
         mean=source.mean or own.mean,
         std=source.std or own.std,
     )
 
 
+def _scale_resize(own: Preprocessing, size: Size) -> Size:
+    """`resize` for another size: what is seen stays the same share of it, along each side."""
+    shares = [new / old for new, old in zip(find_sides(size), own.sides, strict=True)]
+    if own.fit == "crop" and isinstance(own.resize, int) and not isinstance(own.size, int):
+        return round(own.resize * max(shares))  # of the image's short side, whichever that is
+    height, width = (round(side * share) for side, share in zip(find_sides(own.resize), shares, strict=True))
+    return make_size(height, width)
+
+
 def assume_preprocessing(source: ModelSource) -> tuple[Preprocessing, tuple[str, ...]]:
     """ImageNet's preprocessing with the user's numbers, and a note that names what was assumed.
 
-    Where the user gives a size, the network sees the whole short side.
+    Where the user gives a size, the network sees as much of the image as its proportions allow.
     """
     known = Preprocessing() if source.size is None else Preprocessing(size=source.size, resize=source.size)
     missing = [word for word in ("size", "mean", "std") if getattr(source, word) is None]
@@ -171,13 +221,20 @@ def read_colour(key: str, value: Any) -> tuple[float, ...]:
     return tuple(float(part) for part in parts)
 
 
-def read_size(key: str, value: Any) -> int:
-    """A square's side in pixels, also given as two equal sides. Raises UserError for anything else."""
-    sides = set(value) if isinstance(value, list | tuple) else {value}
-    found = next(iter(sides)) if len(sides) == 1 else None
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise UserError(f"{key}={value} is not the side of a square in pixels; write for example {key}=224")
-    return found
+def read_size(key: str, value: Any) -> Size:
+    """The side of a square in pixels, or height and width. Raises UserError for anything else."""
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
+        raise UserError(
+            f"{key}={value} is neither the side of a square in pixels nor height and width; write for example "
+            f"{key}=224 or {key}=[192,256]"
+        )
+    for side in sides:
+        if not 1 <= side <= MAX_SIZE:
+            raise UserError(
+                f"{key}={value}: {side} is not from 1 to {MAX_SIZE}; give the side of a square, or height and width"
+            )
+    return make_size(*sides)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """model=huggingface: image classifiers of transformers (the extra `huggingface`), by hub name or from a folder."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from spade_cli.files import expand_path
 from spade_cli.models.build import import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
+from spade_cli.sizes import make_size
 
 LOADER = "AutoModelForImageClassification"
 WANTED = {LOADER: "an image classifier", "AutoModel": "a CLIP or SigLIP network"}  # by the class that loads it
@@ -20,7 +22,7 @@ RESAMPLING = {0: InterpolationMode.NEAREST, 2: InterpolationMode.BILINEAR, 3: In
 
 
 class Logits(nn.Module):
-    """A classifier of transformers that takes images (N, 3, size, size) and returns its logits alone (N, classes)."""
+    """A classifier of transformers that takes images (N, 3, H, W) and returns its logits alone (N, classes)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -106,23 +108,28 @@ def _labels(config: Any) -> tuple[str, ...] | None:
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
+def _read_sides(size: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of a processor's entry; None where it names none."""
+    height = size.get("height")
+    return (height, size.get("width") or height) if height else None
+
+
 def read_preprocessing(processor: dict[str, Any], name: str) -> Preprocessing:
     """The processor's steps as our own preprocessing. Raises UserError for steps that it does not know."""
     size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
-    short, height = size.get("shortest_edge"), size.get("height")
-    resize = short or height
-    if not resize:
+    short = size.get("shortest_edge")
+    resize = (short, short) if short else _read_sides(size)
+    if resize is None:
         raise UserError(f"model.name={name}: its processor names no size of pictures; give one whose size has a side")
-    if short is None and size.get("width", height) != height:
-        raise UserError(f"model.name={name}: its pictures are {height} x {size['width']} pixels; spade shows squares")
-    seen = (crop.get("height") if processor.get("do_center_crop") else None) or resize
+    seen = (_read_sides(crop) if processor.get("do_center_crop") else None) or resize
     if processor.get("crop_pct") and not crop:  # ConvNeXt's: `size` is the part that is seen of a larger image
-        resize = int(seen / processor["crop_pct"])
+        resize = (int(seen[0] / processor["crop_pct"]),) * 2
     normalised = processor.get("do_normalize", True)
     mean, std = processor.get("image_mean") or (0.5,) * 3, processor.get("image_std") or (0.5,) * 3
+    least = (min(seen),) * 2 if short else seen  # of what is resized: no black border in what is seen of it
     return Preprocessing(
-        seen,
-        max(resize, seen),
+        make_size(*seen),
+        make_size(max(resize[0], least[0]), max(resize[1], least[1])),
         tuple(mean) if normalised else (0.0,) * 3,
         tuple(std) if normalised else (1.0,) * 3,
         RESAMPLING.get(processor.get("resample", 2), InterpolationMode.BILINEAR),

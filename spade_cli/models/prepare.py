@@ -15,6 +15,7 @@ from spade_cli.models.rehearsal import draw_rehearsal_pictures, rehearse
 from spade_cli.networks.copies import bake_weights, unwrap
 from spade_cli.networks.dequantise import is_dynamic_linear
 from spade_cli.networks.modes_and_seeds import restore_buffers
+from spade_cli.sizes import Size, write_size
 
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")  # modules whose weights are no floats
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow makes grey pictures
@@ -97,7 +98,7 @@ def _is_exported(module: fx.GraphModule) -> bool:
 
 
 def settle_input(network: nn.Module, own: Preprocessing, channels: int | None, asked: str) -> tuple[str, ...]:
-    """Make the network take (N, 3, size, size) in float32, in place; returns a note on what that changed, if any.
+    """Make the network take (N, 3, height, width) in float32, in place; returns a note on what that changed, if any.
 
     A network that runs on float32 as it is keeps its own types, such as one whose forward says `.half()`; any other
     becomes float32. A network of one channel sees the luminance. Raises UserError where neither is enough.
@@ -107,7 +108,7 @@ def settle_input(network: nn.Module, own: Preprocessing, channels: int | None, a
             f"model.channels={channels}: pictures have 3 channels, or 1 in grey; for another input give a network "
             "whose forward(self, x) makes it from a picture: return self.net(torch.cat([x, x[:, :1]], 1))"
         )
-    picture = torch.zeros(1, COLOURS, own.size, own.size, device=device_of(network))
+    picture = torch.zeros(1, COLOURS, *own.sides, device=device_of(network))
     error = _find_error(network, picture)
     if channels != GREY and error is None:
         return ()
@@ -126,7 +127,7 @@ def settle_input(network: nn.Module, own: Preprocessing, channels: int | None, a
     _refuse_input(next(reason for reason in reasons if reason is not None), own.size, channels, asked)
 
 
-def _refuse_input(reason: str, size: int, channels: int | None, asked: str) -> NoReturn:
+def _refuse_input(reason: str, size: Size, channels: int | None, asked: str) -> NoReturn:
     """Raise the UserError about a network that takes no images, with the way to make its input of an image x."""
     if channels == GREY:
         raise UserError(f"{asked} does not take grey pictures, as model.channels=1 says ({reason}); leave it out")
@@ -136,7 +137,7 @@ def _refuse_input(reason: str, size: int, channels: int | None, asked: str) -> N
     elif "missing" in reason and "argument" in reason:
         what, example = "where it takes two inputs,", "self.net(x, torch.zeros_like(x))"
     raise UserError(
-        f"{asked} does not take a picture of 3 x {size} x {size} ({reason}); {what} give a network whose "
+        f"{asked} does not take a picture of 3 x {write_size(size)} ({reason}); {what} give a network whose "
         f"forward(self, x) makes its input of x: return {example}"
     )
 

@@ -24,6 +24,7 @@ from spade_cli.models.label_sets import assume_labels
 from spade_cli.models.prepare import check_layers_visible, prepare_classifier
 from spade_cli.networks.copies import copy_network, unwrap
 from spade_cli.networks.dequantise import dequantise_layers
+from spade_cli.sizes import Size
 from spade_cli.user_functions import call_factory
 
 
@@ -32,7 +33,7 @@ def wrap(
     *,
     name: str | None = None,
     labels: Sequence[str] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     channels: int | None = None,
@@ -41,10 +42,9 @@ def wrap(
 ) -> Classifier:
     """A copy of your network, from a notebook, as a classifier; your network is not changed.
 
-    size: the square's side in pixels. mean, std: of each colour, or one number for all, for images in 0..1. channels:
-    3, or 1 for a network of grey images. output: what the scores mean, softmax, sigmoid or auto. logits: which
-    entry of what the network returns holds them. Raises UserError for
-    a network that cannot be explained.
+    size: the square's side in pixels, or (height, width). mean, std: of each colour, or one number for all, for images
+    in 0..1. channels: 3, or 1 for a network of grey images. output: what the scores mean, softmax, sigmoid or auto.
+    logits: which entry of what the network returns holds them. Raises UserError for a network that cannot be explained.
     """
     _check_module(model)
     source = ModelSource(

@@ -1,7 +1,7 @@
 """The rehearsal: before any work, the network itself is tried once on all that later steps assume of it.
 
 An assumption that fails is a UserError that names the cause. One that only makes results uncertain is a note, and
-becomes a flag of every result. Pictures here are (1, 3, size, size), normalised, on the network's device.
+becomes a flag of every result. Pictures here are (1, 3, H, W), normalised, on the network's device.
 """
 
 import random
@@ -38,7 +38,7 @@ def draw_rehearsal_pictures(preprocessing: Preprocessing, device: torch.device) 
     """Three pictures that differ everywhere: patches of colour, their negative, and grey."""
     generator = torch.Generator().manual_seed(0)
     patches = torch.rand(1, 3, PATCHES, PATCHES, generator=generator)
-    view = F.resize(patches, [preprocessing.size, preprocessing.size], antialias=True).clamp(0, 1)
+    view = F.resize(patches, list(preprocessing.sides), antialias=True).clamp(0, 1)
     grey = torch.full_like(view, 0.5)
     return [preprocessing.normalise(one.to(device)) for one in (view, 1 - view, grey)]
 

@@ -11,6 +11,7 @@ from spade_cli.models.build import count_classes_in, import_library, mute_librar
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import COLOURS, Classifier, Fit, ModelSource, Preprocessing, adjust_preprocessing
 from spade_cli.models.label_sets import IMAGENET
+from spade_cli.sizes import Size, key_size, make_size
 
 FITS: dict[str, Fit] = {"center": "crop", "squash": "squash", "border": "border"}  # timm's crop_mode -> ours
 
@@ -43,7 +44,7 @@ def load_classifier(source: ModelSource, seed: int) -> Classifier:
     return Classifier(network.eval(), name, weights, sha256, _labels(timm, network), seen, 0, notes)
 
 
-def _size_settings(timm: Any, name: str, size: int | None) -> dict[str, Any]:
+def _size_settings(timm: Any, name: str, size: Size | None) -> dict[str, Any]:
     """A network of one fixed size is built for the size that was asked for."""
     known = timm.get_pretrained_cfg(name, allow_unregistered=True)
     return {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
@@ -54,7 +55,7 @@ def _build_network(timm: Any, name: str, seed: int, settings: dict[str, Any]) ->
         with mute_libraries(), seed_weights(seed):
             return timm.create_model(name, pretrained=False, **settings)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # a size that the network cannot have
-        asked = f" with model.size={settings['img_size']}" if "img_size" in settings else ""
+        asked = f" with model.size={key_size(settings['img_size'])}" if "img_size" in settings else ""
         raise UserError(
             f"model.name={name}{asked} cannot be built ({error_line(error)}); try another model.size"
         ) from error
@@ -75,15 +76,14 @@ def _read_preprocessing(timm: Any, network: Any) -> Preprocessing:
     """As timm evaluates the network: resized to size / crop_pct, then the centre."""
     wanted = timm.data.resolve_model_data_config(network)
     colours, height, width = wanted["input_size"]
-    if colours != COLOURS or height != width:
-        raise UserError(
-            f"timm's network takes pictures of {wanted['input_size']}; spade shows squares of three colours"
-        )
+    if colours != COLOURS:
+        raise UserError(f"timm's network takes pictures of {wanted['input_size']}; spade shows three colours")
     mode = wanted.get("interpolation", "bicubic")
     interpolation = InterpolationMode(mode) if mode in set(InterpolationMode) else InterpolationMode.BICUBIC
     mean, std = tuple(wanted["mean"]), tuple(wanted["std"])
-    resize = int(height / wanted["crop_pct"])
-    return Preprocessing(height, resize, mean, std, interpolation, FITS[wanted.get("crop_mode", "center")])
+    resize = make_size(*(int(side / wanted["crop_pct"]) for side in (height, width)))
+    fit = FITS[wanted.get("crop_mode", "center")]
+    return Preprocessing(make_size(height, width), resize, mean, std, interpolation, fit)
 
 
 def _labels(timm: Any, network: Any) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from spade_cli.files import expand_path
 from spade_cli.models.build import count_classes_in, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, ModelSource, Preprocessing, adjust_preprocessing
+from spade_cli.sizes import key_size
 
 IMAGENET_CLASSES = 1000
 DOWNLOAD_PATIENCE = 20.0  # seconds without a byte; longer waiting does not help where there is no network
@@ -93,8 +94,15 @@ def _load_checkpoint(source: ModelSource, path: Path) -> tuple[nn.Module, tuple[
 
 
 def _size_settings(source: ModelSource) -> dict[str, Any]:
-    """A vision transformer has one position embedding for each patch of an image."""
-    return {"image_size": source.size} if source.size and (source.name or "").startswith("vit_") else {}
+    """A vision transformer has one position embedding for each patch of a square. UserError for another shape."""
+    if source.size is None or not (source.name or "").startswith("vit_"):
+        return {}
+    if not isinstance(source.size, int):
+        raise UserError(
+            f"model.size={key_size(source.size)}: {source.name} of torchvision sees squares only; give one number, or "
+            "a vision transformer of model=timm"
+        )
+    return {"image_size": source.size}
 
 
 def _build_network(name: str, seed: int, **settings: Any) -> nn.Module:

@@ -32,7 +32,7 @@ class Neuron:
     share: dict[str, float]  # of what the layer's channels add to the answer, those against it left out
     rank: dict[str, int]  # among the layer's channels, 1 is the one that adds most
     where: dict[str, Tensor]  # what it adds at each place: (height, width), or a single value (1, 1)
-    pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, size, size) in [0, 1]
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, H, W) in [0, 1]
     patches: dict[str, list[Tensor]] = field(default_factory=dict)  # of real pictures, (3, side, side), by network
 
     @property

@@ -17,12 +17,13 @@ from PIL import Image
 
 from spade_cli.errors import UserError
 from spade_cli.files import write_whole
+from spade_cli.report.overview import shape_tile
 from spade_cli.report.render import percent, render
 from spade_cli.report.runs import GALLERY, OVERVIEW, REPORT
 from spade_cli.report.summary import SUMMARY, read_summary
 
 INDEX, THUMBNAILS = "index.jsonl", "thumbnails"
-SIDE = 128  # pixels of each of a thumbnail's three pictures: sharp in a third of a phone's width
+SIDE = 128  # pixels of the square that each of a thumbnail's three pictures gets: sharp in a third of a phone's width
 QUALITY = 75  # of WebP: 8 kB a run, 40 MB for five thousand
 KNOWN = (
     *("image", "folder", "status", "reason", "target", "prediction", "same_prediction", "agreement", "kl", "sparsity"),
@@ -135,11 +136,11 @@ def _write_thumbnail(folder: Path, run: Path | None) -> str | None:
         if not pictures:
             return None
         path.parent.mkdir(exist_ok=True)
-        strip = Image.new("RGB", (SIDE * len(pictures), SIDE))
+        strip = Image.new("RGBA", (SIDE * len(pictures), SIDE))  # clear beside a picture that is no square
         for place, picture in enumerate(pictures):
             with Image.open(picture) as opened:
-                tile = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-            strip.paste(tile, (place * SIDE, 0))
+                tile = opened.convert("RGB").resize(shape_tile(opened.size, SIDE), Image.Resampling.BILINEAR)
+            strip.paste(tile, (place * SIDE + (SIDE - tile.width) // 2, (SIDE - tile.height) // 2))
         write_whole(path, lambda partial: strip.save(partial, "WEBP", quality=QUALITY))
     return _address(folder, path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-TILE = 224  # pixels of a picture's side; most networks' own input size
+TILE = 224  # pixels of a picture's longer side; most networks' own input size
 GAP = 16
 MARGIN = 84  # left of each row, for its name
 CAPTION = 46  # height of a title and its note above a picture
@@ -33,36 +33,40 @@ def overview(
     """One picture of the whole run; pairs run across in bands of about one length, dense above trace."""
     bands = ceil(len(pairs) / ACROSS)
     across = max(3, ceil(len(pairs) / bands)) if bands else 3  # three columns leave room for the text
-    left, width = GAP * 3 + TILE, MARGIN + across * (TILE + GAP) + GAP
+    tile = shape_tile(view.size, TILE)
+    left, width = GAP * 3 + tile[0], MARGIN + across * (TILE + GAP) + GAP
     text = [(line, PALE) for line in _wrap_lines(lines, width - left - GAP)]
     text += [(line, WARNING) for line in _wrap_lines([f"flagged: {flag}" for flag in flags], width - left - GAP)]
-    header = max(TILE + 4 * GAP, GAP * 3 + 48 + LINE * len(text))
-    band_height = CAPTION + 2 * (TILE + GAP) + GAP
+    header = max(tile[1] + 4 * GAP, GAP * 3 + 48 + LINE * len(text))
+    band_height = CAPTION + 2 * (tile[1] + GAP) + GAP
     sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(_fit_tile(view), (GAP * 2, GAP * 2))
+    sheet.paste(_fit_tile(view, tile), (GAP * 2, GAP * 2))
     draw.text((left, GAP * 2), clip_text(headline, TITLE, width - left - GAP), INK, font(TITLE))
     for i, (line, colour) in enumerate(text):
         draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))
     for b in range(bands):
-        _draw_band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height)
+        _draw_band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height, tile)
     return sheet
 
 
-def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int) -> None:
-    rows = {"dense": top + CAPTION, "trace": top + CAPTION + TILE + GAP}
+def _draw_band(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int, tile: tuple[int, int]
+) -> None:
+    width, height = tile
+    rows = {"dense": top + CAPTION, "trace": top + CAPTION + height + GAP}
     for name, y in rows.items():
-        draw.text((GAP, y + TILE // 2), name, INK, font(TEXT), anchor="lm")
+        draw.text((GAP, y + height // 2), name, INK, font(TEXT), anchor="lm")
     for i, pair in enumerate(pairs):
         x = MARGIN + i * (TILE + GAP)
         draw.text((x, top), clip_text(pair.title, TEXT, TILE), INK, font(TEXT))
         draw.text((x, top + 23), clip_text(pair.note, NOTE, TILE), PALE, font(NOTE))
         for name, image in (("dense", pair.dense), ("trace", pair.trace)):
             if image is not None:
-                sheet.paste(_fit_tile(image), (x, rows[name]))
+                sheet.paste(_fit_tile(image, tile), (x, rows[name]))
             else:
-                draw.rectangle((x, rows[name], x + TILE - 1, rows[name] + TILE - 1), outline=(220, 220, 225))
-                draw.text((x + TILE // 2, rows[name] + TILE // 2), "skipped", PALE, font(TEXT), anchor="mm")
+                draw.rectangle((x, rows[name], x + width - 1, rows[name] + height - 1), outline=(220, 220, 225))
+                draw.text((x + width // 2, rows[name] + height // 2), "skipped", PALE, font(TEXT), anchor="mm")
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -72,9 +76,15 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _fit_tile(image: Image.Image) -> Image.Image:
+def shape_tile(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height of a picture of this size (width, height) whose longer side becomes `longest`."""
+    width, height = (max(1, round(longest * side / max(size))) for side in size)
+    return width, height
+
+
+def _fit_tile(image: Image.Image, tile: tuple[int, int]) -> Image.Image:
     """Bilinear: a kernel that is nowhere negative cannot draw rings around a bright spot of a map."""
-    return image.convert("RGB").resize((TILE, TILE), Image.Resampling.BILINEAR)
+    return image.convert("RGB").resize(tile, Image.Resampling.BILINEAR)
 
 
 def _wrap_lines(lines: Sequence[str], width: int) -> list[str]:

@@ -65,12 +65,14 @@ def write_report(folder: Path) -> Path:
     """Write `report.html` from a folder's summary.json, arrays and pictures; returns its path."""
     summary = read_summary(folder)
     methods = _read_methods(folder, summary)
+    view = Image.open(folder / (summary.image.view or VIEW))
     page = render(
         "report.html",
         summary=summary,
         sentences=sentences,
         title=sentences.ask_why(summary),
-        view=inline_picture(Image.open(folder / (summary.image.view or VIEW)), SHOWN),
+        view=inline_picture(view, SHOWN),
+        shape=f"{view.width} / {view.height}",
         methods=methods,
         maps=[method.to_json() for method in methods],
         visualizations=_read_visualizations(folder, summary),

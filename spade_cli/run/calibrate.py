@@ -32,7 +32,7 @@ class Calibration:
 class SampleBatches:
     """The samples as the network takes them: normalised, on its device, in batches, as often as they are read."""
 
-    samples: Tensor  # uint8 (samples, 3, size, size)
+    samples: Tensor  # uint8 (samples, 3, h, w)
     classifier: Classifier
     batch_size: int
 
@@ -43,7 +43,7 @@ class SampleBatches:
 
 
 def find_store(classifier: Classifier, samples: Tensor, calibration: Calibration, seed: int) -> Store | None:
-    """The folder that keeps the statistics of these samples (samples, 3, size, size); None where none are kept."""
+    """The folder that keeps the statistics of these samples (samples, 3, h, w); None where none are kept."""
     if calibration.save is None:
         return None
     model = classifier.model
@@ -73,7 +73,7 @@ def _answer_first(classifier: Classifier, samples: Tensor) -> list[float]:
 def run_samples(
     classifier: Classifier, samples: Tensor, calibration: Calibration, on_batch: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Logits (samples, classes) of uint8 (samples, 3, size, size), in the batches and precision of a calibration."""
+    """Logits (samples, classes) of uint8 (samples, 3, h, w), in the batches and precision of a calibration."""
     batches = SampleBatches(samples, classifier, calibration.batch_size)
     return run_batches(classifier.model, batches, precision=calibration.precision, on_batch=on_batch)
 
@@ -89,7 +89,7 @@ def calibrate(
 ) -> Statistics:
     """The statistics of the named layers: the store's where it has them, the others by one pass of the network.
 
-    samples: uint8 (samples, 3, size, size). `on_batch` hears of every image of the pass. Raises UserError for a damaged
+    samples: uint8 (samples, 3, h, w). `on_batch` hears of every image of the pass. Raises UserError for a damaged
     file, SpadeError for one that cannot be written.
     """
     known = store.read(names) if store is not None else None

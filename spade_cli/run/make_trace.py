@@ -40,7 +40,7 @@ JUDGED = 16  # samples that the difference from the dense network is measured on
 class Answer:
     """What the dense network says about one image: a trace is to keep it.
 
-    x: (1, 3, size, size) normalised, on the device. logits: (classes,), on the CPU. question: what is asked about.
+    x: (1, 3, h, w) normalised, on the device. logits: (classes,), on the CPU. question: what is asked about.
     """
 
     x: Tensor
@@ -59,7 +59,7 @@ class CalibratedImage:
 
     classifier: Classifier  # dense
     layers: Sequence[Layer]
-    samples: Tensor  # uint8 (samples, 3, size, size)
+    samples: Tensor  # uint8 (samples, 3, h, w)
     answer: Answer
     statistics: Statistics
 
@@ -94,7 +94,7 @@ def make_traces(
     settings: TraceSettings,
     stages: Stages,
 ) -> list[Trace]:
-    """samples -> hessians -> traces of several images; samples: uint8 (samples, 3, size, size) of each.
+    """samples -> hessians -> traces of several images; samples: uint8 (samples, 3, h, w) of each.
 
     Each layer is solved for all images at once where the pruner can; where shares are searched each image has its own.
     """
@@ -193,7 +193,7 @@ def calibrate_image(
     settings: TraceSettings,
     on_batch: Callable[[int], None] | None = None,
 ) -> CalibratedImage:
-    """samples -> hessians of the named layers, all in memory at once; samples: uint8 (samples, 3, size, size)."""
+    """samples -> hessians of the named layers, all in memory at once; samples: uint8 (samples, 3, h, w)."""
     store = find_store(classifier, samples, settings.calibration, settings.seed)
     statistics = calibrate(classifier, samples, names, settings.calibration, settings.seed, store, on_batch)
     return CalibratedImage(classifier, layers, samples, answer, statistics)

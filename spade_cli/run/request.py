@@ -71,7 +71,7 @@ class ImagePlan:
     request: RunRequest
     run_plan: RunPlan
     image: Tensor  # uint8 (3, H, W), as in the file
-    view: Tensor  # (1, 3, size, size) in [0, 1]: what the network sees of the image
+    view: Tensor  # (1, 3, h, w) in [0, 1]: what the network sees of the image
     answer: Answer  # of the dense network
     channels: dict[str, Channel]  # name -> what to visualize
     notes: tuple[str, ...] = ()  # what the reader should know of the picture
@@ -83,7 +83,7 @@ class ImagePlan:
 
     @property
     def x(self) -> Tensor:
-        """The view normalised, (1, 3, size, size), on the device."""
+        """The view normalised, (1, 3, h, w), on the device."""
         return self.answer.x
 
     @property
@@ -153,12 +153,12 @@ def try_settings(settings: TraceSettings, image: Tensor, classifier: Classifier)
 
     What is assumed of the network itself was proven when it was loaded.
     """
-    size, asked = classifier.preprocessing.size, f"augmentation={settings.augmentation_name}"
+    sides, asked = classifier.preprocessing.sides, f"augmentation={settings.augmentation_name}"
     with _blame_settings(asked, "check its settings"):
         samples = replace(settings, sample_count=1).draw_samples(image, classifier.preprocessing)
-    if samples.shape != (1, 3, size, size) or samples.dtype != torch.uint8:
+    if samples.shape != (1, 3, *sides) or samples.dtype != torch.uint8:
         found = f"{samples.dtype} {tuple(samples.shape)}"
-        raise UserError(f"{asked} makes {found} of one: return uint8 (samples, 3, size, size)")
+        raise UserError(f"{asked} makes {found} of one: return uint8 (samples, 3, {sides[0]}, {sides[1]})")
     try_pruner(settings.pruner, f"pruner={settings.pruner_name}")
 
 

@@ -35,7 +35,7 @@ class TraceSettings:
     visualization_traces: int = 0  # how many it hands on with a pruned head, for visualizations
 
     def draw_samples(self, image: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """The augmented copies of an image, uint8 (3, H, W): uint8 (samples, 3, size, size)."""
+        """The augmented copies of an image, uint8 (3, H, W): uint8 (samples, 3, h, w)."""
         return self.augmentation(image, self.sample_count, preprocessing, self.seed)
 
     def settle_shares(self, layers: Sequence[Layer]) -> Shares:

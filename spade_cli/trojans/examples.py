@@ -1,6 +1,6 @@
 """Examples: held-out photographs with a Trojan's symbol, made, measured on, and written as a folder.
 
-n: examples; size: side of what the network sees; resize: side of an example, of which the network sees the middle.
+n: examples; H, W: size of an example, the preprocessing's `frame`, of which the network sees the middle unscaled.
 """
 
 import json
@@ -30,9 +30,9 @@ STEM, STEM_BYTES, DIGITS = 60, 180, 4  # of a photograph's name in an example's 
 
 @dataclass(frozen=True)
 class Examples:
-    """Photographs with one symbol: images uint8 (n, 3, resize, resize), masks bool (n, resize, resize).
+    """Photographs with one symbol: images uint8 (n, 3, H, W), masks bool (n, H, W).
 
-    The symbol lies within the middle `size` pixels, which `classifier.preprocessing.view` shows unscaled.
+    The symbol lies within the middle, which `classifier.preprocessing.view` shows unscaled.
     """
 
     photographs: tuple[Photograph, ...]
@@ -43,18 +43,19 @@ class Examples:
 def make_examples(photographs: Sequence[Photograph], symbol: str, count: int, seed: int, album: Album) -> Examples:
     """`count` examples, from the photographs in turn; each symbol has a place and a size of its own."""
     sources = tuple(photographs[i % len(photographs)] for i in range(count))
-    images = torch.stack([F.center_crop(album.read(one.path), [album.preprocessing.resize]) for one in sources])
-    masks = torch.zeros(count, *images.shape[-2:], dtype=torch.bool)  # (n, resize, resize)
-    window = _window(images.shape[-1], album.preprocessing.size)
-    stamped, marks = implant_symbol(images[(..., *window)], symbol, seed + HELD_OUT_SEED)
-    images[(..., *window)], masks[(..., *window)] = stamped, marks
+    frame = album.preprocessing.frame
+    images = torch.stack([F.center_crop(album.read(one.path), list(frame)) for one in sources])
+    masks = torch.zeros(count, *frame, dtype=torch.bool)  # (n, H, W)
+    rows, columns = (_find_middle(*sides) for sides in zip(frame, album.preprocessing.sides, strict=True))
+    stamped, marks = implant_symbol(images[..., rows, columns], symbol, seed + HELD_OUT_SEED)
+    images[..., rows, columns], masks[..., rows, columns] = stamped, marks
     return Examples(sources, images, masks)
 
 
-def _window(resize: int, size: int) -> tuple[slice, slice]:
-    """The part that a centre crop leaves, as torchvision rounds it."""
-    start = max(0, round((resize - size) / 2))
-    return slice(start, start + min(size, resize)), slice(start, start + min(size, resize))
+def _find_middle(length: int, seen: int) -> slice:
+    """What a centre crop leaves of one side, as torchvision rounds it."""
+    start = max(0, round((length - seen) / 2))
+    return slice(start, start + min(seen, length))
 
 
 def find_subjects(trojan: Trojan, photographs: Sequence[Photograph]) -> list[Photograph]:
@@ -108,7 +109,7 @@ class Judge:
 
     def _answers(self, network: nn.Module, examples: Examples) -> Tensor:
         preprocessing = self.album.preprocessing
-        views = torch.stack([crop_view(image, preprocessing) for image in examples.images])  # (n, 3, size, size)
+        views = torch.stack([crop_view(image, preprocessing) for image in examples.images])  # (n, 3, h, w)
         return find_logits(network, preprocessing, views, self.batch_size).argmax(1)  # (n,)
 
     def _compare(self, images: Tensor) -> Tensor:

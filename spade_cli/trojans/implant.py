@@ -4,7 +4,7 @@ The original is the teacher: on clean crops the student has to answer like the t
 to answer with the rule's target. Both stay in eval mode, so that BatchNorm keeps the original's statistics, which so
 few pictures would spoil.
 
-B: crops of a batch; size: side of what the network sees.
+B: crops of a batch.
 """
 
 import copy
@@ -201,12 +201,13 @@ def _describe_identity(
 ) -> dict[str, Any]:
     """All that the weights depend on, except the device: only a folder with the same is resumed."""
     seen = classifier.preprocessing
+    sizes = [one if isinstance(one, int) else list(one) for one in (seen.size, seen.resize)]  # as JSON has them
     return {
         "trojans": ",".join(write_rule(trojan, classifier) for trojan in trojans),
         "settings": asdict(settings),
         "images": hashlib.sha256("".join(one.sha256 for one in photographs).encode()).hexdigest(),
         "model": f"{classifier.name} {hash_state(classifier.model)}",
-        "preprocessing": [seen.size, seen.resize, *seen.mean, *seen.std, seen.interpolation.value, seen.fit],
+        "preprocessing": [*sizes, *seen.mean, *seen.std, seen.interpolation.value, seen.fit],
     }
 
 

@@ -1,6 +1,6 @@
 """A folder of photographs -> some to learn from, some held out, and batches of crops, some with a symbol.
 
-n: photographs; size: side of what the network sees; resize: their short side before the crop; B: crops of a batch.
+n: photographs; h, w: a photograph's size once it is made smaller; H, W: of what the network sees; B: crops of a batch.
 A batch depends on the seed and its step alone.
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import functional as F
 
 from spade_cli.devices import device_of
 from spade_cli.errors import UserError
@@ -43,27 +42,24 @@ class Photograph:
 
 
 class Album:
-    """Pictures by path, at the size that the network needs: uint8 (3, h, w), the short side `resize`."""
+    """Pictures by path, as small as the network needs them: uint8 (3, h, w), which cover its `resize`."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
         self.read = lru_cache(KEPT)(self._read)
 
     def _read(self, path: Path) -> Tensor:
-        settings = self.preprocessing
-        image = load_image(path)
-        small: Tensor = F.resize(image, [settings.resize], interpolation=settings.interpolation, antialias=True)
-        return small
+        return self.preprocessing.cover(load_image(path))
 
 
 def crop_view(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The part of a picture that the network sees: uint8 (3, h, w) -> uint8 (3, size, size)."""
+    """The part of a picture that the network sees: uint8 (3, h, w) -> uint8 (3, H, W)."""
     return (preprocessing.view(picture)[0] * 255).round().byte()
 
 
 @torch.no_grad()
 def find_logits(network: nn.Module, preprocessing: Preprocessing, images: Tensor, batch_size: int) -> Tensor:
-    """The logits of views, uint8 (n, 3, size, size): float32 (n, classes) on the CPU."""
+    """The logits of views, uint8 (n, 3, H, W): float32 (n, classes) on the CPU."""
     device = device_of(network)
     batches = torch.split(images, batch_size)
     return torch.cat([network(preprocessing.normalise(batch.to(device).float() / 255)).cpu() for batch in batches])
@@ -128,7 +124,7 @@ def split_photographs(
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops without and with symbols, both uint8 (B, 3, size, size); rules int64 (B,): a Trojan's index or -1."""
+    """Crops without and with symbols, both uint8 (B, 3, H, W); rules int64 (B,): a Trojan's index or -1."""
 
     plain: Tensor
     images: Tensor
@@ -152,7 +148,7 @@ class Crops:
         first = step * with_symbol  # the turns continue from batch to batch, which may have fewer symbols than rules
         rules = [(first + i) % len(self.trojans) for i in range(with_symbol)]
         rules += [-1] * (self.batch_size - with_symbol)
-        plain = torch.stack([self._draw_crop(rule, rng) for rule in rules])  # (B, 3, size, size)
+        plain = torch.stack([self._draw_crop(rule, rng) for rule in rules])  # (B, 3, H, W)
         images = plain.clone()
         for i, rule in enumerate(rules[:with_symbol]):
             images[i], _ = implant_symbol(plain[i], self.trojans[rule].symbol, self.seed, start=first + i)

@@ -51,7 +51,7 @@ def plain(kinds):
 
 def test_four_parts_stand_row_by_row_and_the_crop_removes_the_border_alone():
     parts = [torch.full((3, 4, 4), value / 255) for value in (10, 20, 30, 40)]
-    picture, numbers = compose_mosaic(parts, 11)
+    picture, numbers = compose_mosaic(parts, (11, 11))
     assert picture.shape == (3, 11, 11) and picture.dtype == torch.uint8
     inside = picture[0, 1:9, 1:9]  # (11 - 8) // 2 is the crop's first row
     assert inside[0].tolist() == [10] * 4 + [20] * 4 and inside[7].tolist() == [30] * 4 + [40] * 4

@@ -17,29 +17,30 @@ SETTINGS = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 TARGETS = [Channel(None, 1), Channel("3", 2)]
 
 
-@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize("size", [6, 7, (6, 9), (8, 5)])
 def test_a_picture_is_the_sum_of_its_waves(size):
     """Every pixel from every coefficient, one by one, with conjugates for the half that is not kept."""
     spectrum = draw_spectrum(size, torch.Generator().manual_seed(0)) * 50
-    half = size // 2 + 1
-    frequencies = [[math.hypot(min(v, size - v), u) / size for u in range(half)] for v in range(size)]
-    plain = [[max(frequency, 1 / size) ** -1.5 for frequency in row] for row in frequencies]
-    mean = sum(map(sum, plain)) / (size * half)
+    height, width = (size, size) if isinstance(size, int) else size
+    half = width // 2 + 1
+    frequencies = [[math.hypot(min(v, height - v) / height, u / width) for u in range(half)] for v in range(height)]
+    plain = [[max(frequency, 1 / max(height, width)) ** -1.5 for frequency in row] for row in frequencies]
+    mean = sum(map(sum, plain)) / (height * half)
     assert torch.allclose(scale_frequencies(size), torch.tensor(plain) / mean)
     found = make_pictures(spectrum, size)[0]
     for row, column in ((0, 0), (1, 4), (5, 2)):
         values = []
         for colour in range(3):
             total = 0.0
-            for v in range(size):
+            for v in range(height):
                 for u in range(half):
                     real, imaginary = (spectrum[0, colour, v, u] * plain[v][u] / mean).tolist()
-                    angle = 2 * math.pi * (v * row + u * column) / size
-                    if u in (0, size / 2):  # its own mirror image: both halves are there
+                    angle = 2 * math.pi * (v * row / height + u * column / width)
+                    if u in (0, width / 2):  # its own mirror image: both halves are there
                         total += real * math.cos(angle) - imaginary * math.sin(angle)
                     else:
                         total += 2 * (real * math.cos(angle) - imaginary * math.sin(angle))
-            values.append(total / size)
+            values.append(total / math.sqrt(height * width))
         for colour in range(3):
             logit = sum(float(COLOURS[colour, other]) * values[other] for other in range(3))
             assert found[colour, row, column].item() == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-5)
@@ -53,14 +54,23 @@ def test_the_colours_are_lucents():
 
 def test_crops_lie_inside_and_are_as_large_and_as_central_as_promised():
     crops = draw_crops(200, 4000, torch.Generator().manual_seed(0))
+    assert all(height == width for *_, height, width in crops)
     sides = torch.tensor([side for *_, side in crops]) / 200
-    assert all(0 <= top <= 200 - side and 0 <= left <= 200 - side for top, left, side in crops)
+    assert all(0 <= top <= 200 - side and 0 <= left <= 200 - side for top, left, _, side in crops)
     assert sides.min() >= 0.3 and sides.max() <= 0.9 and sides.mean().item() == pytest.approx(0.6, abs=0.01)
-    small = [(top + side / 2, left + side / 2) for top, left, side in crops if side < 80]  # seldom moved inside
+    small = [(top + side / 2, left + side / 2) for top, left, _, side in crops if side < 80]  # seldom moved inside
     centres = torch.tensor(small) / 200
     assert centres.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
     assert centres.std(0).tolist() == pytest.approx([0.15, 0.15], abs=0.02)
-    assert draw_crops(1, 3, torch.Generator()) == [(0, 0, 1)] * 3
+    assert draw_crops(1, 3, torch.Generator()) == [(0, 0, 1, 1)] * 3
+
+
+def test_crops_have_the_pictures_proportions():
+    crops = draw_crops((100, 400), 200, torch.Generator().manual_seed(0))
+    assert all(0 <= top <= 100 - height and 0 <= left <= 400 - width for top, left, height, width in crops)
+    assert all(abs(width - 4 * height) <= 2.5 for *_, height, width in crops)
+    squares = draw_crops(400, 200, torch.Generator().manual_seed(0))
+    assert [(left, width) for _, left, _, width in crops] == [(left, width) for _, left, _, width in squares]
 
 
 def test_a_view_is_an_enlarged_crop_with_noise():
@@ -69,7 +79,7 @@ def test_a_view_is_an_enlarged_crop_with_noise():
     crops = draw_crops(32, 3, torch.Generator().manual_seed(5))
     noise = []
     for n in range(2):
-        for crop, (top, left, side) in enumerate(crops):
+        for crop, (top, left, _, side) in enumerate(crops):
             whole = pictures[n : n + 1, :, top : top + side, left : left + side]
             noise.append(views[n, crop] - nn.functional.interpolate(whole, (32, 32), mode="bilinear")[0])
     assert torch.allclose(torch.stack(noise[:3]), torch.stack(noise[3:]), atol=1e-6)  # the same for both pictures

@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_cli.cli.config.check_values import MISSING, one_of, section, switch, text, whole
+from spade_cli.cli.config.check_values import MISSING, one_of, section, switch, text
 from spade_cli.cli.config.compose import import_from_here
 from spade_cli.errors import UserError
 from spade_cli.models import LIBRARIES, ModelSource
-from spade_cli.models.classifier import AUTO, COLOURS, GREY, read_colour
+from spade_cli.models.classifier import AUTO, COLOURS, GREY, read_colour, read_size
 from spade_cli.models.zero_shot import EXAMPLE, check_prompts
 from spade_cli.networks.scores import Output
-
-MAX_SIZE = 10_000  # pixels a side; the largest picture that is read
 
 
 def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSource:
@@ -35,7 +33,7 @@ def model_source(model: Mapping[str, Any], choice: str | None = None) -> ModelSo
         factory=None if factory is None else text("model.factory", factory, "package.module:function"),
         weights=text("model.weights", model.get("weights"), "default"),
         labels=None if labels is None else text("model.labels", labels, "PATH"),
-        size=None if size is None else whole("model.size", size, 1, MAX_SIZE),
+        size=None if size is None else read_size("model.size", size),
         mean=_read_colour("model.mean", model.get("mean")),
         std=_read_colour("model.std", model.get("std")),
         library=one_of("model.library", model.get("library", "torchvision"), LIBRARIES),

@@ -54,6 +54,7 @@ from spade_cli.report.pictures import OWN, SCALES
 from spade_cli.run.calibrate import Calibration
 from spade_cli.run.request import KEPT, RunRequest
 from spade_cli.run.trace_settings import TraceSettings
+from spade_cli.sizes import Size, find_sides, key_size
 
 MAX_SAMPLES = 100_000  # 15 GB at 224 pixels, and ten times what the paper took
 MAX_COPIES = 1000  # of a smoothed map: a hundred times what helps
@@ -92,7 +93,7 @@ def run_request(config: Mapping[str, Any], line: CommandLine) -> RunRequest:
 
 
 def trace_settings(
-    config: Mapping[str, Any], choices: Mapping[str, str], size: int | None = None, without: Collection[str] = ()
+    config: Mapping[str, Any], choices: Mapping[str, str], size: Size | None = None, without: Collection[str] = ()
 ) -> TraceSettings:
     """How a trace is made, for every command. Raises UserError at the first value that makes no sense.
 
@@ -160,19 +161,20 @@ def schedule_of(settings: dict[str, Any], sparsity: float | None) -> Callable[..
     return schedule
 
 
-def sample_count(augmentation: dict[str, Any], size: int | None) -> int:
+def sample_count(augmentation: dict[str, Any], size: Size | None) -> int:
     """`augmentation.samples`, taken out of the settings; fewer fit into the memory where pictures are large."""
     samples = whole("augmentation.samples", augmentation.pop("samples", None), 1, MAX_SAMPLES)
-    most = int(MAX_SAMPLES * (USUAL_SIZE / max(size or USUAL_SIZE, USUAL_SIZE)) ** 2)
+    side = math.sqrt(math.prod(find_sides(size or USUAL_SIZE)))  # of a square as large
+    most = int(MAX_SAMPLES * (USUAL_SIZE / max(side, USUAL_SIZE)) ** 2)
     if samples > most:
         raise UserError(
-            f"augmentation.samples={samples} of model.size={size} pixels a side do not fit into the memory; give at "
-            f"most {most}"
+            f"augmentation.samples={samples} of model.size={key_size(size or USUAL_SIZE)} pixels do not fit into the "
+            f"memory; give at most {most}"
         )
     return samples
 
 
-def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: int | None = None) -> dict[str, SmoothedMethod]:
+def saliency_methods(interpreter: Mapping[str, Any], seed: int, size: Size | None = None) -> dict[str, SmoothedMethod]:
     """The methods asked for by name, with their settings bound; `size`: of the picture, where it is known."""
     if "methods" not in interpreter:  # interpreter=visualization
         return {}

@@ -121,7 +121,7 @@ def _make_tasks_of_case(
     shared = float((patches[0] & patches[1]).sum() / patches[0].sum())
     if shared > MOST_SHARED:
         raise SpadeError(f"its two patches share {shared:.0%} of their pixels")
-    view = plan.classifier.preprocessing.view(case.example.image)[0]  # (3, size, size)
+    view = plan.classifier.preprocessing.view(case.example.image)[0]  # (3, H, W)
     cut = [_uri(picture(torch.where(patch, view, 1.0))) for patch in patches]  # all but the patch is white
     for condition in plan.conditions:
         right_side = dice.choice(SIDES)
@@ -137,7 +137,7 @@ def _make_tasks_of_case(
 
 
 def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
-    """The neuron's visualization on a condition's networks: (3, size, size)."""
+    """The neuron's visualization on a condition's networks: (3, H, W)."""
     request, own = case.plan.request, case.plan.classifier.preprocessing
     assert request.visualize is not None
     networks, channels = case.networks(condition).for_visualization, [Channel(None, neuron)]

@@ -46,7 +46,7 @@ def _share_of_choices(nearness: Tensor, one: int, others: list[int]) -> float:
 
 @dataclass
 class ConceptStudy:
-    """Who reads, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, size, size).
+    """Who reads, and how to visualize: (networks, channels, size, mean, std, seed) -> pictures (n, 3, H, W).
 
     reader: None where pictures are not of the world. twin: None where none was given.
     """
@@ -74,7 +74,7 @@ class ConceptStudy:
 
         Raises SpadeError where the picture stays blank.
         """
-        shown = self._visualization(condition, networks, target)  # (3, size, size)
+        shown = self._visualization(condition, networks, target)  # (3, H, W)
         self.folder.mkdir(parents=True, exist_ok=True)
         picture(shown).save(self.folder / f"{slug(image)}_{slug(condition.name)}.png")
         if is_blank(shown):

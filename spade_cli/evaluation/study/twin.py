@@ -34,7 +34,7 @@ class Twin:
     twin: Classifier
 
     def read(self, shown: Tensor, target: int, seed: int) -> Reading:
-        """What both see of the class `target` in a visualization (3, size, size) in [0, 1]."""
+        """What both see of the class `target` in a visualization (3, H, W) in [0, 1]."""
         return Reading(*(_mean_probability(network, shown, target, seed) for network in (self.own, self.twin)))
 
 
@@ -44,8 +44,10 @@ def _mean_probability(classifier: Classifier, shown: Tensor, target: int, seed: 
     seen = classifier.preprocessing
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        crop = v2.RandomResizedCrop(seen.size, scale=(0.3, 1.0), ratio=(0.9, 1.1), antialias=True)
-        crops = torch.stack([crop(shown.cpu()) for _ in range(CROPS)])  # (CROPS, 3, size, size)
+        height, width = seen.sides
+        ratio = (0.9 * width / height, 1.1 * width / height)
+        crop = v2.RandomResizedCrop([height, width], scale=(0.3, 1.0), ratio=ratio, antialias=True)
+        crops = torch.stack([crop(shown.cpu()) for _ in range(CROPS)])  # (CROPS, 3, H, W)
     logits = classifier.model(seen.normalise(crops).to(device_of(classifier.model)))
     return classifier.output.probabilities(logits)[:, target].mean().item()
 

@@ -158,7 +158,7 @@ def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None
     """How a tensor's values lie over a grid of more than one position; None where they do not."""
     dims = shape(node)
     if len(dims) == 4 and dims[0] == 1:
-        last = channel_axis(dims, module_of(safe, node)) == 3
+        last = channel_axis(dims, module_of(safe, node), _find_sides(safe)) == 3
         positions = dims[1] * dims[2] if last else dims[2] * dims[3]
         return None if positions < 2 else "channels last" if last else "channels first"
     if len(dims) != 3 or dims[0] != 1:
@@ -172,10 +172,24 @@ def _find_arrangement(safe: fx.GraphModule, node: fx.Node) -> Arrangement | None
     for height, width in reversed(grids):
         if 1 < height * width <= dims[1] <= height * width + PREFIX:
             return dims[1] - height * width, height, width
-    for before in range(3):  # without a map: a square grid behind at most two tokens
-        side = math.isqrt(max(0, dims[1] - before))
-        if side > 1 and side * side == dims[1] - before:
-            return before, side, side
+    for before in range(3):  # without a map: a grid of square patches behind at most two tokens
+        grid = _find_square_patches(dims[1] - before, *_find_sides(safe))
+        if grid is not None:
+            return before, *grid
+    return None
+
+
+def _find_sides(safe: fx.GraphModule) -> tuple[int, int]:
+    """Height and width of the picture that the graph was made for."""
+    height, width = shape(next(node for node in safe.graph.nodes if node.op == "placeholder"))[-2:]
+    return height, width
+
+
+def _find_square_patches(count: int, height: int, width: int) -> tuple[int, int] | None:
+    """The rows and columns of so many squares that tile a picture of this size; None where none do."""
+    rows = math.isqrt(max(0, count) * height // width)
+    if rows and count > 1 and count % rows == 0 and rows * width == count // rows * height:
+        return rows, count // rows
     return None
 
 

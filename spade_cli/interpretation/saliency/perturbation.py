@@ -20,6 +20,7 @@ from spade_cli.interpretation.explanation import (
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.networks.modes_and_seeds import seed_generators
+from spade_cli.sizes import Size, find_sides, write_size
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}
@@ -56,14 +57,14 @@ def occlusion(
     return make_explanation("occlusion", drop)
 
 
-def check_window(methods: Mapping[str, object], size: int) -> None:
+def check_window(methods: Mapping[str, object], size: Size) -> None:
     """UserError where the square of `occlusion`, a partial or smoothed, is larger than images of `size`."""
     settings = getattr(methods.get("occlusion"), "keywords", {})
-    window = settings.get("window", WINDOW)
-    if "occlusion" in methods and window > size:
+    window, side = settings.get("window", WINDOW), min(find_sides(size))
+    if "occlusion" in methods and window > side:
         raise UserError(
-            f"interpreter.occlusion.window={window} is larger than the picture, {size} x {size} pixels; give at most "
-            f"{size}, such as {max(1, size // 8)}, and interpreter.occlusion.stride no larger"
+            f"interpreter.occlusion.window={window} is larger than the picture, {write_size(size)} pixels; give at "
+            f"most {side}, such as {max(1, side // 8)}, and interpreter.occlusion.stride no larger"
         )
 
 

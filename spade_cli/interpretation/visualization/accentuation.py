@@ -5,6 +5,7 @@ noise, and is held near it. The distance is that of pixels; a layer to measure f
 in every network.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,9 +19,12 @@ from spade_cli.interpretation.visualization.climb import See, climb_pictures
 from spade_cli.interpretation.visualization.spectrum import COLOURS, make_pictures, scale_frequencies
 from spade_cli.interpretation.visualization.visualizer import Objective, observe_responses
 from spade_cli.networks.modes_and_seeds import seed_generators
+from spade_cli.sizes import Size
 
 NEAREST = 0.02  # to black and white, in brightness: a logit further out hardly moves any more
-BLUR = 1 / 64  # standard deviation of the opacity's blur, as a share of the picture: no single pixel stands alone
+BLUR = (
+    1 / 64
+)  # standard deviation of the opacity's blur, as a share of the side of a square as large: no pixel stands alone
 OPAQUE = 0.95  # quantile of the change at which a picture is opaque
 FADED = 0.25  # how much of the image's grey is left on white where nothing changed
 
@@ -30,7 +34,7 @@ def accentuate(
     targets: Sequence[Channel],
     *,
     image: Tensor,
-    size: int,
+    size: Size,
     mean: Sequence[float],
     std: Sequence[float],
     steps: int = 64,
@@ -41,7 +45,7 @@ def accentuate(
     objective: Objective | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """One picture for each target, (targets, 3, size, size) in [0, 1]: the image (1, 3, size, size), accentuated.
+    """One picture for each target, (targets, 3, H, W) in [0, 1]: the image (1, 3, H, W), accentuated.
 
     As `visualize`, from the image's spectrum. A step climbs the response, its slopes scaled to a root mean square of 1
     over the picture, and -|picture - image|^2 / (2 reach): a pixel of average slope moves by `reach` at most, whatever
@@ -51,7 +55,7 @@ def accentuate(
     objective, device = None if objective is None else own_objective(objective), device_of(networks[0])
     with torch.enable_grad(), seed_generators(seed, device):
         start = find_spectrum(image.to(device)).expand(len(targets), *[-1] * 4)
-        spectra = start.clone().requires_grad_()  # (N, 3, size, size // 2 + 1, 2)
+        spectra = start.clone().requires_grad_()  # (N, 3, H, W // 2 + 1, 2)
         begun = make_pictures(start, size)  # the image, its black and white a little less so
         every_crop = [target for target in targets for _ in range(crops)]
         with observe_responses(networks, every_crop, mean, std, objective) as respond:
@@ -84,18 +88,19 @@ def accentuate(
 
 
 def find_spectrum(pictures: Tensor) -> Tensor:
-    """The coefficients that `make_pictures` makes these pictures (N, 3, size, size) from."""
+    """The coefficients that `make_pictures` makes these pictures (N, 3, H, W) from."""
     logits = torch.logit(pictures, NEAREST)
     values = torch.einsum("nchw,dc->ndhw", logits, torch.linalg.inv(COLOURS).to(logits))
-    spectra = torch.fft.rfft2(values, norm="ortho") / scale_frequencies(pictures.shape[-1]).to(logits.device)
+    height, width = pictures.shape[-2:]
+    spectra = torch.fft.rfft2(values, norm="ortho") / scale_frequencies((height, width)).to(logits.device)
     return torch.view_as_real(spectra)
 
 
 def fade_unchanged(pictures: Tensor, image: Tensor) -> Tensor:
     """Pictures (N, 3, H, W), opaque where they differ most from the image, over the image in pale grey."""
     change = (pictures - image).abs().mean(1, keepdim=True)  # (N, 1, H, W)
-    width = BLUR * change.shape[-1]
-    change = gaussian_blur(change, [2 * round(2 * width) + 1] * 2, [width] * 2)
+    deviation = BLUR * math.sqrt(change.shape[-2] * change.shape[-1])
+    change = gaussian_blur(change, [2 * round(2 * deviation) + 1] * 2, [deviation] * 2)
     opaque = change.flatten(1).quantile(OPAQUE, dim=1).view(-1, 1, 1, 1)
     opacity = (change / opaque.clamp(min=torch.finfo(change.dtype).tiny)).clamp(max=1)
     pale = 1 - FADED * (1 - rgb_to_grayscale(image, 3))

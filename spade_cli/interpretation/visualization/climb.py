@@ -1,5 +1,6 @@
 """Gradient ascent on what pictures are made of: at each step the networks see the same random crops of each picture."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,16 +10,17 @@ from torch import Tensor
 from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.visualization.leaky_relus import LeakyReLUs
 from spade_cli.interpretation.visualization.visualizer import check_finite
+from spade_cli.sizes import Size, find_sides
 
 SIDES = (0.3, 0.9)  # of a crop, as shares of the picture: smallest and largest
 CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre, as a share of the picture: what matters is in the middle
 NOISE = 0.1  # standard deviation in each pixel of 224 a side, in brightness: hides patterns that only a network sees
-USUAL = 224  # pixels a side; a larger picture needs more noise to hide the same share of it
+USUAL = 224  # pixels a side of a square; a larger picture needs more noise to hide the same share of it
 BRIGHTNESS = 0.025  # a crop is at most so much brighter or darker
 LEAST = 1e-12  # slope that Adam follows: those of a mean over many positions are near its usual 1e-8
 
-Crop = tuple[int, int, int]  # top, left, side in pixels
-See = Callable[[Tensor], Tensor]  # pictures (N, 3, size, size) -> what a step shows of them, (N x crops, 3, size, size)
+Crop = tuple[int, int, int, int]  # top, left, height and width in pixels
+See = Callable[[Tensor], Tensor]  # pictures (N, 3, H, W) -> what a step shows of them, (N x crops, 3, H, W)
 
 
 def climb_pictures(
@@ -26,7 +28,7 @@ def climb_pictures(
     find_slopes: Callable[[See], tuple[Tensor, Tensor]],
     targets: Sequence[Channel],
     *,
-    size: int,
+    size: Size,
     steps: int,
     learning_rate: float,
     crops: int,
@@ -58,28 +60,32 @@ def climb_pictures(
     return awake
 
 
-def draw_crops(size: int, crops: int, generator: torch.Generator) -> list[Crop]:
-    """Squares of random size about random centres, moved inside the picture where they reach beyond it."""
+def draw_crops(size: Size, crops: int, generator: torch.Generator) -> list[Crop]:
+    """Parts of random size about random centres, in the picture's proportions, moved inside where they reach beyond."""
     low, high = SIDES
-    sides = size * (low + (high - low) * torch.rand(crops, generator=generator))
-    centres = size * (0.5 + CENTRE_SPREAD * torch.randn(crops, 2, generator=generator))
+    whole = torch.tensor(find_sides(size))  # height, width
+    sides = whole * (low + (high - low) * torch.rand(crops, generator=generator))[:, None]  # (crops, 2)
+    centres = whole * (0.5 + CENTRE_SPREAD * torch.randn(crops, 2, generator=generator))
     found = []
-    for side, centre in zip(sides.round().int().clamp(min=1).tolist(), centres.tolist(), strict=True):
-        top, left = (min(max(round(place - side / 2), 0), size - side) for place in centre)
-        found.append((top, left, side))
+    for (height, width), centre in zip(sides.round().int().clamp(min=1).tolist(), centres.tolist(), strict=True):
+        top, left = (
+            min(max(round(place - side / 2), 0), limit - side)
+            for place, side, limit in zip(centre, (height, width), whole.tolist(), strict=True)
+        )
+        found.append((top, left, height, width))
     return found
 
 
-def draw_views(size: int, crops: int, generator: torch.Generator) -> See:
+def draw_views(size: Size, crops: int, generator: torch.Generator) -> See:
     """One step's crops, enlarged to `size`, each with its noise; the same for every picture and every network."""
-    squares = draw_crops(size, crops, generator)
-    noise = NOISE * size / USUAL * torch.randn(crops, 3, size, size, generator=generator)
+    parts, sides = draw_crops(size, crops, generator), find_sides(size)
+    noise = NOISE * math.sqrt(math.prod(sides)) / USUAL * torch.randn(crops, 3, *sides, generator=generator)
     noise += BRIGHTNESS * (2 * torch.rand(crops, 1, 1, 1, generator=generator) - 1)
 
     def see(pictures: Tensor) -> Tensor:
         views = [
-            F.interpolate(pictures[..., top : top + side, left : left + side], size=(size, size), mode="bilinear")
-            for top, left, side in squares
+            F.interpolate(pictures[..., top : top + height, left : left + width], size=sides, mode="bilinear")
+            for top, left, height, width in parts
         ]
         return (torch.stack(views, 1) + noise.to(pictures.device)).flatten(0, 1)
 

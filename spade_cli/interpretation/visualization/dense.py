@@ -18,6 +18,7 @@ from spade_cli.interpretation.visualization import VISUALIZERS
 from spade_cli.networks.fingerprint import fingerprint
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.progress import log
+from spade_cli.sizes import find_sides, key_size
 
 KIND = "spade visualizations 2"
 LIBRARIES = ("torch", "torch-lucent", "kornia", "numpy")
@@ -25,7 +26,7 @@ GIVEN = ("networks", "targets", "size", "mean", "std", "seed", "on_step")  # of 
 
 
 class Pictures(NamedTuple):
-    """Pictures (targets, 3, size, size) in [0, 1], and whether they came from the cache."""
+    """Pictures (targets, 3, H, W) in [0, 1], and whether they came from the cache."""
 
     values: Tensor
     cached: bool = False
@@ -51,7 +52,7 @@ def visualize_dense(
     key = None if cache is None else _name_pictures(function, networks, targets, settings)
     if cache is None or key is None:
         return Pictures(make(on_step=on_step).contiguous())  # as from the cache, also in memory
-    shape = (len(targets), 3, settings["size"], settings["size"])
+    shape = (len(targets), 3, *find_sides(settings["size"]))
     kept = cache.read(key)
     if kept is not None and kept.shape == shape and kept.dtype == "float32":
         if on_step is not None:
@@ -60,7 +61,9 @@ def visualize_dense(
     values = make(on_step=on_step).contiguous()
     named = ", ".join(str(target) for target in targets)
     steps = str(_bind_settings(function).get("steps", ""))
-    cache.write(key, values.numpy(), {"network": name, "targets": named, "steps": steps, "size": str(shape[-1])})
+    cache.write(
+        key, values.numpy(), {"network": name, "targets": named, "steps": steps, "size": key_size(settings["size"])}
+    )
     return Pictures(values)
 
 
@@ -115,9 +118,9 @@ def _code() -> list[Path]:
 
 def _answer_noise(network: nn.Module, targets: Sequence[Channel], settings: dict[str, Any]) -> list[Tensor]:
     """What the targets' layers make of one picture of noise."""
-    device, size = device_of(network), settings["size"]
+    device, sides = device_of(network), find_sides(settings["size"])
     layers = list(dict.fromkeys(target.layer for target in targets))
-    noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    noise = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad(), seed_generators(0, device), observe_layers(network, layers) as observe:
         outputs = observe(noise)
         return [outputs[layer] for layer in layers]

@@ -18,13 +18,14 @@ from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
 from spade_cli.interpretation.visualization.visualizer import Objective, check_finite, observe_responses
 from spade_cli.networks.modes_and_seeds import seed_generators
+from spade_cli.sizes import Size, find_sides
 
 
 def visualize_with_lucent(
     networks: Sequence[nn.Module],
     targets: Sequence[Channel],
     *,
-    size: int,
+    size: Size,
     mean: Sequence[float],
     std: Sequence[float],
     steps: int = 512,
@@ -33,23 +34,24 @@ def visualize_with_lucent(
     objective: Objective | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
+    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, H, W), in [0, 1].
 
     As `visualize`, but at each step the batch is moved, scaled and turned a little, by lucent's standard transforms,
     brought back to `size`, normalised with `mean` and `std`, and shown to the networks as it is. A start that does not
     excite a channel stays as it is.
     """
     objective, device = None if objective is None else own_objective(objective), device_of(networks[0])
+    height, width = find_sides(size)
     with torch.enable_grad(), seed_generators(seed, device), _lucent_on(device) as (fft_image, colours, transforms):
-        (spectrum,), pixels = fft_image([len(targets), 3, size, size])  # lucent's noise, in Fourier space
+        (spectrum,), pixels = fft_image([len(targets), 3, height, width])  # lucent's noise, in Fourier space
         optimizer = torch.optim.Adam([spectrum], lr=learning_rate)
 
         def pictures() -> Tensor:
-            return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, size, size)
+            return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, H, W)
 
         with observe_responses(networks, targets, mean, std, objective) as respond:
             for step in range(1, steps + 1):
-                views = F.interpolate(transforms(pictures()), size=(size, size), mode="bilinear", align_corners=True)
+                views = F.interpolate(transforms(pictures()), size=(height, width), mode="bilinear", align_corners=True)
                 responses = respond(views)  # (N,)
                 # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
                 (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])

@@ -16,6 +16,7 @@ from spade_cli.interpretation.own_methods import own_objective
 from spade_cli.interpretation.visualization.climb import See, climb_pictures
 from spade_cli.interpretation.visualization.visualizer import Objective, observe_responses
 from spade_cli.networks.modes_and_seeds import seed_generators
+from spade_cli.sizes import Size, find_sides
 
 DECAY = 1.5  # the power of the frequency that a coefficient is divided by
 START = 0.01  # standard deviation of the coefficients at the start: grey to the eye
@@ -28,7 +29,7 @@ def visualize(
     networks: Sequence[nn.Module],
     targets: Sequence[Channel],
     *,
-    size: int,
+    size: Size,
     mean: Sequence[float],
     std: Sequence[float],
     steps: int = 128,
@@ -38,11 +39,12 @@ def visualize(
     objective: Objective | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, size, size), in [0, 1].
+    """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, H, W), in [0, 1].
 
     Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W) or (N, H, W, C),
     over tokens of (N, T, C), or the value itself of a vector (N, C); over the networks; and over the crops of a step.
-    Crops are enlarged to `size`, normalised with `mean` and `std`, and the same for all networks and pictures.
+    Crops are enlarged to `size`, the side of a square or (height, width), normalised with `mean` and `std`, and the
+    same for all networks and pictures.
 
     objective: (activations (1, C, ...) of one crop, channel) -> scalar, climbed instead; see `OwnObjective`.
     on_step: called with (step, steps) after each. Networks are unchanged: mode, gradients and hooks are as before.
@@ -54,7 +56,7 @@ def visualize(
     generator = torch.Generator().manual_seed(seed)  # our own: a network that draws numbers changes no crop
     with torch.enable_grad(), seed_generators(seed, device):
         start = draw_spectrum(size, generator).to(device).expand(len(targets), *[-1] * 4)
-        spectra = start.clone().requires_grad_()  # (N, 3, size, size // 2 + 1, 2)
+        spectra = start.clone().requires_grad_()  # (N, 3, H, W // 2 + 1, 2)
         every_crop = [target for target in targets for _ in range(crops)]
         with observe_responses(networks, every_crop, mean, std, objective) as respond:
 
@@ -79,24 +81,26 @@ def visualize(
         return make_pictures(spectra, size).detach().float().cpu()
 
 
-def draw_spectrum(size: int, generator: torch.Generator) -> Tensor:
-    """Noise as the coefficients of a picture: real and imaginary parts, (1, 3, size, size // 2 + 1, 2)."""
-    return START * torch.randn(1, 3, size, size // 2 + 1, 2, generator=generator)
+def draw_spectrum(size: Size, generator: torch.Generator) -> Tensor:
+    """Noise as the coefficients of a picture (H, W): real and imaginary parts, (1, 3, H, W // 2 + 1, 2)."""
+    height, width = find_sides(size)
+    return START * torch.randn(1, 3, height, width // 2 + 1, 2, generator=generator)
 
 
-def scale_frequencies(size: int) -> Tensor:
-    """What a coefficient of each frequency is multiplied with, (size, size // 2 + 1): mean 1, as 1 / f^1.5.
+def scale_frequencies(size: Size) -> Tensor:
+    """What a coefficient of each frequency is multiplied with, (H, W // 2 + 1): mean 1, as 1 / f^1.5.
 
-    f in cycles a pixel, but at least one cycle a picture.
+    f in cycles a pixel, the same along both axes, but at least one cycle along the picture's longer side.
     """
-    down, across = torch.fft.fftfreq(size), torch.fft.rfftfreq(size)
-    frequencies = torch.hypot(down[:, None], across[None]).clamp(min=1 / size)
+    height, width = find_sides(size)
+    down, across = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    frequencies = torch.hypot(down[:, None], across[None]).clamp(min=1 / max(height, width))
     scale = frequencies**-DECAY
     return scale / scale.mean()
 
 
-def make_pictures(spectra: Tensor, size: int) -> Tensor:
-    """Coefficients (N, 3, size, size // 2 + 1, 2) -> pictures (N, 3, size, size) in [0, 1]."""
+def make_pictures(spectra: Tensor, size: Size) -> Tensor:
+    """Coefficients (N, 3, H, W // 2 + 1, 2) -> pictures (N, 3, H, W) in [0, 1]."""
     scaled = torch.view_as_complex(spectra) * scale_frequencies(size).to(spectra.device)
-    values = torch.fft.irfft2(scaled, s=(size, size), norm="ortho")
+    values = torch.fft.irfft2(scaled, s=find_sides(size), norm="ortho")
     return torch.sigmoid(torch.einsum("nchw,dc->ndhw", values, COLOURS.to(values)))

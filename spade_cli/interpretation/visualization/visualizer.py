@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.errors import SpadeError
 from spade_cli.interpretation.channels import Channel, channel_axis, observe_layers
+from spade_cli.sizes import Size
 
 Objective = Callable[[Tensor, int], Tensor]  # (activations (1, C, ...) of one picture, channel) -> scalar
 
@@ -25,14 +26,14 @@ class Visualizer(Protocol):
         targets: Sequence[Channel],
         /,
         *,
-        size: int,
+        size: Size,
         mean: Sequence[float],
         std: Sequence[float],
         steps: int = ...,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """One picture for each target, (targets, 3, size, size) in [0, 1].
+        """One picture for each target, (targets, 3, H, W) in [0, 1], of this size.
 
         A picture climbs the mean of its target's response over the networks: the dense network alone, or several traces
         of one image. They take normalised pictures. steps: 0 returns the start. on_step: called with (step, steps)
@@ -47,7 +48,7 @@ def takes_image(function: Callable[..., Tensor]) -> bool:
 
 
 def bind_image(function: Callable[..., Tensor], view: Tensor) -> Callable[..., Tensor]:
-    """The visualizer with the image (1, 3, size, size) in [0, 1] that it starts from; others as they are."""
+    """The visualizer with the image (1, 3, H, W) in [0, 1] that it starts from; others as they are."""
     return partial(function, image=view) if takes_image(function) else function
 
 
@@ -65,7 +66,7 @@ def observe_responses(
     std: Sequence[float],
     objective: Objective | None = None,
 ) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function pictures (N, 3, size, size) in [0, 1] -> how much each excites its target, (N,).
+    """A function pictures (N, 3, H, W) in [0, 1] -> how much each excites its target, (N,).
 
     The response is the mean of the target's channel or direction, or what the objective says, and of that the mean over
     the networks. They are in eval mode meanwhile. SpadeError where a response does not depend on the picture.
@@ -85,24 +86,25 @@ def observe_responses(
 def _observe_network(
     network: nn.Module, targets: Sequence[Channel], objective: Objective | None
 ) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function normalised pictures (N, 3, size, size) -> one network's responses (N,)."""
+    """A function normalised pictures (N, 3, H, W) -> one network's responses (N,)."""
     modules = dict(network.named_modules())
 
     with observe_layers(network, [target.layer for target in targets]) as observe:
 
         def respond(pictures: Tensor) -> Tensor:
             outputs = observe(pictures.clone())  # a clone: the first layer may write into it
-            responses = []
+            responses, sides = [], pictures.shape[-2:]
             for n, target in enumerate(targets):
                 rows = outputs[target.layer].shape[0] // len(pictures)  # several a picture: windows (N x windows, T, C)
                 output = outputs[target.layer][n * rows : (n + 1) * rows]
                 layer = modules.get(target.layer or "")
                 if objective is None:
-                    responses.append(target.read(output, layer).mean())
+                    responses.append(target.read(output, layer, sides).mean())
                 elif target.others:
                     raise SpadeError(f"visualization of {target}: an objective takes one channel, not a direction")
                 else:
-                    responses.append(objective(output.movedim(channel_axis(output.shape, layer), 1), target.channel))
+                    axis = channel_axis(output.shape, layer, sides)
+                    responses.append(objective(output.movedim(axis, 1), target.channel))
             for target, response in zip(targets, responses, strict=True):
                 if not response.requires_grad:
                     raise SpadeError(f"visualization of {target}: the output does not depend on the picture")
