@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from networks import photograph
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from spade_cli.interpretation import Explanation
 from spade_cli.report.explanations import write_saliency
@@ -99,6 +99,30 @@ def test_colours_of_zero_are_dark_and_those_of_both_signs_are_alike_in_brightnes
     assert signed[127:129].max() < 20 and strength[0] < 5
     assert (np.diff(strength) > -1).all() and (np.diff(signed[128:]) > -1).all() and (np.diff(signed[:128]) < 1).all()
     assert abs(signed[0] - signed[-1]) < 40
+
+
+def test_long_titles_of_contrasts_are_broken_and_none_is_cut(monkeypatch):
+    """Every word of a title and of the headline is written, each above its own picture; notes stand in one line."""
+    written = []
+    real = ImageDraw.ImageDraw.text
+
+    def write(self, place, text, fill, font, **settings):
+        written.append((place, text, font.getlength(text)))
+        return real(self, place, text, fill, font, **settings)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", write)
+    asked = "golden retriever and not black-and-tan coonhound, English springer or Brittany spaniel"
+    image = photograph((TILE, TILE))
+    pairs = [Pair(f"maximizes {asked}", image, image, "a note"), Pair("lrp", image, image, "another")]
+    sheet = overview(image, f"why {asked}?", [], [], pairs)
+    titles = sorted(one for one in written if one[0][0] == MARGIN and one[1] != "a note")
+    assert " ".join(text for _, text, _ in titles) == f"maximizes {asked}" and len(titles) > 2
+    assert all(length <= TILE for *_, length in titles)
+    headlines = sorted(one for one in written if one[0][0] == 3 * GAP + TILE)
+    assert " ".join(text for _, text, _ in headlines) == f"why {asked}?"
+    assert all(place[0] + length <= sheet.width for place, _, length in headlines)
+    tops = {text: place[1] for place, text, _ in written}
+    assert titles[-1][0][1] == tops["lrp"] and tops["a note"] == tops["another"] == tops["lrp"] + 23
 
 
 def test_overview_of_nothing_is_still_a_picture():

@@ -113,12 +113,12 @@ def test_crops_of_samples_are_stretched_no_more_than_those_of_squares():
     image[:, down.square() + across.square() < 20**2] = 255
     own = Preprocessing(size=(32, 128), resize=(32, 128))
     stretched = []
-    for sample in augment.paper(image, 60, own, 0, scale=(0.05, 0.1), brightness=0.0, hue=0.0):
+    for sample in augment.paper(image, 400, own, 0, scale=(0.05, 0.1), brightness=0.0, hue=0.0):
         rows, columns = (sample[0] > 127).nonzero(as_tuple=True)
         inside = rows.numel() and rows.min() > 0 and rows.max() < 31 and columns.min() > 0 and columns.max() < 127
         if inside:
             stretched.append(float((columns.max() - columns.min() + 1) / (rows.max() - rows.min() + 1)))
-    assert len(stretched) > 2 and all(0.6 < one < 1.6 for one in stretched), stretched
+    assert len(stretched) > 7 and all(0.6 < one < 1.6 for one in stretched), stretched
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def seen():
     return classifier, x, int(classifier.model(x).argmax())
 
 
-REACH = {"occlusion": 15, "rise": 24, "lime": 24}  # pixels by which what they cover reaches beyond the evidence
+REACH = {"occlusion": 15, "rise": 24, "lime": 0}  # pixels by which what they cover reaches beyond the evidence
 MORE = {"gradcam": 4, "hirescam": 4, "score_cam": 4, "guided_gradcam": 4}
 
 
@@ -148,8 +148,8 @@ def test_maps_lie_where_the_evidence_is(seen, name):
     reach = REACH.get(name, MORE.get(name, 0))
     allowed = torch.zeros(SIDES, dtype=torch.bool)
     allowed[max(0, rows.start - reach) : rows.stop + reach, max(0, columns.start - reach) : columns.stop + reach] = True
-    row, column = divmod(int(found.argmax()), SIDES[1])
-    assert allowed[row, column], (row, column)
+    strongest = found == found.max()  # of LIME a segment, of which only a part may be evidence
+    assert strongest[CORNER].any() if name == "lime" else allowed[strongest].all()
     if name not in REACH:
         assert found[~allowed].sum() < 0.02 * found.sum()
 
@@ -194,14 +194,14 @@ def test_the_channels_are_found_wherever_the_axes_of_the_picture_are(sides):
 
 def test_a_network_whose_channels_come_last_is_read_on_such_pictures():
     """Swin's stages give (N, h, w, C): maps, channels and where they add to the answer."""
-    swin = torchvision.models.swin_transformer.SwinTransformer([4, 4], 8, [1, 1], [1, 1], [4, 4], num_classes=5)
+    swin = torchvision.models.swin_transformer.SwinTransformer([4, 4], 12, [1, 1], [2, 2], [4, 4], num_classes=5)
     classifier = wrap(swin, size=(32, 64))
     x = classifier.preprocessing.normalise(classifier.preprocessing.view(picture(32, 64)))
     added = contributions(classifier.model, x, 1, ["features.1", "features.3"])
-    assert added["features.1"].shape == (8, 8, 16) and added["features.3"].shape == (16, 4, 8)
-    check_channels(classifier.model, x, [Channel("features.3", 15)])
-    with pytest.raises(UserError, match="channels 0 to 15"):
-        check_channels(classifier.model, x, [Channel("features.3", 16)])
+    assert added["features.1"].shape == (12, 8, 16) and added["features.3"].shape == (24, 4, 8)
+    check_channels(classifier.model, x, [Channel("features.3", 23)])
+    with pytest.raises(UserError, match="channels 0 to 23"):
+        check_channels(classifier.model, x, [Channel("features.3", 24)])
     found = METHODS["gradcam"](explainable(classifier.model, x), x, 1).map
     assert found.shape == (3, 32, 64) and found.abs().max() > 0
 

@@ -94,7 +94,7 @@ def _has_channels_last(shape: Sequence[int], sides: Sequence[int]) -> bool:
         abs(math.log(max(rows, 1) * sides[1] / (max(columns, 1) * sides[0])))  # 0 where they are the picture's
         for rows, columns in ((shape[1], shape[2]), (shape[2], shape[3]))
     )
-    return first < second  # sides of maps are rounded, so the nearer one
+    return first < second  # sides of maps are rounded, so the nearer one; where both fit alike, the usual order
 
 
 def check_channels(model: nn.Module, image: Tensor, channels: Sequence[Channel]) -> None:

@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 TILE = 224  # pixels of a picture's longer side; most networks' own input size
 GAP = 16
 MARGIN = 84  # left of each row, for its name
-CAPTION = 46  # height of a title and its note above a picture
+CAPTION = 46  # height of a title of one line and its note above a picture
 ACROSS = 5  # pairs beside one another at most: fits a laptop's screen
 TITLE, TEXT, NOTE = 28, 17, 13  # font sizes in pixels
-LINE = 27  # height of a line of text
+LINE, TITLE_LINE, HEADLINE = 27, 23, 48  # height of a line of text, of a picture's title, and of the headline
 INK, PALE, WARNING, PAPER = (33, 33, 38), (110, 110, 120), (170, 80, 0), (255, 255, 255)
 
 
@@ -33,34 +33,42 @@ def overview(
     """One picture of the whole run; pairs run across in bands of about one length, dense above trace."""
     bands = ceil(len(pairs) / ACROSS)
     across = max(3, ceil(len(pairs) / bands)) if bands else 3  # three columns leave room for the text
-    tile = shape_tile(view.size, TILE)
-    left, width = GAP * 3 + tile[0], MARGIN + across * (TILE + GAP) + GAP
+    seen = shape_tile(view.size, TILE)
+    shown = [image for pair in pairs for image in (pair.dense, pair.trace) if image is not None]
+    tile = shape_tile((*shown, view)[0].size, TILE)
+    left, width = GAP * 3 + seen[0], MARGIN + across * (TILE + GAP) + GAP
+    headlines = _wrap_lines([headline], width - left - GAP, TITLE)
     text = [(line, PALE) for line in _wrap_lines(lines, width - left - GAP)]
     text += [(line, WARNING) for line in _wrap_lines([f"flagged: {flag}" for flag in flags], width - left - GAP)]
-    header = max(tile[1] + 4 * GAP, GAP * 3 + 48 + LINE * len(text))
-    band_height = CAPTION + 2 * (tile[1] + GAP) + GAP
+    below = GAP * 2 + HEADLINE * len(headlines)
+    header = max(seen[1] + 4 * GAP, below + GAP + LINE * len(text))
+    caption = CAPTION + TITLE_LINE * (max((len(_wrap_title(pair)) for pair in pairs), default=1) - 1)
+    band_height = caption + 2 * (tile[1] + GAP) + GAP
     sheet = Image.new("RGB", (width, header + band_height * bands + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(_fit_tile(view, tile), (GAP * 2, GAP * 2))
-    draw.text((left, GAP * 2), clip_text(headline, TITLE, width - left - GAP), INK, font(TITLE))
+    sheet.paste(_fit_tile(view, seen), (GAP * 2, GAP * 2))
+    for i, line in enumerate(headlines):
+        draw.text((left, GAP * 2 + HEADLINE * i), line, INK, font(TITLE))
     for i, (line, colour) in enumerate(text):
-        draw.text((left, GAP * 2 + 48 + LINE * i), line, colour, font(TEXT))
+        draw.text((left, below + LINE * i), line, colour, font(TEXT))
     for b in range(bands):
-        _draw_band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height, tile)
+        _draw_band(sheet, draw, pairs[b * across : (b + 1) * across], header + b * band_height + caption, tile)
     return sheet
 
 
 def _draw_band(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, pairs: Sequence[Pair], top: int, tile: tuple[int, int]
 ) -> None:
+    """`top`: of the pictures; their titles and notes stand above it."""
     width, height = tile
-    rows = {"dense": top + CAPTION, "trace": top + CAPTION + height + GAP}
+    rows = {"dense": top, "trace": top + height + GAP}
     for name, y in rows.items():
         draw.text((GAP, y + height // 2), name, INK, font(TEXT), anchor="lm")
     for i, pair in enumerate(pairs):
         x = MARGIN + i * (TILE + GAP)
-        draw.text((x, top), clip_text(pair.title, TEXT, TILE), INK, font(TEXT))
-        draw.text((x, top + 23), clip_text(pair.note, NOTE, TILE), PALE, font(NOTE))
+        for up, line in enumerate(reversed(_wrap_title(pair))):
+            draw.text((x, top - CAPTION - TITLE_LINE * up), line, INK, font(TEXT))
+        draw.text((x, top - CAPTION + TITLE_LINE), clip_text(pair.note, NOTE, TILE), PALE, font(NOTE))
         for name, image in (("dense", pair.dense), ("trace", pair.trace)):
             if image is not None:
                 sheet.paste(_fit_tile(image, tile), (x, rows[name]))
@@ -87,9 +95,13 @@ def _fit_tile(image: Image.Image, tile: tuple[int, int]) -> Image.Image:
     return image.convert("RGB").resize(tile, Image.Resampling.BILINEAR)
 
 
-def _wrap_lines(lines: Sequence[str], width: int) -> list[str]:
+def _wrap_title(pair: Pair) -> list[str]:
+    return _wrap_lines([pair.title], TILE)
+
+
+def _wrap_lines(lines: Sequence[str], width: int, size: int = TEXT) -> list[str]:
     """Lines broken between words where they are too long; a word that is too long alone is cut."""
-    face, result = font(TEXT), []
+    face, result = font(size), []
     for line in lines:
         current = ""
         for word in line.split():
@@ -98,7 +110,7 @@ def _wrap_lines(lines: Sequence[str], width: int) -> list[str]:
                 current = word
             else:
                 current = f"{current} {word}".strip()
-        result.append(clip_text(current, TEXT, width))
+        result.append(clip_text(current, size, width))
     return result
 
 
