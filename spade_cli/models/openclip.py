@@ -13,6 +13,7 @@ from spade_cli.models.build import import_library, mute_libraries, seed_weights
 from spade_cli.models.checkpoints import hash_file, hash_state, load_weights, read_state_dict
 from spade_cli.models.classifier import Classifier, Fit, ModelSource, Preprocessing, adjust_preprocessing
 from spade_cli.models.zero_shot import ZeroShot, check_prompts, make_head, refuse_long_prompt, settle_scores
+from spade_cli.sizes import find_sides, make_size
 
 CONFIG = "open_clip_config.json"  # of a folder, and of a network on the hub
 FITS: dict[str, Fit] = {"shortest": "crop", "squash": "squash"}  # open_clip's resize_mode -> ours
@@ -135,13 +136,11 @@ def _split_projection(vision: nn.Module) -> nn.Module:
 
 
 def _read_preprocessing(open_clip: Any, network: Any, asked: str) -> Preprocessing:
-    """As open_clip shows pictures to the network. Raises UserError for oblong ones and for bars beside them."""
+    """As open_clip shows pictures to the network. Raises UserError for bars beside them."""
     wanted = open_clip.get_model_preprocess_cfg(network)
-    size, mode = wanted.get("size", 224), wanted.get("resize_mode", "shortest")
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) > 1 or mode not in FITS:
-        what = f"pictures of {tuple(size)}" if len(sides) > 1 else f"its resize_mode {mode}"
-        raise UserError(f"{asked}: spade shows squares, by {' or '.join(FITS)}, and cannot show {what}")
-    side = sides.pop()
+    mode = wanted.get("resize_mode", "shortest")
+    if mode not in FITS:
+        raise UserError(f"{asked}: spade resizes by {' or '.join(FITS)}, and cannot show its resize_mode {mode}")
+    size = make_size(*find_sides(wanted.get("size", 224)))
     interpolation = InterpolationMode(wanted.get("interpolation", "bicubic"))
-    return Preprocessing(side, side, tuple(wanted["mean"]), tuple(wanted["std"]), interpolation, FITS[mode])
+    return Preprocessing(size, size, tuple(wanted["mean"]), tuple(wanted["std"]), interpolation, FITS[mode])

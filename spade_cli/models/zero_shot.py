@@ -16,9 +16,9 @@ EXAMPLE = "'model.prompts=[a photo of a cat,a photo of a dog]'"
 
 
 class ZeroShot(nn.Module):
-    """Images (N, 3, size, size) -> how well each prompt fits, (N, P): scale times cosine similarity, plus a bias.
+    """Images (N, 3, H, W) -> how well each prompt fits, (N, P): scale times cosine similarity, plus a bias.
 
-    vision: the image encoder, (N, 3, size, size) -> (N, F). projection: (N, F) -> (N, D). `prompts` is the head, a
+    vision: the image encoder, (N, 3, H, W) -> (N, F). projection: (N, F) -> (N, D). `prompts` is the head, a
     linear layer with a row for each prompt: its embedding of length 1, times the scale.
     """
 
