@@ -32,4 +32,4 @@ from spade_cli.interpretation.saliency.perturbation import check_window
 from spade_cli.interpretation.visualization import VISUALIZERS, accentuate, visualize, visualize_with_lucent
 from spade_cli.interpretation.visualization.blank import is_blank, why_blank
 from spade_cli.interpretation.visualization.dense import visualize_dense
-from spade_cli.interpretation.visualization.visualizer import Visualizer, bind_image, takes_image
+from spade_cli.interpretation.visualization.visualizer import Dense, Visualizer, bind_image, takes_image

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spade_cli.errors import SpadeError
 from spade_cli.interpretation import (
+    Dense,
     Explainable,
     Explanation,
     ask_question,
@@ -133,6 +134,8 @@ def visualize_channels(
             channels = list(plan.channels.values())
             cache = plan.request.cache if name == "dense" else None
             draw = partial(visualize_dense, cache, function, several, channels, name=plan.classifier.name)
+            if name != "dense":
+                draw = partial(draw, dense=Dense(plan.classifier.model, plan.classifier.output))
             make = partial(draw, on_step=count_percents(advance), **settings)
             try:
                 made[name] = _make_once(dense_results, name, "visualization", make)

@@ -15,6 +15,7 @@ Check = Callable[[str, Any], object]  # (dotted key, value); raises UserError
 MAX_SEED = 2**32 - 1  # NumPy takes no larger one
 MAX_DAMPING = 1000.0  # of the mean diagonal: what is left of the Hessian is a thousandth, and every pruner magnitude
 MAX_STDEV = 10.0  # normalised pictures lie within about 3 of zero: this hides them
+MAX_DENSE_WEIGHT = 100.0  # of the dense network beside a trace: a trace has no say beyond that
 MAX_RATE = 10.0  # Adam's step in each coefficient of a picture whose colours are spread over about 1
 MAX_MEMORY = 1e6  # gigabytes; more is a number of bytes
 PAPER_ROW = 17  # groups of layers in the paper's tables: fc and the blocks of ResNet50

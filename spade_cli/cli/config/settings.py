@@ -12,6 +12,7 @@ from typing import Any
 from spade_cli.cache import Cache
 from spade_cli.cli.config.bind_functions import (
     MAX_DAMPING,
+    MAX_DENSE_WEIGHT,
     MAX_MEMORY,
     MAX_RATE,
     MAX_SEED,
@@ -261,15 +262,17 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
     if "visualization" not in interpreter:  # interpreter=saliency, whose command may set the steps
         return None
     function = VISUALIZERS[one_of("interpreter.visualization", interpreter["visualization"], tuple(VISUALIZERS))]
-    steps, objective = interpreter.get("steps"), interpreter.get("objective")
+    steps, rate, objective = (interpreter.get(name) for name in ("steps", "learning_rate", "objective"))
     settings: dict[str, Any] = {
         "objective": None if objective is None else own_objective(text("interpreter.objective", objective, "my:climb")),
-        "learning_rate": number("interpreter.learning_rate", interpreter.get("learning_rate"), 0, MAX_RATE, above=True),
         "crops": whole("interpreter.crops", interpreter.get("crops"), 1),
         "reach": number("interpreter.reach", interpreter.get("reach"), 0, 1, above=True),
+        "dense_weight": number("interpreter.dense_weight", interpreter.get("dense_weight"), 0, MAX_DENSE_WEIGHT),
     }
-    if steps is not None:  # null: as many as the function says
+    if steps is not None:  # null: what the function says
         settings["steps"] = whole("interpreter.steps", steps, 1)
+    if rate is not None:
+        settings["learning_rate"] = number("interpreter.learning_rate", rate, 0, MAX_RATE, above=True)
     taken = inspect.signature(function).parameters
     return partial(function, **{name: value for name, value in settings.items() if name in taken})
 

@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,20 @@ from torch import Tensor
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
-from spade_cli.evaluation.conditions import Condition
+from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.evaluate import about, fit_sparse_fc
 from spade_cli.evaluation.evaluation_plan import FROM_NOISE, EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
-from spade_cli.interpretation import Channel, explainable, is_blank, score_cam, takes_image, visualize_dense, why_blank
+from spade_cli.interpretation import (
+    Channel,
+    Dense,
+    explainable,
+    is_blank,
+    score_cam,
+    takes_image,
+    visualize_dense,
+    why_blank,
+)
 from spade_cli.progress import Stages
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import new_folder
@@ -142,8 +152,11 @@ def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
     assert request.visualize is not None
     networks, channels = case.networks(condition).for_visualization, [Channel(None, neuron)]
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
-    cache, name = request.cache if not condition.layers else None, case.plan.classifier.name
-    shown = visualize_dense(cache, request.visualize, networks, channels, name=name, **settings).values[0]
+    cache, classifier = request.cache if not condition.layers else None, case.plan.classifier
+    draw = partial(visualize_dense, cache, request.visualize, networks, channels, name=classifier.name)
+    if condition.name != DENSE:
+        draw = partial(draw, dense=Dense(classifier.model, classifier.output))
+    shown = draw(**settings).values[0]
     if is_blank(shown):
         why = why_blank(request.visualize, networks, channels[0], **settings)
         raise SpadeError(f"the visualization is blank: {why}")

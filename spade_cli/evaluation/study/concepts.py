@@ -19,7 +19,7 @@ from spade_cli.errors import SpadeError
 from spade_cli.evaluation.conditions import DENSE, Condition
 from spade_cli.evaluation.study.reader import Reader, rivals, symbol_of
 from spade_cli.evaluation.study.twin import Reading, Twin, measure_readings
-from spade_cli.interpretation import Channel, is_blank, visualize_dense, why_blank
+from spade_cli.interpretation import Channel, Dense, is_blank, visualize_dense, why_blank
 from spade_cli.models import Classifier
 from spade_cli.report.pictures import picture
 from spade_cli.report.run_folder import slug
@@ -107,6 +107,8 @@ class ConceptStudy:
         channels = [Channel(None, target)]
         cache, name = self.cache if not condition.layers else None, self.classifier.name
         settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
+        if condition.name != DENSE:
+            settings["dense"] = Dense(self.classifier.model, self.classifier.output)
         shown = visualize_dense(cache, self.visualize, networks, channels, name=name, **settings).values[0]
         if not condition.layers:  # no trace: the network is the same for every image
             self._same_for_all[key] = shown

@@ -17,7 +17,7 @@ from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
 from spade_cli.interpretation.visualization.climb import See, climb_pictures
 from spade_cli.interpretation.visualization.spectrum import COLOURS, make_pictures, scale_frequencies
-from spade_cli.interpretation.visualization.visualizer import Objective, observe_responses
+from spade_cli.interpretation.visualization.visualizer import DENSE_WEIGHT, Dense, Objective, observe_slopes
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.sizes import Size
 
@@ -43,6 +43,8 @@ def accentuate(
     reach: float = 0.2,
     seed: int = 0,
     objective: Objective | None = None,
+    dense: Dense | None = None,
+    dense_weight: float = DENSE_WEIGHT,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """One picture for each target, (targets, 3, H, W) in [0, 1]: the image (1, 3, H, W), accentuated.
@@ -57,17 +59,20 @@ def accentuate(
         start = find_spectrum(image.to(device)).expand(len(targets), *[-1] * 4)
         spectra = start.clone().requires_grad_()  # (N, 3, H, W // 2 + 1, 2)
         begun = make_pictures(start, size)  # the image, its black and white a little less so
-        every_crop = [target for target in targets for _ in range(crops)]
-        with observe_responses(networks, every_crop, mean, std, objective) as respond:
+        watch = observe_slopes(
+            networks, targets, mean, std, objective, views=crops, dense=dense, dense_weight=dense_weight
+        )
+        with watch as ask:
 
-            def find_slopes(see: See) -> tuple[Tensor, Tensor]:
+            def find_slopes(see: See, corrected: bool) -> tuple[Tensor, Tensor]:
                 pictures = make_pictures(spectra, size)
-                responses = respond(see(pictures)).view(-1, crops).mean(1)  # (N,)
-                (slopes,) = torch.autograd.grad(responses.sum(), [pictures])
+                shown = see(pictures)
+                responses, slopes_shown = ask(shown, corrected)
+                (slopes,) = torch.autograd.grad(shown, [pictures], slopes_shown, retain_graph=True)
                 strength = slopes.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
                 ways = slopes / strength - (pictures.detach() - begun) / reach
                 ways = torch.where(strength == 0, 0, ways)  # a silent picture is not pulled back
-                return responses.detach(), torch.autograd.grad(pictures, [spectra], ways)[0]
+                return responses, torch.autograd.grad(pictures, [spectra], ways)[0]
 
             awake = climb_pictures(
                 spectra,

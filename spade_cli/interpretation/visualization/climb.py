@@ -12,7 +12,7 @@ from spade_cli.interpretation.visualization.leaky_relus import LeakyReLUs
 from spade_cli.interpretation.visualization.visualizer import check_finite
 from spade_cli.sizes import Size, find_sides
 
-SIDES = (0.3, 0.9)  # of a crop, as shares of the picture: smallest and largest
+SIDES = (0.45, 1.0)  # of a crop, as shares of the picture: in smaller ones, what a channel looks for comes out small
 CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre, as a share of the picture: what matters is in the middle
 NOISE = 0.1  # standard deviation in each pixel of 224 a side, in brightness: hides patterns that only a network sees
 USUAL = 224  # pixels a side of a square; a larger picture needs more noise to hide the same share of it
@@ -25,7 +25,7 @@ See = Callable[[Tensor], Tensor]  # pictures (N, 3, H, W) -> what a step shows o
 
 def climb_pictures(
     parameters: Tensor,
-    find_slopes: Callable[[See], tuple[Tensor, Tensor]],
+    find_slopes: Callable[[See, bool], tuple[Tensor, Tensor]],
     targets: Sequence[Channel],
     *,
     size: Size,
@@ -37,21 +37,23 @@ def climb_pictures(
 ) -> Tensor:
     """Climb by Adam; returns which pictures ever had a slope, bool (N,).
 
-    parameters: of the pictures, (N, ...), changed in place. find_slopes: a step's crops -> the pictures' responses (N,)
-    and the slopes (N, ...) to climb. Where a picture's slopes are exactly zero, its step is the one that leaky ReLUs
+    parameters: of the pictures, (N, ...), changed in place. find_slopes: a step's crops, and whether the
+    dense network corrects them, as it does in the second half of the steps -> the pictures' responses (N,) and the
+    slopes (N, ...) to climb. Where a picture's slopes are exactly zero, its step is the one that leaky ReLUs
     make, until it excites its target. Errors: SpadeError where a value stops being finite.
     """
     optimizer = torch.optim.Adam([parameters], lr=learning_rate, eps=LEAST)
     awake = torch.zeros(len(parameters), dtype=torch.bool)
     for step in range(1, steps + 1):
         see = draw_views(size, crops, generator)
-        responses, slopes = find_slopes(see)
+        corrected = 2 * step > steps
+        responses, slopes = find_slopes(see, corrected)
         check_finite(targets, responses, slopes, step, steps)
         silent = ~slopes.flatten(1).any(1)
         awake |= ~silent.cpu()
         if silent.any():
             with LeakyReLUs():
-                _, ways = find_slopes(see)
+                _, ways = find_slopes(see, corrected)
             slopes = slopes + ways.nan_to_num() * silent.view(-1, *[1] * (slopes.dim() - 1))
         parameters.grad = -slopes
         optimizer.step()

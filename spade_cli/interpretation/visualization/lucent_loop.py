@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from spade_cli.devices import device_of
 from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
-from spade_cli.interpretation.visualization.visualizer import Objective, check_finite, observe_responses
+from spade_cli.interpretation.visualization.visualizer import (
+    DENSE_WEIGHT,
+    Dense,
+    Objective,
+    check_finite,
+    observe_slopes,
+)
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.sizes import Size, find_sides
 
@@ -32,6 +38,8 @@ def visualize_with_lucent(
     learning_rate: float = 0.05,
     seed: int = 0,
     objective: Objective | None = None,
+    dense: Dense | None = None,
+    dense_weight: float = DENSE_WEIGHT,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, H, W), in [0, 1].
@@ -49,12 +57,11 @@ def visualize_with_lucent(
         def pictures() -> Tensor:
             return torch.sigmoid(torch.einsum("nchw,dc->ndhw", pixels(), colours))  # (N, 3, H, W)
 
-        with observe_responses(networks, targets, mean, std, objective) as respond:
+        with observe_slopes(networks, targets, mean, std, objective, dense=dense, dense_weight=dense_weight) as ask:
             for step in range(1, steps + 1):
                 views = F.interpolate(transforms(pictures()), size=(height, width), mode="bilinear", align_corners=True)
-                responses = respond(views)  # (N,)
-                # of the sum, so that no picture's step depends on the others; to the pictures: none lands on the model
-                (spectrum.grad,) = torch.autograd.grad(-responses.sum(), [spectrum])
+                responses, slopes = ask(views, 2 * step > steps)  # (N,), and as views
+                (spectrum.grad,) = torch.autograd.grad(views, [spectrum], -slopes)
                 check_finite(targets, responses, spectrum.grad, step, steps)
                 optimizer.step()
                 if on_step is not None:

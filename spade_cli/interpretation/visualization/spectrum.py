@@ -14,7 +14,7 @@ from spade_cli.devices import device_of
 from spade_cli.interpretation.channels import Channel
 from spade_cli.interpretation.own_methods import own_objective
 from spade_cli.interpretation.visualization.climb import See, climb_pictures
-from spade_cli.interpretation.visualization.visualizer import Objective, observe_responses
+from spade_cli.interpretation.visualization.visualizer import DENSE_WEIGHT, Dense, Objective, observe_slopes
 from spade_cli.networks.modes_and_seeds import seed_generators
 from spade_cli.sizes import Size, find_sides
 
@@ -32,11 +32,13 @@ def visualize(
     size: Size,
     mean: Sequence[float],
     std: Sequence[float],
-    steps: int = 128,
-    learning_rate: float = 0.05,
+    steps: int = 64,
+    learning_rate: float = 0.03,
     crops: int = 4,
     seed: int = 0,
     objective: Objective | None = None,
+    dense: Dense | None = None,
+    dense_weight: float = DENSE_WEIGHT,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """One picture for each target, all in one batch: float32 on the CPU, (targets, 3, H, W), in [0, 1].
@@ -44,7 +46,7 @@ def visualize(
     Each picture climbs the mean of its target's channel: over positions of a feature map (N, C, H, W) or (N, H, W, C),
     over tokens of (N, T, C), or the value itself of a vector (N, C); over the networks; and over the crops of a step.
     Crops are enlarged to `size`, the side of a square or (height, width), normalised with `mean` and `std`, and the
-    same for all networks and pictures.
+    same for all networks and pictures. dense, dense_weight: see `observe_slopes`.
 
     objective: (activations (1, C, ...) of one crop, channel) -> scalar, climbed instead; see `OwnObjective`.
     on_step: called with (step, steps) after each. Networks are unchanged: mode, gradients and hooks are as before.
@@ -57,14 +59,15 @@ def visualize(
     with torch.enable_grad(), seed_generators(seed, device):
         start = draw_spectrum(size, generator).to(device).expand(len(targets), *[-1] * 4)
         spectra = start.clone().requires_grad_()  # (N, 3, H, W // 2 + 1, 2)
-        every_crop = [target for target in targets for _ in range(crops)]
-        with observe_responses(networks, every_crop, mean, std, objective) as respond:
+        watch = observe_slopes(
+            networks, targets, mean, std, objective, views=crops, dense=dense, dense_weight=dense_weight
+        )
+        with watch as ask:
 
-            def find_slopes(see: See) -> tuple[Tensor, Tensor]:
-                responses = respond(see(make_pictures(spectra, size))).view(-1, crops).mean(1)  # (N,)
-                # of the sum, so that no picture's step depends on the others; to the spectra: none lands on a network
-                (slopes,) = torch.autograd.grad(responses.sum(), [spectra])
-                return responses.detach(), slopes
+            def find_slopes(see: See, corrected: bool) -> tuple[Tensor, Tensor]:
+                shown = see(make_pictures(spectra, size))
+                responses, slopes = ask(shown, corrected)
+                return responses, torch.autograd.grad(shown, [spectra], slopes)[0]
 
             awake = climb_pictures(
                 spectra,
