@@ -263,18 +263,16 @@ def visualization(interpreter: Mapping[str, Any]) -> Callable[..., Any] | None:
         return None
     function = VISUALIZERS[one_of("interpreter.visualization", interpreter["visualization"], tuple(VISUALIZERS))]
     steps, rate, objective = (interpreter.get(name) for name in ("steps", "learning_rate", "objective"))
-    settings: dict[str, Any] = {
+    settings: dict[str, Any] = {  # null, which becomes None here: what the function says
         "objective": None if objective is None else own_objective(text("interpreter.objective", objective, "my:climb")),
         "crops": whole("interpreter.crops", interpreter.get("crops"), 1),
         "reach": number("interpreter.reach", interpreter.get("reach"), 0, 1, above=True),
         "dense_weight": number("interpreter.dense_weight", interpreter.get("dense_weight"), 0, MAX_DENSE_WEIGHT),
+        "steps": None if steps is None else whole("interpreter.steps", steps, 1),
+        "learning_rate": None if rate is None else number("interpreter.learning_rate", rate, 0, MAX_RATE, above=True),
     }
-    if steps is not None:  # null: what the function says
-        settings["steps"] = whole("interpreter.steps", steps, 1)
-    if rate is not None:
-        settings["learning_rate"] = number("interpreter.learning_rate", rate, 0, MAX_RATE, above=True)
     taken = inspect.signature(function).parameters
-    return partial(function, **{name: value for name, value in settings.items() if name in taken})
+    return partial(function, **{name: one for name, one in settings.items() if name in taken and one is not None})
 
 
 def visualization_traces(interpreter: Mapping[str, Any]) -> int:
