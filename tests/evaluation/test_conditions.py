@@ -16,6 +16,7 @@ from spade_cli.evaluation import conditions as made
 from spade_cli.evaluation import evaluate
 from spade_cli.evaluation.evaluation_plan import EvaluationPlan
 from spade_cli.images.load import as_image
+from spade_cli.interpretation.saliency.smoothing import SmoothedMethod
 from spade_cli.models import wrap
 from spade_cli.pruning import collect, find_layers, find_pruner, prune, schedule
 from spade_cli.run.calibrate import Calibration, SampleBatches
@@ -82,9 +83,10 @@ def test_a_condition_may_have_maps_of_its_own(asked):
 
 
 def read_values(out):
-    """condition -> the AUC of its map against the object of the first picture."""
+    """condition -> the AUC of its saliency map against the object of the first picture."""
     with Path(out, "results.csv").open(encoding="utf-8", newline="") as file:
-        return {row["condition"]: row["value"] for row in csv.DictReader(file) if row["metric"] == "object_auc"}
+        rows = [row for row in csv.DictReader(file) if (row["method"], row["metric"]) == ("saliency", "object_auc")]
+    return {row["condition"]: row["value"] for row in rows}
 
 
 def test_conditions_that_differ_in_their_maps_alone_share_their_search(tmp_path, monkeypatch):
@@ -92,15 +94,22 @@ def test_conditions_that_differ_in_their_maps_alone_share_their_search(tmp_path,
     write_scenes(tmp_path / "scenes", 2)
     searched, search = [], made.make_trace
     monkeypatch.setattr(made, "make_trace", lambda *given: searched.append(given) or search(*given))
+    explained, explain = [], SmoothedMethod.__call__
+    monkeypatch.setattr(SmoothedMethod, "__call__", lambda own, *a: explained.append(own.name) or explain(own, *a))
     conditions = (
         "conditions=[dense, plain: dense interpreter.smoothing.samples=1, forward, one: forward interpreter.traces=1, "
         "bare: forward interpreter.traces=1 interpreter.smoothing.samples=1, other: forward image=other]"
     )
-    own = ["count=2", "metrics=[localisation]", "interpreter.methods=[saliency]", "controls=[]", "out=out"]
+    own = ["count=2", "metrics=[localisation]", "interpreter.methods=[saliency,occlusion]", "controls=[]", "out=out"]
     assert main(["eval", "data=scenes", *MODEL, *QUICK, *own, conditions]) == 0
     assert len(searched) == 2 * 2  # of two images: one for all of their own, one for the other's
+    assert explained.count("saliency") == 2 * 6
+    # Occlusion is never smoothed: plain and bare have the maps of dense and one, and forward as well if one is all it has.
+    assert 2 * 3 <= explained.count("occlusion") <= 2 * 4
     values = read_values("out")
-    assert len(set(values.values())) == len(values) == 6
+    assert len(values) == 6
+    for name, other in (("dense", "plain"), ("one", "bare"), ("forward", "other"), ("dense", "forward")):
+        assert values[name] != values[other], name
     alone = ["interpreter.traces=1", "interpreter.smoothing.samples=1", "conditions=[dense, forward]"]
     assert main(["eval", "data=scenes", *MODEL, *QUICK, *own[:-1], "out=alone", *alone]) == 0
     assert read_values("alone") == {"dense": values["plain"], "forward": values["bare"]}
