@@ -104,7 +104,7 @@ def test_conditions_that_differ_in_their_maps_alone_share_their_search(tmp_path,
     assert main(["eval", "data=scenes", *MODEL, *QUICK, *own, conditions]) == 0
     assert len(searched) == 2 * 2  # of two images: one for all of their own, one for the other's
     assert explained.count("saliency") == 2 * 6
-    # Occlusion is never smoothed: plain and bare have the maps of dense and one, and forward as well if one is all it has.
+    # Occlusion is never smoothed: plain and bare have the maps of dense and one, as forward has where it has one trace.
     assert 2 * 3 <= explained.count("occlusion") <= 2 * 4
     values = read_values("out")
     assert len(values) == 6
