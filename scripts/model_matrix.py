@@ -9,7 +9,6 @@ cheapest that still show what is asked: does it work, and do a method's checks h
 """
 
 import argparse
-import copy
 import inspect
 import json
 import math
@@ -34,6 +33,7 @@ from spade_cli.inspection.examine import examine
 from spade_cli.interpretation import METHODS, PAPER_METHODS, Channel, SmoothedMethod, explainable, visualize
 from spade_cli.interpretation.channels import observe_layers
 from spade_cli.models import DEMO_FACTORY, Classifier, ModelSource, load_model
+from spade_cli.networks.copies import copy_network
 from spade_cli.pruning import Layer, find_layers, find_pruner
 from spade_cli.pruning.schedule import Shares
 from spade_cli.run.request import find_channels
@@ -194,7 +194,7 @@ def examine_network(classifier: Classifier, image: torch.Tensor) -> dict[str, An
 @torch.no_grad()
 def follow_without_biases(model: nn.Module, x: torch.Tensor) -> float | None:
     """What LRP follows on a copy without biases: 1, if its rules lose nothing; None where LRP does not go."""
-    bare = copy.deepcopy(model)
+    bare = copy_network(model)
     for name, parameter in bare.named_parameters():
         if name.rpartition(".")[2].endswith(("bias", "beta")):
             parameter.zero_()
