@@ -9,6 +9,7 @@ from zoo import FOUND_AT, picture
 from spade_cli import interpretation
 from spade_cli.interpretation import explainable
 from spade_cli.interpretation.saliency.deeplift_rules import DifferenceRules
+from spade_cli.interpretation.saliency.deeplift_slopes import gather_largest
 
 SIZE = 24
 
@@ -76,3 +77,11 @@ def test_relevance_of_what_was_copied_goes_back_to_what_it_was_copied_of():
         )
     ]
     assert all(torch.allclose(one, maps[0], atol=1e-6) for one in maps) and maps[0].abs().max() > 0
+
+
+def test_the_slope_of_a_maximum_holds_where_only_one_of_its_two_places_changed():
+    x = torch.tensor([[3.0, 1.0], [0.0, 1.0]], requires_grad=True)  # image, baseline: the largest is elsewhere
+    output = gather_largest(x, x.argmax(1, keepdim=True))
+    assert output.tolist() == [[3.0], [1.0]]
+    (slope,) = torch.autograd.grad(output[0].sum(), x)
+    assert float((slope[0] * (x[0] - x[1])).sum()) == pytest.approx(2)

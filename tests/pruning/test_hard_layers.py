@@ -7,8 +7,10 @@ from torch import nn
 from spade_cli.errors import SpadeError
 from spade_cli.pruning import collect, find_layers, prune
 from spade_cli.pruning.solvers.damped_hessian import LowRank, damp, relative_error
+from spade_cli.pruning.solvers.elimination import invert
 from spade_cli.pruning.solvers.forward import forward
 from spade_cli.pruning.solvers.obs import obs
+from spade_cli.pruning.solvers.selection import select
 from spade_cli.pruning.solvers.sparsegpt import sparsegpt
 from spade_cli.pruning.solvers.weight_scores import magnitude, random, wanda
 
@@ -123,3 +125,18 @@ def test_too_wide_for_any_hessian_keeps_few_observations(monkeypatch):
             model, torch.randn(4, 5, 6, 8).split(2), ["head"], samples=4, rows_per_column=rows_per_column
         )
         assert isinstance(statistics.hessians["head"], LowRank) and statistics.observations["head"] == 10
+
+
+@pytest.mark.parametrize(("alike", "dtype"), [(0.9, torch.float32), (0.9999, torch.float64)])
+def test_an_inverse_is_float64_where_float32_would_lose_its_digits(alike, dtype):
+    hessian = torch.tensor([[[1, alike], [alike, 1]]], dtype=torch.float64)  # variance inflation 1 / (1 - alike^2)
+    found = invert(hessian)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), torch.linalg.inv(hessian), rtol=1e-5, atol=0)
+
+
+def test_a_unit_that_picked_ones_make_up_is_worth_nothing():
+    matrix = torch.tensor([[[1.0, 1, 0], [1, 1, 0], [0, 0, 1]]])  # the first two columns are the same
+    values = torch.tensor([[1.0, 1.001, 0.1]])
+    order, worth = select(values, torch.zeros(1, dtype=torch.long), matrix, 1, 3)
+    assert order.tolist() == [[1, 2, 0]] and worth[0, 2] == 0

@@ -68,6 +68,14 @@ def test_the_chosen_trace_is_that_of_the_slow_search_and_no_block_far_behind_it_
             assert max(tried, default=0) - depth <= depth - before + 1, "not twice as far as was reached"
 
 
+@pytest.mark.parametrize("depth", range(0, 65, 3))
+def test_one_share_in_a_deep_network_takes_steps_and_halvings_only(depth):
+    search = StatedSearch({0.9: depth}, 64, {0.9: 0.0})
+    best = search.run()
+    assert (len(best.shares) if best else 0) == depth
+    assert len(search.trials) <= search.most_trials <= 16, "2 (1 + log2 65), and two of the last resort"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 1.0])
 def test_a_sparse_weight_is_the_weight(share):
     weight = torch.randn(6, 5, 3, 3).to(memory_format=torch.channels_last)

@@ -58,10 +58,17 @@ def test_records_say_what_happened(measured, pruner):
 
 
 @pytest.mark.parametrize("pruner", [forward, partial(sparsegpt, lazy_width=16), obs, magnitude])
-def test_several_images_at_once_are_the_same_as_one_by_one(measured, pruner):
-    model, layers, _, samples = measured
-    shares = {"fc": 0.7, "layer2.0.downsample.0": 0.9, "layer1.0.conv1": 0.8}
-    each = [collect(model, [part], list(shares), samples=4) for part in samples.split(4)]
+def test_several_images_at_once_are_the_same_as_one_by_one(pruner):
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(3, 16, 3, 2), nn.Conv2d(16, 24, 3, 2), nn.Conv2d(24, 40, 1))
+    model = nn.Sequential(
+        *(layer for one in convolutions for layer in (one, nn.ReLU())),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(40, 10),
+    )
+    layers, shares = find_layers(model), {"2": 0.8, "4": 0.9, "8": 0.7}
+    each = [collect(model, [part], list(shares), samples=4) for part in torch.randn(8, 3, 64, 64).split(4)]
     together = prune_many(model, layers, shares, each, pruner)
     for one, trace in zip(each, together, strict=True):
         alone = prune(model, layers, shares, one, pruner)
