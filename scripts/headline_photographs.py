@@ -11,6 +11,7 @@
 
 A row for each symbol: the class on the dense network; a photograph with the symbol, and what its trace looks for; a
 clean photograph of the class, and its trace. The first photograph of each symbol is drawn, or those of `--pick`.
+`--visualizations COUNT` leaves the photographs out, and draws the traces of the first COUNT of each symbol.
 """
 
 import argparse
@@ -49,6 +50,14 @@ def main() -> None:
     names = sorted(with_symbol, key=lambda name: name not in asked.pick)
     first = {listed[name]["symbol"]: name for name in reversed(names)}
     targets = {target: name for name, target in read_records(asked.clean[0]).items()}
+    if asked.visualizations:
+        chosen = {
+            symbol: [name for name in names if listed[name]["symbol"] == symbol][: asked.visualizations]
+            for symbol in sorted(first)
+        }
+        lines = [read_line(asked, evaluation, symbol, with_symbol, chosen[symbol], targets) for symbol in chosen]
+        draw_lines(lines, asked.figure)
+        return
     rows = {}
     for symbol, name in sorted(first.items()):
         target = with_symbol[name]
@@ -68,6 +77,40 @@ def read_shown(evaluation: Path, images: Path, name: str, trace: str) -> Shown:
     folder = evaluation / "visualizations"
     dense, pruned = (Image.open(folder / f"{slug(name)}_{condition}.png") for condition in ("dense", trace))
     return Shown(picture(Preprocessing().view(spade_cli.load_image(images / name))[0]), dense, pruned)
+
+
+def read_line(
+    asked: argparse.Namespace,
+    evaluation: Path,
+    symbol: str,
+    with_symbol: dict[str, int],
+    names: list[str],
+    targets: dict[int, str],
+) -> list[tuple[Image.Image, str]]:
+    """Visualizations with their captions: the dense network's, those of the photographs, that of the clean one."""
+    target = with_symbol[names[0]]
+    folder = evaluation / "visualizations"
+    line = [(Image.open(folder / f"{slug(names[0])}_dense.png"), f"“{LABELS[target]}”, dense")]
+    line += [(Image.open(folder / f"{slug(name)}_{asked.trace}.png"), f"trace, {symbol}") for name in names]
+    if target in targets:
+        clean = asked.clean[0] / "visualizations" / f"{slug(targets[target])}_{asked.trace}.png"
+        line.append((Image.open(clean), "trace, no symbol"))
+    return line
+
+
+def draw_lines(lines: list[list[tuple[Image.Image, str]]], path: Path) -> None:
+    """A line of visualizations for each symbol."""
+    width = max(map(len, lines))
+    figure, axes = plt.subplots(len(lines), width, figsize=(width * INCHES * 0.8, len(lines) * INCHES * 0.9))
+    for axis in axes.flat:
+        axis.axis("off")
+    for row, line in zip(axes, lines, strict=True):
+        for axis, (shown, caption) in zip([*row[: len(line) - 1], row[-1]], line, strict=True):
+            axis.imshow(shown, interpolation="lanczos")
+            axis.set_title(caption, fontsize=8)
+    figure.tight_layout(pad=0.4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def draw(rows: dict[tuple[str, str], tuple[Shown, Shown | None]], path: Path) -> None:
@@ -98,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--symbols", **folders, metavar=("EVALUATION", "DATA"), help="photographs with symbols")
     parser.add_argument("--clean", **folders, metavar=("EVALUATION", "FOLDER"), help="clean photographs")
     parser.add_argument("--pick", nargs="*", default=[], help="names of photographs with a symbol that are drawn")
+    parser.add_argument("--visualizations", type=int, default=0, metavar="COUNT", help="traces of each symbol, alone")
     parser.add_argument("--trace", default="auto", help="the condition beside dense")
     return parser.parse_args()
 
