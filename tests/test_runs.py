@@ -99,6 +99,8 @@ def test_open_shows_the_latest_or_the_named(here, monkeypatch, capsys):
         (["list", "out=nowhere"], "no such folder"),
         (["neurons", "one", "layers=conv9"], "conv9 matches no layer"),
         (["neurons", "one", "top=0"], "top=0"),
+        (["neurons", "one", "edges=0"], "edges=0 is not a whole number of at least 1"),
+        (["neurons", "one", "relevance=maybe"], "relevance=maybe is unknown; there are true, false"),
         (["neurons", "one", "steps=many"], "steps=many is not a whole number"),
         (["diff", "one"], "RUN"),
         (["diff", "one", "two", "out=one.png"], "one.png exists already"),
@@ -176,6 +178,35 @@ def test_neurons_ranks_what_carries_the_answer(here, capsys):
         assert shown.locator("article.neuron").count() == 3 and not overflows(shown)
         assert shown.locator("article.neuron h3").all_inner_texts()[0] == found["target"]["label"]
         assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_neurons_shows_which_channels_feed_which(here, scheme, capsys):
+    words = ["neurons", "one", "top=2", "steps=1", "layers=[layer3.*.conv1,layer4.5,fc]", "edges=1", "--json"]
+    assert main(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    page = here / answer["page"]
+    found = json.loads((page.parent / "neurons.json").read_text(encoding="utf-8"))
+    assert answer["circuit"] == found["circuit"] and found["circuit"]["rule"] == "lrp" and found["notes"] == []
+    edges, shown = found["circuit"]["edges"], {f"{one['layer']}:{one['channel']}": one for one in found["neurons"]}
+    receivers = [edge["to"] for edge in edges if edge["to"]]
+    assert len(set(receivers)) == len(receivers) > 0, "one edge into each"
+    assert all(0 < share <= 1.001 for edge in edges for share in edge["share"].values())
+    last = {edge["from"]: edge["share"] for edge in edges if edge["to"] is None}
+    assert len(last) == 2 and all(name.startswith("layer4.5:") for name in last), "fc's channel is the answer itself"
+    assert all(share == pytest.approx(shown[name]["relevance"], abs=1e-4) for name, share in last.items())
+    assert found["circuit"]["passing"]["layer4.5"] == pytest.approx(1, abs=1e-3)
+    with opened(page, viewport=PHONE, color_scheme=scheme) as browser:
+        assert browser.locator(".circuit path.edge").count() == len(edges) and not overflows(browser)
+        assert browser.locator(".circuit image").count() == 2 * browser.locator(".circuit a").count()
+        for link in browser.locator(".circuit a").all():
+            assert browser.locator(f'[id="{link.get_attribute("href")[1:]}"]').count() == 1
+        assert browser.locator("article img.read").count() == 2 * len(shown)
+        told = browser.locator(".circuit path.edge title").first.text_content()
+        assert "of what" in told and "on the dense network" in told
+    assert main([*words, "relevance=false"]) == 0
+    assert json.loads(capsys.readouterr().out)["circuit"] is None
+    assert "circuit" not in re.sub(r"<style>.*?</style>", "", page.read_text(encoding="utf-8"), flags=re.S)
 
 
 def test_neurons_takes_the_dense_half_from_the_cache(here, tmp_path, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spade_cli.cli import own_stdout, terminal
-from spade_cli.cli.config.check_values import whole
+from spade_cli.cli.config.check_values import one_of, whole
 from spade_cli.cli.config.help import line
 from spade_cli.errors import UserError
 from spade_cli.files import expand_path
@@ -32,6 +32,11 @@ def read_path(key: str, text: str) -> Path:
 def read_count(key: str, text: str) -> int:
     """A whole number of at least 1."""
     return whole(key, int(text) if re.fullmatch(r"[+-]?\d+", text) else text, 1)
+
+
+def read_switch(key: str, text: str) -> bool:
+    """`true` or `false`."""
+    return one_of(key, text, ("true", "false")) == "true"
 
 
 def read_list(key: str, text: str) -> list[str]:

@@ -13,36 +13,61 @@ from torch import Tensor, nn
 from spade_cli.cache import Cache
 from spade_cli.errors import UserError
 from spade_cli.inspection.reopen import OpenRun
-from spade_cli.interpretation import Channel, visualize, visualize_dense
+from spade_cli.interpretation import Channel, explainable, visualize, visualize_dense
 from spade_cli.interpretation.contribution import called_layers, contributions
+from spade_cli.interpretation.rewrite.layer_nodes import Stop, widen_to_blocks
 from spade_cli.models import Preprocessing
 from spade_cli.progress import Stages, count_percents
 from spade_cli.report.channel_pages import Neuron
 
-LAYERS = 4  # shown if none is named: the last pruned ones, whose channels mean the most to people
+LAYERS = 4  # shown if none is named: the last ones, whose channels mean the most to people
 TOGETHER = 4  # visualizations in one batch, of four crops each: what a laptop's memory holds at 224 pixels
 
 
 def choose_layers(run: OpenRun, patterns: Sequence[str]) -> list[str]:
-    """The layers to look into, in the network's order: those the patterns name, else the last pruned ones.
+    """The layers to look into, in the network's order: those the patterns name, else those of `pick_layers`.
 
-    Layers that the network uses without calling them, as attention does, have no outputs to be seen: none is chosen.
-    Errors: UserError for a pattern that matches no layer, or none whose output can be seen.
+    A pattern that matches no layer may name other modules, such as blocks. Layers that the network uses without
+    calling them, as attention does, have no outputs to be seen: none is chosen.
+    Errors: UserError for a pattern that matches nothing, or nothing whose output can be seen.
     """
     seen = called_layers(run.classifier.model, run.x)
     known = [layer for layer in run.summary.layers if layer.name in seen]
     if not patterns:
-        pruned = [layer for layer in known if layer.left is None]
-        return [layer.name for layer in (pruned or known)[-LAYERS:]]
+        pruned = {layer.name for layer in known if layer.left is None} or {layer.name for layer in known}
+        network = explainable(run.classifier.model, run.x)
+        return pick_layers(widen_to_blocks(network, run.x, [layer.name for layer in known]), pruned)
+    layers, modules = [layer.name for layer in known], dict(run.classifier.model.named_modules())
+    chosen = set()
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in run.summary.layers):
+        matched = fnmatch.filter(layers, pattern) or fnmatch.filter([name for name in modules if name in seen], pattern)
+        if not matched and not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in run.summary.layers):
             raise UserError(f"layers={pattern} matches no layer; spade layers lists them")
-        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in known):
+        if not matched:
             raise UserError(
                 f"layers={pattern} matches only layers that the network never calls as modules (attention's "
                 "projections), whose channels cannot be seen; name others"
             )
-    return [one.name for one in known if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)]
+        chosen |= set(matched)
+    return [name for name in modules if name in chosen]
+
+
+def pick_layers(stops: Sequence[Stop], pruned: set[str]) -> list[str]:
+    """The last LAYERS pruned layers; of blocks, which shortcuts pass through, the last of each stage.
+
+    In a stage, blocks of one shape, most of what a channel carries comes from the same channel of the block before. So
+    the stages say more, also those before the first pruned layer. What is missing to LAYERS are the last pruned blocks.
+    """
+    kept = [stop for stop in stops if stop.is_block or pruned.intersection(stop.layers)]
+    ends = [
+        stop
+        for stop, behind in zip(kept, [*kept[1:], None], strict=True)
+        if behind is None or not (stop.is_block and behind.is_block and stop.shape == behind.shape)
+    ]
+    chosen = ends[-LAYERS:]
+    others = [stop for stop in kept if stop not in chosen and pruned.intersection(stop.layers)]
+    chosen += others[len(chosen) - LAYERS :] if len(chosen) < LAYERS else []
+    return [stop.name for stop in kept if stop in chosen]
 
 
 def rank_channels(run: OpenRun, layers: Sequence[str], top: int) -> list[Neuron]:

@@ -1,5 +1,6 @@
 """Explanations of any network for one image: saliency maps and feature visualizations."""
 
+from spade_cli.interpretation.channel_relevance import ChannelRelevance, follow_relevance
 from spade_cli.interpretation.channels import Channel, check_channels, parse_channel
 from spade_cli.interpretation.explanation import CannotExplain, Explanation, SaliencyMethod
 from spade_cli.interpretation.own_methods import OwnMethod, OwnObjective, own_method, own_objective

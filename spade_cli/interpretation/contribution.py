@@ -32,7 +32,7 @@ def contributions(model: nn.Module, image: Tensor, target: int | Question, layer
             raise UserError(f"layer '{name}' is not in the network; spade layers lists what is")
     question = Question(target) if isinstance(target, int) else target
     x = image.detach().clone().to(device_of(model)).requires_grad_()
-    with torch.enable_grad(), _outputs(model, layers) as outputs:
+    with torch.enable_grad(), keep_outputs(model, layers) as outputs:
         with seed_generators(0, x.device):
             score = question.score(model(x)[0])
         for name in layers:
@@ -68,8 +68,8 @@ def called_layers(model: nn.Module, image: Tensor) -> set[str]:
 
 
 @contextmanager
-def _outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """The outputs of each layer, call by call; the network goes on with copies, since it may write into them."""
+def keep_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Each layer's outputs, call by call, in eval mode; the network goes on with copies: it may write into them."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def make_hook(name: str) -> Callable[[nn.Module, object, Any], Any]:

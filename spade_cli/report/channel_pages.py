@@ -13,13 +13,16 @@ from torch import Tensor
 from spade_cli.files import write_whole
 from spade_cli.report import sentences
 from spade_cli.report.charts import bar
-from spade_cli.report.pictures import overlay, picture, shared_top
+from spade_cli.report.circuit import PICTURE, Circuit, Drawing, draw_circuit
+from spade_cli.report.pictures import aggregate, overlay, picture, shared_top
 from spade_cli.report.render import inline_picture, render
 from spade_cli.report.runs import REPORT
 from spade_cli.report.summary import Summary, read_summary
 
 PAGE, RECORD = "neurons.html", "neurons.json"
 SHOWN = 256  # pixels a side of each picture: there are four of them for every channel
+THUMBNAIL = 160  # pixels a side of a picture in the circuit, which a screen of two pixels a point shows sharp
+AROUND = 0.05  # of the score: the page says which layers so much goes around
 PATCH = 128  # pixels a side of a patch of a real picture
 
 
@@ -32,6 +35,8 @@ class Neuron:
     share: dict[str, float]  # of what the layer's channels add to the answer, those against it left out
     rank: dict[str, int]  # among the layer's channels, 1 is the one that adds most
     where: dict[str, Tensor]  # what it adds at each place: (height, width), or a single value (1, 1)
+    relevance: dict[str, float] = field(default_factory=dict)  # that passes through it, as a share of the score
+    maps: dict[str, Tensor] = field(default_factory=dict)  # of that relevance: (3, H, W)
     pictures: dict[str, Tensor] = field(default_factory=dict)  # visualizations (3, H, W) in [0, 1]
     patches: dict[str, list[Tensor]] = field(default_factory=dict)  # of real pictures, (3, side, side), by network
 
@@ -74,12 +79,35 @@ class Card:
     rank: dict[str, int]
     has_places: bool  # whether `where` is more than a single value
     where: dict[str, str]
+    relevance: dict[str, float]
+    maps: dict[str, str]
     pictures: dict[str, str]
     patches: dict[str, list[str]]
 
 
-def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, command: str, patches_of: str) -> Path:
-    """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page."""
+@dataclass(frozen=True)
+class Shown:
+    """The circuit's picture with what is in it, all as the template needs it."""
+
+    drawing: Drawing
+    pictures: dict[str, list[str]]  # by channel: what it looks for, and the pixels it reads, on the trace
+    relevance: dict[str, float]  # by channel, on the trace
+    passed_by: dict[str, float]  # by layer that a part of the score goes around: how much goes through it
+
+
+def write_neurons(
+    run: Path,
+    neurons: Sequence[Neuron],
+    view: Image.Image,
+    command: str,
+    patches_of: str,
+    circuit: Circuit | None = None,
+    notes: Sequence[str] = (),
+) -> tuple[Path, dict[str, Any]]:
+    """Write `neurons.html` and `neurons.json` into the run's folder, each whole; returns the page and the record.
+
+    notes: what a reader of the maps and of the circuit must know.
+    """
     summary = read_summary(run)
     layers: dict[str, list[Card]] = {}
     for one in neurons:
@@ -95,12 +123,50 @@ def write_neurons(run: Path, neurons: Sequence[Neuron], view: Image.Image, comma
         command=command,
         patches_of=patches_of,
         has_report=(run / REPORT).is_file(),
+        circuit=_show_circuit(circuit, neurons, view) if circuit is not None and circuit.edges else None,
+        has_maps=any(one.maps for one in neurons),
+        side=PICTURE,
+        notes=notes,
     )
-    record = [{"layer": n.layer, "channel": n.channel, "share": n.share, "rank": n.rank} for n in neurons]
-    text = json.dumps({"target": asdict(summary.target), "neurons": record}, indent=2, ensure_ascii=False)
+    record = {
+        "target": asdict(summary.target),
+        "neurons": [_record_neuron(one) for one in neurons],
+        "circuit": None if circuit is None else _record_circuit(circuit),
+        "notes": list(notes),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
     write_whole(run / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     write_whole(run / PAGE, lambda path: path.write_text(page, encoding="utf-8"))
-    return run / PAGE
+    return run / PAGE, record
+
+
+def _record_neuron(one: Neuron) -> dict[str, Any]:
+    record = {"layer": one.layer, "channel": one.channel, "share": one.share, "rank": one.rank}
+    return {**record, "relevance": one.relevance} if one.relevance else record
+
+
+def _record_circuit(circuit: Circuit) -> dict[str, Any]:
+    edges = [{"from": edge.source, "to": edge.to, "share": edge.share} for edge in circuit.edges]
+    return {"rule": circuit.rule, "passing": circuit.passing, "edges": edges}
+
+
+def _show_circuit(circuit: Circuit, neurons: Sequence[Neuron], view: Image.Image) -> Shown:
+    """The circuit's picture; a node shows what its channel looks for and the pixels it reads, on the trace."""
+    drawing = draw_circuit(circuit)
+    inside = {node.name for node in drawing.nodes}
+    shown = [one for one in neurons if one.name in inside]
+    return Shown(
+        drawing,
+        {
+            one.name: [
+                inline_picture(picture(one.pictures["trace"]), THUMBNAIL),
+                inline_picture(_over_view(one.maps["trace"], view), THUMBNAIL),
+            ]
+            for one in shown
+        },
+        {one.name: one.relevance["trace"] for one in shown},
+        {layer: share for layer, share in circuit.passing.items() if share < 1 - AROUND},
+    )
 
 
 def write_difference(
@@ -133,21 +199,34 @@ def make_card(neuron: Neuron, views: Mapping[str, Image.Image], summary: Summary
     """One channel as a page shows it; `views` by network."""
     enlarged = {name: _enlarge(where, views[name].size) for name, where in neuron.where.items()}
     top = shared_top(list(enlarged.values()))
-    is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
     return Card(
         name=neuron.name,
         channel=neuron.channel,
-        label=summary.target.label if is_class and not summary.target.against else None,
+        label=summary.target.label if is_answer(neuron, summary) else None,
         share=neuron.share,
         rank=neuron.rank,
         has_places=any(where.numel() > 1 for where in neuron.where.values()),
         where={name: inline_picture(overlay(map, top, views[name]), SHOWN) for name, map in enlarged.items()},
+        relevance=neuron.relevance,
+        maps={name: inline_picture(_over_view(map, views[name]), SHOWN) for name, map in neuron.maps.items()},
         pictures={name: inline_picture(picture(values), SHOWN) for name, values in neuron.pictures.items()},
         patches={
             name: [inline_picture(picture(patch), PATCH) for patch in patches]
             for name, patches in neuron.patches.items()
         },
     )
+
+
+def is_answer(neuron: Neuron, summary: Summary) -> bool:
+    """Whether a channel is the class's own output, which is the answer itself."""
+    is_class = (neuron.layer, neuron.channel) == (summary.layers[-1].name, summary.target.index)
+    return is_class and not summary.target.against
+
+
+def _over_view(map: Tensor, view: Image.Image) -> Image.Image:
+    """A map (3, H, W) over the view, on a scale of its own: how strong it is, its share says."""
+    pixels = aggregate(map)
+    return overlay(pixels, shared_top([pixels]), view)
 
 
 def _enlarge(where: Tensor, size: tuple[int, int]) -> Any:
