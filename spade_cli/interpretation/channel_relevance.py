@@ -81,7 +81,9 @@ def follow_relevance(network: Explainable, image: Tensor, target: int, channels:
         for layer, node in nodes.items()
         if node not in left
     ]
-    taps = _insert_taps(model, {layer: node for layer, node in nodes.items() if node in left}, network)
+    taps = _insert_taps(
+        model, {layer: node for layer, node in nodes.items() if node in left}, network, image.shape[-2:]
+    )
     asked = [one for one in channels if one.layer in taps]
     with attribution_pass(model), forward_ad.dual_level() if rule == LRP else nullcontext():
         whole = _Pass(model, taps, image, target, cut=False)
@@ -156,14 +158,16 @@ class Tap(nn.Module):
 
 
 @free_sources()
-def _insert_taps(model: fx.GraphModule, nodes: Mapping[str, str], network: Explainable) -> dict[str, Tap]:
-    """Put a tap behind each of these nodes of the copy with rules, by layer."""
+def _insert_taps(
+    model: fx.GraphModule, nodes: Mapping[str, str], network: Explainable, sides: Sequence[int]
+) -> dict[str, Tap]:
+    """Put a tap behind each of these nodes of the copy with rules, by layer; sides: the image's height and width."""
     given = dict((network.original or network.model).named_modules())
     by_name = {node.name: node for node in model.graph.nodes}
     taps = {}
     for number, (layer, name) in enumerate(nodes.items()):
         node = by_name[name]
-        taps[layer] = Tap(channel_axis(node.meta["shape"], given[layer]))
+        taps[layer] = Tap(channel_axis(node.meta["shape"], given[layer], sides))
         model.add_submodule(f"tap_{number}", taps[layer])
         with model.graph.inserting_after(node):
             tap = model.graph.call_module(f"tap_{number}", (node,))
