@@ -85,8 +85,8 @@ def follow_relevance(network: Explainable, image: Tensor, target: int, channels:
         model, {layer: node for layer, node in nodes.items() if node in left}, network, image.shape[-2:]
     )
     asked = [one for one in channels if one.layer in taps]
-    with attribution_pass(model), forward_ad.dual_level() if rule == LRP else nullcontext():
-        whole = _Pass(model, taps, image, target, cut=False)
+    with attribution_pass(model):
+        whole = _Pass(model, taps, image, target, rule, cut=False)
         score = _check_score(network, image, target, whole.score)
         slopes = whole.slopes()
         passing = {layer: tap.sum_places(whole.amounts[layer] * slopes[layer]) for layer, tap in taps.items()}
@@ -96,7 +96,8 @@ def follow_relevance(network: Explainable, image: Tensor, target: int, channels:
         spreads = rule == LRP and not any(isinstance(module, ScoreRule) for module in model.modules())
         scale = float(spreadable(torch.tensor(sum(parts)))) if spreads else 1.0
         maps = {one: map / scale for one, map in _follow_to_pixels(whole, slopes, asked).items()}
-        feeds = _follow_to_channels(_Pass(model, taps, image, target, cut=True), slopes, asked, score * scale)
+        cut = _Pass(model, taps, image, target, rule, cut=True)
+        feeds = _follow_to_channels(cut, slopes, asked, score * scale)
     if rule == LRP:
         checks = {"conservation": sum(parts) / scale, "class_token": sum(parts[1:]) / scale}
         notes = (*notes, *warn_of_checks(LRP, {**checks, **({"followed": sum(parts)} if spreads else {})}))
@@ -179,12 +180,15 @@ def _insert_taps(
 class _Pass:
     """One run of the copy with taps, to be asked for gradients as often as needed."""
 
-    def __init__(self, model: fx.GraphModule, taps: Mapping[str, Tap], image: Tensor, target: int, cut: bool) -> None:
+    def __init__(
+        self, model: fx.GraphModule, taps: Mapping[str, Tap], image: Tensor, target: int, rule: str, cut: bool
+    ) -> None:
         self.taps = taps
         for tap in taps.values():
             tap.cut = cut
         self.image = image.clone().requires_grad_()
-        with torch.enable_grad():
+        # the way forward says how much of each value comes from the image; the ways back need no more than that
+        with torch.enable_grad(), forward_ad.dual_level() if rule == LRP else nullcontext():
             self.score = model(follow(self.image))[0, target]
         self.tokens = [module.value for module in model.modules() if isinstance(module, TokenRule)]
         self.values = {layer: tap.value for layer, tap in taps.items()}
