@@ -33,7 +33,7 @@ from spade_cli.interpretation.rewrite.layer_nodes import find_layer_nodes
 from spade_cli.interpretation.saliency.lrp import insert_rules
 from spade_cli.interpretation.saliency.lrp_followed import ScoreRule, follow, spreadable
 from spade_cli.interpretation.saliency.lrp_rules import TokenRule
-from spade_cli.networks.modes_and_seeds import ask_network
+from spade_cli.networks.modes_and_seeds import ask_network, seed_generators
 
 LRP, GRADIENT = RULES = ("lrp", "gradient")
 AGREEMENT = 1e-3  # of the score: by how much the copy with rules may differ from the network, as in `lrp`
@@ -189,7 +189,8 @@ class _Pass:
         self.image = image.clone().requires_grad_()
         # the way forward says how much of each value comes from the image; the ways back need no more than that
         with torch.enable_grad(), forward_ad.dual_level() if rule == LRP else nullcontext():
-            self.score = model(follow(self.image))[0, target]
+            with seed_generators(0, image.device):
+                self.score = model(follow(self.image))[0, target]
         self.tokens = [module.value for module in model.modules() if isinstance(module, TokenRule)]
         self.values = {layer: tap.value for layer, tap in taps.items()}
         self.passed = {layer: tap.passed for layer, tap in taps.items()}

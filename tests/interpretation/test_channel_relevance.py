@@ -91,7 +91,8 @@ def test_the_maps_of_a_layer_sum_to_the_whole_map(against):
         given = [found.feeds.get((giver, channel), 0.0) for giver in channels("0", 6)]
         if channel.layer == "3" and share:
             assert sum(given) == pytest.approx(1, abs=1e-4), "all that passes layer 3 comes from layer 0"
-    assert sum(found.feeds.get((one, None), 0.0) for one in channels("3", 5)) == pytest.approx(1, abs=1e-4)
+    told = sum(found.feeds.get((one, None), 0.0) for one in channels("3", 5))
+    assert told == pytest.approx(found.conservation, abs=1e-4)
 
 
 def test_around_a_layer_goes_what_its_channels_do_not_get():
