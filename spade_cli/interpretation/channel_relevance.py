@@ -188,9 +188,9 @@ class _Pass:
             tap.cut = cut
         self.image = image.clone().requires_grad_()
         # the way forward says how much of each value comes from the image; the ways back need no more than that
-        with torch.enable_grad(), forward_ad.dual_level() if rule == LRP else nullcontext():
-            with seed_generators(0, image.device):
-                self.score = model(follow(self.image))[0, target]
+        following = forward_ad.dual_level() if rule == LRP else nullcontext()
+        with torch.enable_grad(), following, seed_generators(0, image.device):
+            self.score = model(follow(self.image))[0, target]
         self.tokens = [module.value for module in model.modules() if isinstance(module, TokenRule)]
         self.values = {layer: tap.value for layer, tap in taps.items()}
         self.passed = {layer: tap.passed for layer, tap in taps.items()}
