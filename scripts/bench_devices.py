@@ -162,7 +162,7 @@ def maps(device: torch.device, quick: bool) -> Iterator[dict]:
         return "correlation of the maps", float(torch.corrcoef(together)[0, 1]), least, "at least"
 
     for name in METHODS:
-        if name == "gradient_rollout":
+        if name in ("gradient_rollout", "legrad"):
             continue  # the networks here have no attention
         least = 0.0 if name in DRAWING else SAME_MAP
         yield compare(name, device, partial(run, name=name), partial(judge, least=least))

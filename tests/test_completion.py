@@ -69,7 +69,7 @@ def test_every_key_of_every_command_is_reached(verb):
 def test_choices_and_values():
     assert words("run", "pruner=s") == ["pruner=sparsegpt"]
     assert words("sweep", "pruner=obs,o") == [] and words("sweep", "pruner=obs,f") == ["pruner=obs,forward"]
-    assert words("run", "interpreter.methods=[lrp,l") == ["interpreter.methods=[lrp,lime"]
+    assert words("run", "interpreter.methods=[lrp,li") == ["interpreter.methods=[lrp,lime"]
     assert words("batch", "batch.strict=") == ["batch.strict=true", "batch.strict=false"]
     assert words("neurons", "device=c") == ["device=cpu", "device=cuda"]
 

@@ -20,7 +20,7 @@ MOST_RUNS = 50  # the latest ones; more would fill the screen
 METHODS = (
     *("saliency", "input_x_gradient", "deeplift", "lrp", "guided_backprop", "guided_gradcam"),
     *("lime", "occlusion", "integrated_gradients", "gradient_shap", "gradcam", "hirescam"),
-    *("score_cam", "rise", "gradient_rollout"),
+    *("score_cam", "rise", "gradient_rollout", "legrad"),
 )
 CURVES = ("insertion", "deletion")
 LOCALISATION = tuple(f"{what}_{how}" for what in ("trojan", "object") for how in ("auc", "mass", "rank", "pointing"))

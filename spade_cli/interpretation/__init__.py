@@ -22,6 +22,7 @@ from spade_cli.interpretation.saliency import (
     hirescam,
     input_x_gradient,
     integrated_gradients,
+    legrad,
     lime,
     lrp,
     occlusion,

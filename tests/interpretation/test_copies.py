@@ -18,7 +18,7 @@ from map_networks import (
     with_computed_weight,
 )
 from torch import nn
-from zoo import FOUND_AT, picture
+from zoo import FOUND_AT, OF_ATTENTION, picture
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
@@ -28,7 +28,7 @@ from spade_cli.networks.copies import copy_for_eval
 SIZE = 24
 QUICK = {"lime": {"samples": 4}, "occlusion": {"window": 12, "stride": 12}, "gradient_shap": {"samples": 4}}
 QUICK["rise"] = {"samples": 8}
-CONVOLUTIONAL = {name: method for name, method in METHODS.items() if name != "gradient_rollout"}
+CONVOLUTIONAL = {name: method for name, method in METHODS.items() if name not in OF_ATTENTION}
 
 
 @pytest.mark.parametrize("name", COMPUTED_WEIGHTS)

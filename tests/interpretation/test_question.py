@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_saliency import QUICK, close
 from torch import Tensor, nn
-from zoo import Untraceable, picture, small_convolutional
+from zoo import OF_ATTENTION, Untraceable, picture, small_convolutional
 
 from spade_cli.interpretation import METHODS, CannotExplain, SmoothedMethod, ask_question, explainable, own_method
 from spade_cli.networks.question import Question
@@ -74,7 +74,7 @@ def test_a_contrast_is_the_map_of_a_network_that_answers_with_the_difference(net
 def test_every_method_explains_a_contrast_and_smoothing_several_traces(networks):
     _, contrast, output = networks
     for name, method in METHODS.items():
-        if name == "gradient_rollout":
+        if name in OF_ATTENTION:
             continue  # for networks with attention
         smoothed = SmoothedMethod(
             method if name not in SETTINGS else _bound(method, SETTINGS[name]), samples=2, noise=0.1

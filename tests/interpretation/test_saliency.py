@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_explainable import hooks
 from torch import nn
-from zoo import FOUND_AT, Spellings, Untraceable, picture, randomised, small_convolutional
+from zoo import FOUND_AT, OF_ATTENTION, Spellings, Untraceable, picture, randomised, small_convolutional
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
@@ -26,8 +26,7 @@ QUICK = {
     "gradient_shap": {"samples": 4},
     "rise": {"samples": 20},
 }
-OF_ATTENTION = "gradient_rollout"  # which a convolutional network does not have
-CONVOLUTIONAL = [method for name, method in METHODS.items() if name != OF_ATTENTION]
+CONVOLUTIONAL = [method for name, method in METHODS.items() if name not in OF_ATTENTION]
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +213,7 @@ def test_every_method(method, small):
 def test_untraceable_networks_are_explained_or_refused(method):
     network = explainable(Untraceable(), picture(24))
     rewritten = ("deeplift", "lrp", "guided_backprop", "guided_gradcam", "gradcam", "hirescam", "score_cam")
-    if method.__name__ in (*rewritten, OF_ATTENTION):
+    if method.__name__ in (*rewritten, *OF_ATTENTION):
         with pytest.raises(CannotExplain, match=r"torch\.fx cannot trace"):
             method(network, picture(24), FOUND_AT)
     else:
@@ -242,7 +241,7 @@ def test_no_hook_stays_after_an_exception(small):
 
 
 def test_methods_are_named_after_their_functions():
-    others = ("gradcam", "hirescam", "score_cam", "rise", OF_ATTENTION)
+    others = ("gradcam", "hirescam", "score_cam", "rise", *OF_ATTENTION)
     assert tuple(METHODS) == (*PAPER_METHODS, *others) and len(PAPER_METHODS) == 10
     assert set(OTHER_NAMES.values()) < set(METHODS) and not set(OTHER_NAMES) & set(METHODS)
     assert all(getattr(interpretation, name) is method for name, method in METHODS.items())
@@ -275,6 +274,7 @@ def test_lime_fits_outputs_of_a_device_without_float64():
         ("rise", {"batch_size": 0}, "rise.batch_size=0"),
         ("score_cam", {"batch_size": 0}, "score_cam.batch_size=0"),
         ("gradient_rollout", {"interpolation": "cubic"}, "interpolation=cubic is unknown; give nearest or bilinear"),
+        ("legrad", {"interpolation": "cubic"}, "interpolation=cubic is unknown; give nearest or bilinear"),
         ("integrated_gradients", {"steps": 0}, "integrated_gradients.steps=0"),
         ("integrated_gradients", {"batch_size": 0}, "integrated_gradients.batch_size=0"),
         ("gradient_shap", {"samples": 0}, "gradient_shap.samples=0"),

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from zoo import FOUND_AT, Untraceable, picture, small_convolutional
+from zoo import FOUND_AT, OF_ATTENTION, Untraceable, picture, small_convolutional
 
 from spade_cli import interpretation
 from spade_cli.errors import UserError
@@ -53,7 +53,7 @@ def close(found, expected):
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "gradient_rollout"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in OF_ATTENTION])
 @pytest.mark.parametrize("limit", [{"samples": 1, "noise": NOISE}, {"samples": 8, "noise": 0.0}])
 def test_one_sample_or_no_noise_is_the_plain_method_to_the_last_digit(networks, name, limit):
     plain = quick(name)(networks[0], picture(24), FOUND_AT)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 SIZE = 64  # pixels: the smallest that leaves ResNets and SqueezeNet a feature map of more than one position
 FOUND_AT = 1  # the class asked about
+OF_ATTENTION = ("gradient_rollout", "legrad")  # methods for transformers alone
 
 
 def picture(size: int = SIZE, seed: int = 1) -> Tensor:

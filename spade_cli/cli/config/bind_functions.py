@@ -126,6 +126,7 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
     "hirescam": {"interpolation": ENLARGED},
     "rise": {"samples": count(2), "visible": share_inside},
     "gradient_rollout": {"interpolation": ENLARGED},
+    "legrad": {"interpolation": ENLARGED},
 }
 
 

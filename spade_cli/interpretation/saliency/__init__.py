@@ -11,6 +11,7 @@ from spade_cli.interpretation.saliency.gradients import (
     integrated_gradients,
     saliency,
 )
+from spade_cli.interpretation.saliency.legrad import legrad
 from spade_cli.interpretation.saliency.lrp import lrp
 from spade_cli.interpretation.saliency.perturbation import lime, occlusion, rise
 from spade_cli.interpretation.saliency.smoothing import SIGNED, SmoothedMethod
@@ -34,6 +35,7 @@ METHODS: dict[str, SaliencyMethod] = {
         score_cam,
         rise,
         gradient_rollout,
+        legrad,
     )
 }
 PAPER_METHODS = tuple(METHODS)[:10]

@@ -23,7 +23,6 @@ from spade_cli.interpretation.rewrite.explainable import Explainable
 from spade_cli.interpretation.saliency.class_activation import check_interpolation, enlarge
 
 SOFTMAXES: frozenset[Any] = frozenset({F.softmax, torch.softmax, Tensor.softmax})
-NEEDS = "gradient_rollout needs attention among all patches of the picture"
 
 
 @for_one_image
@@ -44,19 +43,14 @@ def gradient_rollout(
     require_rewrite(network)
     images = prepare_images(network, images, target)
     with attribution_pass(network.model):
-        grids: list[tuple[int, int]] = []
-        if network.feature_map is not None:
-            place = network.model.get_submodule(network.feature_map)
-            place.register_forward_hook(lambda module, args, output: grids.append(output.shape[-2:]))
+        grids = watch_grid(network)
         with KeepAttention() as kept:
             outputs = network.model(images.requires_grad_())
-        _check_tokens(kept.weights, len(images), grids)
+        check_tokens("gradient_rollout", kept.weights, len(images), grids)
         found = torch.autograd.grad(outputs[:, target].sum(), kept.weights, allow_unused=True)
     slopes = [torch.zeros_like(w) if slope is None else slope for w, slope in zip(kept.weights, found, strict=True)]
-    height, width = grids[-1]
     relevance = follow_attention([weights.detach() for weights in kept.weights], slopes)  # (n, T)
-    patches = relevance[:, -height * width :].unflatten(1, (1, height, width))  # (n, 1, h, w)
-    return make_explanations("gradient_rollout", enlarge(patches, images, interpolation))
+    return make_explanations("gradient_rollout", enlarge_patches(relevance, grids[-1], images, interpolation))
 
 
 def follow_attention(weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
@@ -70,14 +64,33 @@ def follow_attention(weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
     return relevance - read
 
 
-def _check_tokens(weights: list[Tensor], images: int, grids: list[tuple[int, int]]) -> None:
+def watch_grid(network: Explainable) -> list[tuple[int, int]]:
+    """A list to which each pass appends the grid (h, w) of the patches; it stays empty where there is none.
+
+    The hook is removed by `attribution_pass`.
+    """
+    grids: list[tuple[int, int]] = []
+    if network.feature_map is not None:
+        place = network.model.get_submodule(network.feature_map)
+        place.register_forward_hook(lambda module, args, output: grids.append(output.shape[-2:]))
+    return grids
+
+
+def enlarge_patches(relevance: Tensor, grid: tuple[int, int], images: Tensor, interpolation: str) -> Tensor:
+    """The relevance of tokens (n, T), which end with the grid of patches, at the size of the images: (n, 1, H, W)."""
+    height, width = grid
+    return enlarge(relevance[:, -height * width :].unflatten(1, (1, height, width)), images, interpolation)
+
+
+def check_tokens(method: str, weights: list[Tensor], images: int, grids: list[tuple[int, int]]) -> None:
     """CannotExplain unless every layer's attention is among all tokens, which end with the grid of patches."""
+    needs = f"{method} needs attention among all patches of the picture"
     if not weights:
-        raise CannotExplain(f"{NEEDS}, and this network has no attention")
+        raise CannotExplain(f"{needs}, and this network has no attention")
     shapes = {(layer.shape[0], *layer.shape[-2:]) for layer in weights}
     tokens = weights[0].shape[-1]
     if shapes != {(images, tokens, tokens)} or not grids or not 1 < grids[-1][0] * grids[-1][1] <= tokens:
-        raise CannotExplain(f"{NEEDS}; this network's is within windows, or between tokens of several numbers")
+        raise CannotExplain(f"{needs}; this network's is within windows, or between tokens of several numbers")
 
 
 class KeepAttention(TorchFunctionMode):
