@@ -181,7 +181,7 @@ def measure_leader(out: Path, images: int) -> None:
             engine = answer_at_once(most, partial(note_seconds, first, started))
             batch(BatchRequest(str(text), str(out / "results"), NoWork(), engine, workers=100))
         if first:
-            print(json.dumps({"what": f"batch: {what}: until the first task", "seconds": round(first[0], 2)}))
+            print(json.dumps({"what": f"batch: {what}: until the first task", "seconds": float(f"{first[0]:.3g}")}))
     print(json.dumps({"what": "list", "MB": megabytes(out / "results" / LIST)}))
 
 
