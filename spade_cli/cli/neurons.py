@@ -19,7 +19,7 @@ from spade_cli.cli.config.check_values import cache_folder
 from spade_cli.report.runs import find_run
 
 EDGES = 3  # into each channel of the circuit: with more, the eye does not follow them
-TOP, STEPS = 4, 64  # half of spade run's steps: there are many pictures, and channels need fewer than classes
+TOP, STEPS = 4, 64  # as many steps as spade run's default visualization
 
 
 def drawing_settings(top: int) -> tuple[Setting, ...]:

@@ -81,7 +81,7 @@ def draw_circuit(circuit: Circuit) -> Drawing:
     for column, (layer, names) in enumerate(orders.items()):
         x = column * (NODE[0] + APART[0])
         top = HEAD + (inner - len(names) * NODE[1] - (len(names) - 1) * APART[1]) / 2
-        heads.append((layer, shorten(layer), x + NODE[0] / 2))
+        heads.append((layer, shorten_layer_name(layer), x + NODE[0] / 2))
         nodes |= {name: Node(name, x, top + place * (NODE[1] + APART[1])) for place, name in enumerate(names)}
     x = len(orders) * (NODE[0] + APART[0])
     answer = (x, HEAD + (inner - NODE[1]) / 2, ANSWER, NODE[1])
@@ -89,10 +89,10 @@ def draw_circuit(circuit: Circuit) -> Drawing:
     return Drawing(x + ANSWER + 2, HEAD + inner, tuple(heads), tuple(nodes.values()), curves, answer)
 
 
-def shorten(layer: str) -> str:
+def shorten_layer_name(layer: str) -> str:
     """A layer's name, its beginning cut off where it is too long for a column.
 
-    >>> shorten("stages.3.blocks.2.mlp.pwconv1")
+    >>> shorten_layer_name("stages.3.blocks.2.mlp.pwconv1")
     '…3.blocks.2.mlp.pwconv1'
     """
     return layer if len(layer) <= LONGEST else f"…{layer[1 - LONGEST :]}"
