@@ -114,7 +114,8 @@ ON_THE_COMMAND_LINE = [
     ("model.mean=[-1,0,0]", "model.mean=-1 is not a number from 0 to 1"),
     ("pruner.sparsity=95", "95 % is pruner.sparsity=0.95"),
     ("schedule.ladder=[99]", "such as 0.99"),
-    ("interpreter.occlusion.stride=16", "interpreter.occlusion.window=15", "a stride from 1 to 15"),
+    ("interpreter.occlusion.stride=16 interpreter.occlusion.window=15", "a stride from 1 to 15"),
+    ("interpreter.occlusion.stride=0", "interpreter.occlusion.stride=0"),
     ("schedule=paper_resnet50 schedule.method=lpr", "did you mean lrp?"),
     ("model.size=1000 augmentation.samples=100000", "do not fit into the memory", "at most 5017"),
     ("model.size=[500,2000] augmentation.samples=100000", "of model.size=[500,2000] pixels", "at most 5017"),
@@ -149,6 +150,8 @@ def test_a_window_larger_than_the_pictures_of_a_network_that_says_its_own_size(
     for command, place in (("run", "image=cat.png"), ("batch", "images=cat.png"), ("eval", "count=1")):
         assert main([command, place, "model=demo", *words]) == 2
         assert "window=300 is larger than the picture, 128 x 128 pixels" in capsys.readouterr().err
+        assert main([command, place, "model=demo", *words[:2], "interpreter.occlusion.stride=19"]) == 2
+        assert "stride=19 is larger than the square, which has 18 pixels a side" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
 
 

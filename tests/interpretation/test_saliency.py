@@ -106,6 +106,10 @@ def test_occlusion(small):
             )
             counts[:, top : top + window, left : left + window] += 1
     assert close(interpretation.occlusion(small, image, FOUND_AT, window=window, stride=stride).map, drops / counts)
+    assert close(
+        interpretation.occlusion(small, image, FOUND_AT).map,
+        interpretation.occlusion(small, image, FOUND_AT, window=3, stride=1).map,  # a seventh of 24, and a third of it
+    )
     with pytest.raises(UserError, match="window 25"):
         interpretation.occlusion(small, image, FOUND_AT, window=25)
 

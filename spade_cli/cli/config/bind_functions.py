@@ -8,7 +8,6 @@ from typing import Any, get_origin
 
 from spade_cli.cli.config.check_values import is_number, number, one_of, share_inside, whole
 from spade_cli.errors import UserError
-from spade_cli.interpretation import occlusion
 
 Check = Callable[[str, Any], object]  # (dotted key, value); raises UserError
 
@@ -29,6 +28,11 @@ def between(low: float, high: float) -> Check:
 def count(low: int = 1) -> Check:
     """A whole number of at least `low`."""
     return lambda key, value: whole(key, value, low)
+
+
+def optional(check: Check) -> Check:
+    """What `check` demands, or null."""
+    return lambda key, value: None if value is None else check(key, value)
 
 
 def choice(*names: str) -> Check:
@@ -73,11 +77,11 @@ def _table_of_method(prefix: str, settings: Mapping[str, Any]) -> None:
 
 
 def _stride_in_window(prefix: str, settings: Mapping[str, Any]) -> None:
-    every = {**(occlusion.__kwdefaults__ or {}), **settings}
-    if every["stride"] > every["window"]:
+    window, stride = settings.get("window"), settings.get("stride")
+    if window is not None and stride is not None and stride > window:
         raise UserError(
-            f"{prefix}.stride={every['stride']} is larger than {prefix}.window={every['window']}, so that pixels "
-            f"between the squares are never covered; give a stride from 1 to {every['window']}"
+            f"{prefix}.stride={stride} is larger than {prefix}.window={window}, so that pixels between the squares are "
+            f"never covered; give a stride from 1 to {window}"
         )
 
 
@@ -119,6 +123,7 @@ LIMITS: Mapping[str, Mapping[str, Check]] = {
         "gpus": count(0),
         "memory": above_zero(MAX_MEMORY),
     },
+    "occlusion": {"window": optional(count()), "stride": optional(count())},
     "lime": {"samples": count(2)},  # a linear model needs two
     "gradient_shap": {"stdev": between(0, MAX_STDEV)},
     "guided_gradcam": {"interpolation": ENLARGED},

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,20 +25,32 @@ from spade_cli.sizes import Size, find_sides, write_size
 
 # quickshift, kernel and regression as in the lime package's lime_image (Ribeiro et al. 2016), which SPADE's paper used
 QUICKSHIFT = {"ratio": 0.2, "kernel_size": 4, "max_dist": 200}
-WINDOW = 15  # pixels, of occlusion
+# Of the picture's shorter side, and of the square. A square covers a thing or much of it: 15 pixels of 224 cover a dot,
+# without which a network sees what it saw before. docs/results.md has the figures.
+WINDOW_SHARE, STRIDE_SHARE = 1 / 7, 1 / 3
+SEGMENTED = 32  # images whose segments are kept: the dense network and the traces explain the same copies, 8 by default
 KERNEL_WIDTH = 0.25  # of the cosine distance to the image with all segments
 RIDGE = 1.0  # penalty of the weighted linear model
 
 
 def occlusion(
-    network: Explainable, image: Tensor, target: int, *, window: int = WINDOW, stride: int = 8, batch_size: int = 16
+    network: Explainable,
+    image: Tensor,
+    target: int,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 16,
 ) -> Explanation:
     """Drop in the output when a square is set to zero, the mean colour (Zeiler and Fergus 2014, section 4.2).
 
-    window, stride: pixels; where squares overlap a pixel gets the mean of their drops. batch_size: squares at a time.
-    Errors: UserError where the square is larger than the image or the stride larger than the square.
+    window, stride: pixels; None: a seventh of the shorter side, and a third of the window. Where squares overlap a
+    pixel gets the mean of their drops. batch_size: squares at a time. Errors: UserError where the square is larger than
+    the image or the stride larger than the square.
     """
     height, width = image.shape[-2:]
+    window = choose_window((height, width)) if window is None else window
+    stride = choose_stride(window) if stride is None else stride
     if not (1 <= stride <= window <= min(height, width)):
         raise UserError(
             f"occlusion with window {window} and stride {stride} asked for on {height} x {width} pixels; "
@@ -57,14 +70,33 @@ def occlusion(
     return make_explanation("occlusion", drop)
 
 
+def choose_window(sides: tuple[int, int]) -> int:
+    """The side of occlusion's square, in pixels, where none is given.
+
+    >>> choose_window((224, 300)), choose_stride(32)
+    (32, 10)
+    """
+    return max(1, int(min(sides) * WINDOW_SHARE))
+
+
+def choose_stride(window: int) -> int:
+    """Pixels from a square to the next, where none are given."""
+    return max(1, int(window * STRIDE_SHARE))
+
+
 def check_window(methods: Mapping[str, object], size: Size) -> None:
-    """UserError where the square of `occlusion`, a partial or smoothed, is larger than images of `size`."""
-    settings = getattr(methods.get("occlusion"), "keywords", {})
-    window, side = settings.get("window", WINDOW), min(find_sides(size))
-    if "occlusion" in methods and window > side:
+    """UserError where `occlusion`, a partial or smoothed, cannot cover images of `size` with its squares."""
+    settings, side = getattr(methods.get("occlusion"), "keywords", {}), min(find_sides(size))
+    window, stride = settings.get("window"), settings.get("stride")
+    if window is not None and window > side:
         raise UserError(
             f"interpreter.occlusion.window={window} is larger than the picture, {write_size(size)} pixels; give at "
-            f"most {side}, such as {max(1, side // 8)}, and interpreter.occlusion.stride no larger"
+            f"most {side}, such as {choose_window((side, side))}, and interpreter.occlusion.stride no larger"
+        )
+    if window is None and stride is not None and stride > (chosen := choose_window((side, side))):
+        raise UserError(
+            f"interpreter.occlusion.stride={stride} is larger than the square, which has {chosen} pixels a side; give "
+            "interpreter.occlusion.window as well, or a stride no larger"
         )
 
 
@@ -73,9 +105,10 @@ def lime(
 ) -> Explanation:
     """Positive weights of a linear model of which segments are visible (Ribeiro et al. 2016, algorithm 1).
 
-    Segments are quickshift's. A covered segment has the mean colour, zero after normalising: the baseline of every
-    other method here. The linear model is of the network's output, as in every method here, not of its softmax.
-    Negative weights become zero. samples: pictures shown, each segment visible with probability 1/2.
+    Segments are quickshift's. They follow the image's edges, so noisy copies have other segments, and the mean over
+    copies is finer than one division of the image. A covered segment has the mean colour, zero after normalising: the
+    baseline of every other method here. The linear model is of the network's output, as in every method here, not of
+    its softmax. Negative weights become zero. samples: pictures shown, each segment visible with probability 1/2.
     """
     if samples < 2:
         raise UserError(f"lime.samples={samples} asked for; a linear model needs 2 or more")
@@ -100,11 +133,20 @@ def find_segments(image: Tensor, seed: int) -> Tensor:
     Quickshift needs colours in [0, 1]. The normalised image, stretched from its minimum to its maximum, has such
     colours and the image's own edges, and no caller has to give mean and standard deviation.
     """
-    colours = image.detach().cpu().float().permute(1, 2, 0).numpy().astype(np.float64)  # (H, W, 3)
+    colours = image.detach().cpu().float().permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
+    return torch.tensor(
+        _run_quickshift(colours.tobytes(), colours.shape, seed), dtype=torch.long
+    )  # a copy of what is kept
+
+
+@lru_cache(SEGMENTED)
+def _run_quickshift(values: bytes, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """The segments (H, W) of an image of `shape` (H, W, 3), float32 in `values`; it takes a second."""
+    colours = np.frombuffer(values, np.float32).reshape(shape).astype(np.float64)
     spread = colours.max() - colours.min()
     colours = (colours - colours.min()) / (spread if spread > 0 else 1.0)
-    segments = quickshift(colours, rng=seed, **QUICKSHIFT)
-    return torch.from_numpy(segments).long()
+    segments: np.ndarray = quickshift(colours, rng=seed, **QUICKSHIFT)
+    return segments
 
 
 def _draw_segments(sample: int, count: int) -> Tensor:

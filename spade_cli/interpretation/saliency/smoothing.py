@@ -36,9 +36,10 @@ from spade_cli.interpretation.saliency.turns import take_turns
 SIGNED = frozenset({"lrp", "lime", "occlusion", "rise"})
 # They cover parts of the image. A covering is a far larger change than noise, so there is nothing to smooth; what
 # several networks say is averaged over the coverings.
-COVERING = frozenset({"lime", "occlusion", "rise", "score_cam"})
-# Methods that take a mean over many points themselves, and the setting that counts them: copies share the points.
-POINTS = {"integrated_gradients": "steps", "gradient_shap": "samples"}
+COVERING = frozenset({"occlusion", "rise", "score_cam"})
+# Methods that ask about many points or coverings: the setting that counts them, and the fewest of one map. Copies share
+# them. LIME is among these, since its coverings follow the edges of each copy.
+POINTS = {"integrated_gradients": ("steps", 1), "gradient_shap": ("samples", 1), "lime": ("samples", 2)}
 PIXELS = 2 * 224 * 224  # of the copies in one pass: more gain little, and four on ResNet50 took a gigabyte more
 MAX_SEED = 2**32
 
@@ -128,8 +129,8 @@ class SmoothedMethod:
         """The settings of copy `number` of `count`: its part of the method's points, drawn by a seed of its own."""
         if self.name not in POINTS or count == 1:
             return {}
-        key, defaults = POINTS[self.name], inspect.signature(self.function).parameters
-        settings = {key: math.ceil(self.keywords.get(key, defaults[key].default) / count)}
+        (key, fewest), defaults = POINTS[self.name], inspect.signature(self.function).parameters
+        settings = {key: max(fewest, math.ceil(self.keywords.get(key, defaults[key].default) / count))}
         if "seed" in defaults:
             settings["seed"] = (self.keywords.get("seed", 0) + number) % MAX_SEED
         return settings
