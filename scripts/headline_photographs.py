@@ -101,7 +101,8 @@ def read_line(
 def draw_lines(lines: list[list[tuple[Image.Image, str]]], path: Path) -> None:
     """A line of visualizations for each symbol."""
     width = max(map(len, lines))
-    figure, axes = plt.subplots(len(lines), width, figsize=(width * INCHES * 0.8, len(lines) * INCHES * 0.9))
+    size = (width * INCHES * 0.8, len(lines) * INCHES * 0.9)
+    figure, axes = plt.subplots(len(lines), width, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for row, line in zip(axes, lines, strict=True):

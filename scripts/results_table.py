@@ -34,6 +34,8 @@ def main() -> None:
     columns = [(name, reference) for name, _, reference in (column.partition(":") for column in asked.columns)]
     groups = {name: methods.split(",") for name, _, methods in (group.partition(":") for group in asked.group)}
     values = gather_values(read_records(asked.folder))
+    if missing := [metric for metric in asked.metric if metric not in values]:
+        sys.exit(f"{asked.folder} has no {', '.join(missing)}; there are {', '.join(values)}")
     for metric in asked.metric:
         print(f"\n{metric}\n\n" + "\n".join(make_table(values[metric], METRICS[metric], columns, groups)))
 

@@ -78,8 +78,10 @@ def _request(config: dict[str, Any], line: CommandLine) -> Any:
     metrics = some_of("metrics", config.get("metrics"), FAMILIES)
     several = visualization_traces(section(config, "interpreter"))
     if "concepts" in metrics or config.get("study") is not None:
-        conditions = {
-            name: one.with_visualizations(several) if isinstance(one, TraceCondition) else one
+        traces = [one for one in conditions.values() if isinstance(one, TraceCondition)]
+        wider = {id(one.settings): replace(one.settings, visualization_traces=several) for one in traces}
+        conditions = {  # those that had settings in common still do: they share their search
+            name: replace(one, settings=wider[id(one.settings)]) if isinstance(one, TraceCondition) else one
             for name, one in conditions.items()
         }
     return EvaluationRequest(

@@ -43,10 +43,6 @@ class TraceCondition:
     single: bool = False
     smoothing: Smoothing = Smoothing()
 
-    def with_visualizations(self, traces: int) -> "TraceCondition":
-        """The same where visualizations are made, of so many traces with a pruned head."""
-        return replace(self, settings=replace(self.settings, visualization_traces=traces))
-
 
 @dataclass(frozen=True)
 class Networks:

@@ -60,11 +60,9 @@ def find_circuit(
         for source, to in choose_edges(feeds["trace"], limit)
     )
     touched = {name for edge in edges for name in (edge.source, edge.to)}
-    layers: dict[str, list[str]] = {}
-    for one in neurons:
-        if one.name in touched:
-            layers.setdefault(one.layer, []).append(one.name)
-    passing = found["trace"].passing
+    passing = found["trace"].passing  # in the order of the graph: modules may be registered in another
+    named = {layer: [one.name for one in neurons if one.layer == layer and one.name in touched] for layer in passing}
+    layers = {layer: names for layer, names in named.items() if names}
     return Circuit(layers, edges, {layer: passing[layer] for layer in layers}, found["trace"].rule)
 
 

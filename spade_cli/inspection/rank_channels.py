@@ -25,7 +25,7 @@ TOGETHER = 4  # visualizations in one batch, of four crops each: what a laptop's
 
 
 def choose_layers(run: OpenRun, patterns: Sequence[str]) -> list[str]:
-    """The layers to look into, in the network's order: those the patterns name, else those of `pick_layers`.
+    """The layers to look into, in the order of named_modules: those the patterns name, else those of `pick_layers`.
 
     A pattern that matches no layer may name other modules, such as blocks. Layers that the network uses without
     calling them, as attention does, have no outputs to be seen: none is chosen.

@@ -43,19 +43,31 @@ def contributions(model: nn.Module, image: Tensor, target: int | Question, layer
     sums: dict[str, Tensor] = {}
     for (name, output), gradient in zip(flat, gradients, strict=True):
         added = torch.zeros_like(output) if gradient is None else output * gradient
-        added = added.detach().float().cpu()[0]
-        # channels first: (C, H, W), (C, T) or (C,)
-        added = added.movedim(channel_axis((1, *added.shape), known[name], image.shape[-2:]) - 1, 0)
+        added = added.detach().float().cpu()
+        added = added.movedim(channel_axis(added.shape, known[name], image.shape[-2:]), 0)  # (C, n, ...)
+        # (C, H, W), (C, T) or (C,); of windows of the image, which lie where a batch does, (C, all their tokens)
+        added = added[:, 0] if added.shape[1] == 1 else added.flatten(1)
         sums[name] = sums[name] + added if name in sums else added
     return sums
 
 
 @torch.no_grad()
 def called_layers(model: nn.Module, image: Tensor) -> set[str]:
-    """Names of the modules that a run on the image (1, 3, H, W), normalised, calls; only these have contributions."""
+    """Names of the modules that a run on the image (1, 3, H, W), normalised, calls and that return one tensor.
+
+    Only these have contributions.
+    """
     called: set[str] = set()
+
+    def make_hook(name: str) -> Callable[[nn.Module, object, Any], None]:
+        def note_call(module: nn.Module, inputs: object, output: Any) -> None:
+            if isinstance(output, Tensor):
+                called.add(name)
+
+        return note_call
+
     handles = [
-        module.register_forward_hook(lambda *_, name=name: called.add(name))
+        module.register_forward_hook(make_hook(name))
         for name, module in model.named_modules(remove_duplicate=False)
         if name
     ]

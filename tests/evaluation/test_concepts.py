@@ -1,5 +1,7 @@
 """The concept study: what is asked of the reader, how it chooses, and that it is the same every time."""
 
+import copy
+
 import pytest
 import torch
 from networks import DEVICE
@@ -101,19 +103,25 @@ def test_the_same_seed_gives_the_same_reader_which_is_kept(reader, monkeypatch):
 
 
 def test_a_network_that_is_the_same_for_every_image_is_visualized_once(reader, tmp_path):
-    seen = []
+    seen, corrected = [], []
 
     def visualize(model, channels, **settings):
         seen.append(channels[0].channel)
+        corrected.append("dense" in settings)
         return torch.rand(1, 3, settings["size"], settings["size"], generator=torch.Generator().manual_seed(len(seen)))
 
     study = ConceptStudy(reader[0], visualize, demo_classifier(), tmp_path / "shown", 0)
     trace = Condition("a trace", lambda calibration: Networks.of(calibration.model), layers=("fc",))
-    for condition in (dense_condition(), trace):
+    for condition, networks in (
+        (dense_condition(), [study.classifier.model]),
+        (trace, [copy.deepcopy(study.classifier.model)]),
+    ):
         for image in ("one", "two"):
-            study.ask(condition, [study.classifier.model], 0, CHART, False, image)
-    assert len(seen) == 3
-    names = {"one_dense.png", "two_dense.png", "one_a-trace.png", "two_a-trace.png"}
+            study.ask(condition, networks, 0, CHART, False, image)
+    assert len(seen) == 3 and corrected == [False, True, True]
+    study.ask(dense_condition("plain"), [study.classifier.model], 0, CHART, False, "one")
+    assert corrected[3:] == [False], "the dense network is not corrected by itself, whatever its condition is called"
+    names = {"one_plain.png", "one_dense.png", "two_dense.png", "one_a-trace.png", "two_a-trace.png"}
     assert {file.name for file in (tmp_path / "shown").iterdir()} == names
 
 

@@ -115,6 +115,13 @@ def test_conditions_that_differ_in_their_maps_alone_share_their_search(tmp_path,
     assert read_values("alone") == {"dense": values["plain"], "forward": values["bare"]}
 
 
+def test_they_share_it_where_visualizations_are_asked_for(asked):
+    two = "conditions=[four: forward schedule=auto, one: forward schedule=auto interpreter.traces=1, other: sparsegpt]"
+    found = asked(two, "metrics=[concepts]", "interpreter.visualization_traces=2")
+    four, one, other = (found[name].settings for name in ("four", "one", "other"))
+    assert four is one is not other and four.visualization_traces == other.visualization_traces == 2
+
+
 def test_conditions_of_a_folder_of_ones_own(asked, tmp_path):
     (tmp_path / "own" / "schedule").mkdir(parents=True)
     (tmp_path / "own" / "schedule" / "deep.yaml").write_text(

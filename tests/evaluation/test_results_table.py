@@ -49,3 +49,9 @@ def test_a_column_is_compared_with_the_one_it_names(folder, capsys, monkeypatch)
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="holds no records"):
         results_table.read_records(tmp_path)
+
+
+def test_a_metric_that_was_not_measured_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["results_table.py", str(folder), "--metric", "srg", "--columns", "dense"])
+    with pytest.raises(SystemExit, match="has no srg; there are trojan_auc"):
+        results_table.main()

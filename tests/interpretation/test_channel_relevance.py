@@ -9,7 +9,7 @@ from spade_cli.errors import UserError
 from spade_cli.inspection.rank_channels import pick_layers
 from spade_cli.interpretation import CannotExplain, Channel, ask_question, explainable, lrp
 from spade_cli.interpretation.channel_relevance import follow_relevance
-from spade_cli.interpretation.rewrite.layer_nodes import Stop, widen_to_blocks
+from spade_cli.interpretation.rewrite.layer_nodes import Stop, find_layer_nodes, widen_to_blocks
 from spade_cli.networks.question import Question
 
 RED, BLUE = (slice(0, 4), slice(0, 4)), (slice(8, 12), slice(4, 12))  # rows and columns: 16 and 32 pixels
@@ -273,6 +273,20 @@ def test_layers_that_a_shortcut_leads_around_are_widened_to_their_block():
         "conv1",
         "stem",
     ]
+
+
+def test_a_network_that_draws_random_numbers_keeps_its_layers():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.mix, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.mix(nn.functional.dropout(self.stem(x), 0.5, True)).mean((2, 3)))
+
+    image = torch.randn(1, 3, 8, 8)
+    nodes, lines = find_layer_nodes(explainable(Noisy().eval(), image), image, ["stem", "mix"])
+    assert list(nodes) == ["stem", "mix"] and lines == []
 
 
 def test_of_blocks_the_last_of_each_stage_is_shown_and_of_layers_the_last_pruned_ones():

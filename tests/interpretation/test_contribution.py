@@ -6,7 +6,7 @@ from networks import small
 from torch import nn
 
 from spade_cli.errors import UserError
-from spade_cli.interpretation.contribution import contributions
+from spade_cli.interpretation.contribution import called_layers, contributions
 
 
 def chain():
@@ -87,6 +87,31 @@ def test_channels_of_a_linear_layer_are_last():
     mixed = network.mix(x.permute(0, 2, 3, 1)).detach()[0]  # (4, 6, 5)
     assert added.shape == (5, 4, 6)
     assert torch.allclose(added[2], mixed[..., 2] * network.head.weight[1, 2].detach() / 24, atol=1e-6)
+
+
+class Windows(nn.Module):
+    """A linear layer over the tokens of four windows, which lie where a batch does, as in timm's Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.head = nn.Linear(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        tokens = x.unfold(2, 4, 4).unfold(3, 4, 4).reshape(3, 4, 16).permute(1, 2, 0)  # (windows, tokens, 3)
+        return self.head(self.mix(tokens).mean((0, 1))[None])
+
+
+def test_all_windows_of_an_image_count():
+    network, x = Windows(), torch.randn(1, 3, 8, 8)
+    added = contributions(network, x, 1, ["mix"])["mix"]
+    assert added.shape == (5, 64)
+    logit = network(x)[0, 1] - network.head.bias[1]
+    assert float(added.sum()) == pytest.approx(float(logit.detach()), abs=1e-5)
+
+
+def test_only_modules_that_return_one_tensor_have_contributions():
+    attention, x = nn.Sequential(nn.Flatten(2), Attention()), torch.randn(1, 3, 4, 4)
+    assert called_layers(attention, x) == {"0", "1"}, "1.mix returns a tuple"
 
 
 class Attention(nn.Module):

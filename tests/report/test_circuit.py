@@ -1,11 +1,16 @@
 """The circuit's picture: columns from the image to the answer, edges as wide as their shares; and which are drawn."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from spade_cli.inspection.find_circuit import choose_edges
-from spade_cli.interpretation import Channel
+from spade_cli.inspection.find_circuit import choose_edges, find_circuit
+from spade_cli.interpretation import Channel, explainable
+from spade_cli.interpretation.channel_relevance import follow_relevance
+from spade_cli.report.channel_pages import Neuron
 from spade_cli.report.circuit import HEAD, LABELLED, NODE, PICTURE, THICKEST, THINNEST, Circuit, Edge, draw_circuit
 
 A, B, C, D = (Channel("early", number) for number in range(4))
@@ -54,6 +59,31 @@ def test_nodes_are_ordered_so_that_edges_do_not_cross():
     edges = (edge("a:1", "b:2", 0.5), edge("a:2", "b:1", 0.5), edge("b:1", None, 0.5), edge("b:2", None, 0.4))
     height = {node.name: node.y for node in draw_circuit(Circuit(layers, edges, {}, "lrp")).nodes}
     assert (height["a:1"] < height["a:2"]) == (height["b:2"] < height["b:1"])
+
+
+class Backwards(nn.Module):
+    """Registers its later layer first, as some networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.late, self.early, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.late(self.early(x).relu()).relu().mean((2, 3)))
+
+
+def test_columns_stand_in_the_order_in_which_layers_are_called():
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 8, 8)
+    layers = [name for name, module in Backwards().named_modules() if isinstance(module, nn.Conv2d)]
+    neurons = [Neuron(layer, n, {}, {}, {}) for layer in layers for n in range(4)]
+    network = explainable(Backwards().eval(), image)
+    found = follow_relevance(network, image, 0, [Channel(one.layer, one.channel) for one in neurons])
+    summary = SimpleNamespace(layers=[SimpleNamespace(name="head")], target=SimpleNamespace(index=0, against=()))
+    circuit = find_circuit(SimpleNamespace(summary=summary), neurons, {"trace": found, "dense": found}, 3)
+    assert layers == ["late", "early"] and list(circuit.layers) == ["early", "late"]
+    at = {node.name: node.x for node in draw_circuit(circuit).nodes}
+    assert {at[name] for name in circuit.layers["early"]} == {0} and min(at[one] for one in circuit.layers["late"]) > 0
 
 
 def test_no_edges_leave_the_answer_alone():

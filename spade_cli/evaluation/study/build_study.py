@@ -24,7 +24,7 @@ from torch import Tensor
 from spade_cli.devices import full_precision
 from spade_cli.errors import SpadeError, UserError
 from spade_cli.evaluation.case import Case, open_case
-from spade_cli.evaluation.conditions import DENSE, Condition
+from spade_cli.evaluation.conditions import Condition
 from spade_cli.evaluation.evaluate import about, fit_sparse_fc
 from spade_cli.evaluation.evaluation_plan import FROM_NOISE, EvaluationPlan, EvaluationRequest, plan_evaluation
 from spade_cli.evaluation.measures.insertion import order
@@ -154,7 +154,7 @@ def _visualize(case: Case, condition: Condition, neuron: int) -> Tensor:
     settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": request.seed}
     cache, classifier = request.cache if not condition.layers else None, case.plan.classifier
     draw = partial(visualize_dense, cache, request.visualize, networks, channels, name=classifier.name)
-    if condition.name != DENSE:
+    if classifier.model not in networks:  # of itself it would be no correction
         draw = partial(draw, dense=Dense(classifier.model, classifier.output))
     shown = draw(**settings).values[0]
     if is_blank(shown):

@@ -107,7 +107,7 @@ class ConceptStudy:
         channels = [Channel(None, target)]
         cache, name = self.cache if not condition.layers else None, self.classifier.name
         settings: dict[str, Any] = {"size": own.size, "mean": own.mean, "std": own.std, "seed": self.seed}
-        if condition.name != DENSE:
+        if self.classifier.model not in networks:  # of itself it would be no correction
             settings["dense"] = Dense(self.classifier.model, self.classifier.output)
         shown = visualize_dense(cache, self.visualize, networks, channels, name=name, **settings).values[0]
         if not condition.layers:  # no trace: the network is the same for every image

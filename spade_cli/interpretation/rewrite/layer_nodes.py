@@ -33,7 +33,7 @@ def find_layer_nodes(network: Explainable, image: Tensor, layers: Sequence[str])
         with keep_outputs(given, list(found)) as outputs:
             ask_network(given, image)
         watcher = _Watcher(graph_module, {node for nodes in found.values() for node in nodes})
-        watcher.run(image.clone())
+        ask_network(watcher.run, image)  # with the same random numbers
     nodes: dict[str, str] = {}
     for name, candidates in found.items():
         calls = outputs[name]

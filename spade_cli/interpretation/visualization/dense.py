@@ -22,8 +22,8 @@ from spade_cli.sizes import find_sides, key_size
 
 KIND = "spade visualizations 2"
 LIBRARIES = ("torch", "torch-lucent", "kornia", "numpy")
-# Given in each call, or of no effect on the dense network alone; the rest are settings.
-GIVEN = ("networks", "targets", "size", "mean", "std", "seed", "dense", "dense_weight", "on_step")
+# Given in each call; the rest are settings.
+GIVEN = ("networks", "targets", "size", "mean", "std", "seed", "dense", "on_step")
 
 
 class Pictures(NamedTuple):

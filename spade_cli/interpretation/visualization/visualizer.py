@@ -137,7 +137,7 @@ def observe_slopes(
         def find_slopes(shown: Tensor, corrected: bool) -> tuple[Tensor, Tensor]:
             responses = respond(shown).view(-1, views).mean(1)  # (N,)
             # of the sum, so that no picture's step depends on the others; to what is shown: none lands on a network
-            (slopes,) = torch.autograd.grad(responses.sum(), [shown], retain_graph=True)
+            (slopes,) = torch.autograd.grad(responses.sum(), [shown])
             if corrected and corrects and dense is not None:
                 for n, target in enumerate(targets):
                     if target.layer is None:  # of other layers nobody knows what it is to see a channel
