@@ -69,7 +69,7 @@ maps["trace"]
 # %% [markdown]
 # ## Which channels carry the answer?
 #
-# Activation times the weights after it, summed over places.
+# A channel's contribution: its activation times the gradient of the answer, summed over places.
 
 # %%
 added = contributions(trace.model, x, target, ["layer4.5.conv2"])["layer4.5.conv2"]  # (channels, height, width)
@@ -80,7 +80,7 @@ print("the channels of layer4.5.conv2 that add most:", carrying)
 # ## What does the class neuron look for?
 #
 # A visualization climbs the neuron's response, from noise. On the left that of the dense network, on the right that of
-# the trace, with half the usual steps.
+# the trace.
 
 # %%
 own = classifier.preprocessing
