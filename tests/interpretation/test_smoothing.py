@@ -11,7 +11,7 @@ from spade_cli import interpretation
 from spade_cli.errors import UserError
 from spade_cli.interpretation import METHODS, SIGNED, Explainable, SmoothedMethod, explainable, own_method
 from spade_cli.interpretation.saliency import smoothing
-from spade_cli.interpretation.saliency.perturbation import find_segments
+from spade_cli.interpretation.saliency.perturbation import find_segments, weigh_segments
 from spade_cli.interpretation.saliency.smoothing import merge_warnings
 
 QUICK = {
@@ -164,12 +164,23 @@ def test_each_copy_has_segments_and_coverings_of_its_own(samples, each):
     copies = noisy_copies(image, 4, noise=0.02)
     found = SmoothedMethod(partial(METHODS["lime"], samples=samples), 4, 0.02)(linear, image, FOUND_AT)
     maps = [
-        METHODS["lime"](linear[number % 2], copy, FOUND_AT, samples=each, seed=number).map
+        weigh_segments(linear[number % 2], copy, FOUND_AT, samples=each, seed=number).map
         for number, copy in enumerate(copies)
     ]
-    assert close(found.map, sum(maps) / 4) and found.samples == 4 and found.map.max() > 0
+    assert samples == 3 or min(one.min() for one in maps) < 0, (
+        "what speaks against the class is left out of the mean, not of each copy"
+    )
+    assert close(found.map, (sum(maps) / 4).clamp(min=0)) and found.samples == 4 and found.map.max() > 0
     parts = [find_segments(copy[0], number) for number, copy in enumerate(copies)]
     assert parts[0].max() > 0 and not torch.equal(parts[0], parts[1]), "the noise moves the segments"
+
+
+def test_a_mean_that_is_zero_everywhere_says_so():
+    image = picture(32).abs() + 1
+    network = explainable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), image)
+    network.model.get_parameter("1.weight").abs_().neg_()  # whatever is visible speaks against the class
+    found = SmoothedMethod(partial(METHODS["lime"], samples=40), 4, 0.02)([network], image, FOUND_AT)
+    assert not found.map.any() and found.warnings == ("lime: the map has the same value everywhere (0)",)
 
 
 def count_rows(model, act):

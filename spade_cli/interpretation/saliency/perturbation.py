@@ -110,6 +110,14 @@ def lime(
     baseline of every other method here. The linear model is of the network's output, as in every method here, not of
     its softmax. Negative weights become zero. samples: pictures shown, each segment visible with probability 1/2.
     """
+    weighed = weigh_segments(network, image, target, samples=samples, batch_size=batch_size, seed=seed)
+    return make_explanation("lime", weighed.map.clamp(min=0))
+
+
+def weigh_segments(
+    network: Explainable, image: Tensor, target: int, *, samples: int = 1000, batch_size: int = 16, seed: int = 0
+) -> Explanation:
+    """`lime` with its negative weights."""
     if samples < 2:
         raise UserError(f"lime.samples={samples} asked for; a linear model needs 2 or more")
     check_counts("lime", batch_size=batch_size)
@@ -123,7 +131,7 @@ def lime(
             visible.append(torch.stack(rows))  # (n, segments)
             covered = image * visible[-1].to(image)[:, None, segments]  # (n, 3, H, W)
             outputs.append(network.model(covered)[:, target])
-    weights = fit_weights(torch.cat(visible), torch.cat(outputs)).clamp(min=0)
+    weights = fit_weights(torch.cat(visible), torch.cat(outputs))
     return make_explanation("lime", weights[segments.cpu()][None, None])
 
 

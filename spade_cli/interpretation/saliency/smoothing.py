@@ -25,9 +25,11 @@ from spade_cli.interpretation.explanation import (
     check_counts,
     check_one_image,
     compare_sums,
+    make_explanation,
     warn_of_checks,
 )
 from spade_cli.interpretation.rewrite.explainable import Explainable
+from spade_cli.interpretation.saliency.perturbation import weigh_segments
 from spade_cli.interpretation.saliency.turns import take_turns
 
 # A gradient's sign is that of a change of colour: for and against alternate from pixel to pixel and channel to channel,
@@ -40,6 +42,9 @@ COVERING = frozenset({"occlusion", "rise", "score_cam"})
 # Methods that ask about many points or coverings: the setting that counts them, and the fewest of one map. Copies share
 # them. LIME is among these, since its coverings follow the edges of each copy.
 POINTS = {"integrated_gradients": ("steps", 1), "gradient_shap": ("samples", 1), "lime": ("samples", 2)}
+# Methods that leave out what speaks against the class, and the same with it. It is left out of the mean: left out of
+# each copy's map, the positive half of their noise would stay.
+POSITIVE = {"lime": weigh_segments}
 PIXELS = 2 * 224 * 224  # of the copies in one pass: more gain little, and four on ResNet50 took a gigabyte more
 MAX_SEED = 2**32
 
@@ -94,6 +99,8 @@ class SmoothedMethod:
             numbers = range(place, count, len(networks))
             explained += self._explain_copies(network, copies[list(numbers)], numbers, count, target)
         made = average_explanations(self.name, explained)
+        if self.name in POSITIVE:
+            made = make_explanation(self.name, made.map.clamp(min=0)[None])
         return replace(made, samples=count, noise=self.noise) if smooth else made
 
     def with_plain(self, networks: Sequence[Explainable], image: Tensor, target: int) -> Explanation:
@@ -120,8 +127,9 @@ class SmoothedMethod:
         if of_images is not None and network.reason is None:
             parts = copies.split(max(1, PIXELS // copies[0, 0].numel()))
             return [one for part in parts for one in of_images(network, part, target, **self.keywords)]
+        method = partial(POSITIVE[self.name], **self.keywords) if self.name in POSITIVE else self.method
         return [
-            partial(self.method, **self._share_points(number, count))(network, copy[None], target)
+            partial(method, **self._share_points(number, count))(network, copy[None], target)
             for number, copy in zip(numbers, copies, strict=True)
         ]
 
