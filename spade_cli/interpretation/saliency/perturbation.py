@@ -111,13 +111,16 @@ def lime(
     its softmax. Negative weights become zero. samples: pictures shown, each segment visible with probability 1/2.
     """
     weighed = weigh_segments(network, image, target, samples=samples, batch_size=batch_size, seed=seed)
-    return make_explanation("lime", weighed.map.clamp(min=0))
+    return make_explanation("lime", weighed.map.clamp(min=0)[None])
 
 
 def weigh_segments(
     network: Explainable, image: Tensor, target: int, *, samples: int = 1000, batch_size: int = 16, seed: int = 0
 ) -> Explanation:
-    """`lime` with its negative weights."""
+    """The map of `lime` before negative weights become zero: what speaks against the class as well.
+
+    Arguments and errors are those of `lime`.
+    """
     if samples < 2:
         raise UserError(f"lime.samples={samples} asked for; a linear model needs 2 or more")
     check_counts("lime", batch_size=batch_size)
@@ -142,9 +145,8 @@ def find_segments(image: Tensor, seed: int) -> Tensor:
     colours and the image's own edges, and no caller has to give mean and standard deviation.
     """
     colours = image.detach().cpu().float().permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
-    return torch.tensor(
-        _run_quickshift(colours.tobytes(), colours.shape, seed), dtype=torch.long
-    )  # a copy of what is kept
+    segments = _run_quickshift(colours.tobytes(), colours.shape, seed)
+    return torch.tensor(segments, dtype=torch.long)  # a copy: the array is kept
 
 
 @lru_cache(SEGMENTED)

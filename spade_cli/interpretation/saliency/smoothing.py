@@ -42,8 +42,8 @@ COVERING = frozenset({"occlusion", "rise", "score_cam"})
 # Methods that ask about many points or coverings: the setting that counts them, and the fewest of one map. Copies share
 # them. LIME is among these, since its coverings follow the edges of each copy.
 POINTS = {"integrated_gradients": ("steps", 1), "gradient_shap": ("samples", 1), "lime": ("samples", 2)}
-# Methods that leave out what speaks against the class, and the same with it. It is left out of the mean: left out of
-# each copy's map, the positive half of their noise would stay.
+# Methods that leave out what speaks against the class, and the same with it. It is left out of the mean: if each copy's
+# map left it out, the positive half of the copies' noise would stay.
 POSITIVE = {"lime": weigh_segments}
 PIXELS = 2 * 224 * 224  # of the copies in one pass: more gain little, and four on ResNet50 took a gigabyte more
 MAX_SEED = 2**32
